@@ -1,0 +1,69 @@
+"""Saddlepoint: how robust is an image classifier, really? From both sides.
+
+    certified accuracy  ≤  true robust accuracy  ≤  attacked accuracy
+
+Importing the package is free: each name of the public face is imported when it is first used (PEP 562), so that help
+texts and reports never pay for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from saddlepoint.attacks import FGSM, PGD, SGD, Attack, AttackResult, attack
+    from saddlepoint.classifier import Classifier
+    from saddlepoint.errors import InputError, ModelError, SaddlepointError
+    from saddlepoint.geometry import L1, L2, Ball, Linf, Region
+    from saddlepoint.models import load_classifier
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Attack": "attacks",
+    "AttackResult": "attacks",
+    "Ball": "geometry",
+    "Classifier": "classifier",
+    "FGSM": "attacks",
+    "InputError": "errors",
+    "L1": "geometry",
+    "L2": "geometry",
+    "Linf": "geometry",
+    "ModelError": "errors",
+    "PGD": "attacks",
+    "Region": "geometry",
+    "SGD": "attacks",
+    "SaddlepointError": "errors",
+    "attack": "attacks",
+    "load_classifier": "models",
+}
+
+__all__ = [
+    "FGSM",
+    "L1",
+    "L2",
+    "PGD",
+    "SGD",
+    "Attack",
+    "AttackResult",
+    "Ball",
+    "Classifier",
+    "InputError",
+    "Linf",
+    "ModelError",
+    "Region",
+    "SaddlepointError",
+    "attack",
+    "load_classifier",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'saddlepoint' has no attribute {name!r}")
+    value = getattr(import_module(f"saddlepoint.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

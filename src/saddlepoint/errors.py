@@ -1,0 +1,35 @@
+"""What can go wrong, as one tree.
+
+    SaddlepointError
+    ├── InputError        what the user gave cannot be used; also a ValueError
+    │   └── WeightsError  weights that cannot be had, read or fitted
+    ├── ModelError        the model breaks the contract of a classifier: shape, NaN, probabilities, randomness
+    ├── AttackError       an attack broke a law of the loop, such as leaving Δ
+    └── LawViolation      a conformance law does not hold; also an AssertionError
+
+Every message is one line that says what was given, what was expected and how to mend it.
+"""
+
+
+class SaddlepointError(Exception):
+    """Root of everything that saddlepoint raises on purpose."""
+
+
+class InputError(SaddlepointError, ValueError):
+    """Raised at a public entry when what was given cannot be used."""
+
+
+class WeightsError(InputError):
+    """Raised when weights cannot be downloaded, read safely or fitted to their architecture."""
+
+
+class ModelError(SaddlepointError):
+    """Raised when a model breaks the contract of a classifier."""
+
+
+class AttackError(SaddlepointError):
+    """Raised when an attack breaks a law that the loop relies on."""
+
+
+class LawViolation(SaddlepointError, AssertionError):  # noqa: N818 - the name of what happened, as in the design
+    """Raised by `saddlepoint.testing` when a law does not hold."""
