@@ -9,10 +9,10 @@ import hashlib
 import json
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from saddlepoint.typing import Keys
+from saddlepoint.typing import Images, Keys
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -39,7 +39,7 @@ def philox(counter: _Words, keys: tuple[Tensor, Tensor], rounds: int = 10) -> _W
     return a, b, c, d
 
 
-def bits(keys: Keys, counter: int, count: int) -> Int[Tensor, "batch {count}"]:
+def bits(keys: Keys, counter: int, count: int) -> Int[Tensor, "batch count"]:
     """Return (B, count) uniform 32-bit integers of the streams `keys` at `counter`."""
     block = torch.arange(-(-count // 4), device=keys.device).expand(len(keys), -1)
     halves = (keys & _MASK)[:, None], ((keys >> 32) & _MASK)[:, None]
@@ -48,18 +48,18 @@ def bits(keys: Keys, counter: int, count: int) -> Int[Tensor, "batch {count}"]:
     return torch.stack(words, dim=-1).flatten(1)[:, :count]
 
 
-def uniform(keys: Keys, counter: int, shape: tuple[int, ...]) -> Float[Tensor, "batch *shape"]:
+def uniform(keys: Keys, counter: int, shape: tuple[int, ...]) -> Images:
     """Return (B, *shape) float32 numbers, uniform on the grid {0, 1, …, 2²⁴ − 1} / 2²⁴ of [0, 1)."""
     count = torch.Size(shape).numel()
     return ((bits(keys, counter, count) >> 8).float() * 2.0**-24).reshape(len(keys), *shape)
 
 
-def exponential(keys: Keys, counter: int, shape: tuple[int, ...]) -> Float[Tensor, "batch *shape"]:
+def exponential(keys: Keys, counter: int, shape: tuple[int, ...]) -> Images:
     """Return (B, *shape) float32 numbers with density exp(−t), t ≥ 0, by inversion."""
     return -torch.log1p(-_wide(uniform(keys, counter, shape))).float()
 
 
-def normal(keys: Keys, counter: int, shape: tuple[int, ...]) -> Float[Tensor, "batch *shape"]:
+def normal(keys: Keys, counter: int, shape: tuple[int, ...]) -> Images:
     """Return (B, *shape) float32 standard normal numbers (Box & Muller 1958)."""
     count = torch.Size(shape).numel()
     pairs = _wide(uniform(keys, counter, (2, -(-count // 2))))
@@ -69,5 +69,5 @@ def normal(keys: Keys, counter: int, shape: tuple[int, ...]) -> Float[Tensor, "b
 
 
 def _wide(u: Tensor) -> Tensor:
-    """Work in float64 where the device has it: vector and scalar library functions may differ in a float32's last bit."""
+    """Use float64 where there is one: vector and scalar library functions may differ in a float32's last bit."""
     return u if u.device.type == "mps" else u.double()

@@ -1,0 +1,94 @@
+"""What is checked once, at the public entries: each finding is one line that says how to mend it."""
+
+import torch
+from torch import Tensor
+
+from saddlepoint.errors import InputError, ModelError
+from saddlepoint.typing import Logits
+
+REPEATABLE = 1e-3
+"""Two forwards of one input may differ by this share of the largest logit; more is randomness, not rounding."""
+
+
+def check_images(x: object, box: tuple[float, float] | None = (0.0, 1.0)) -> Tensor:
+    """Return x if it is a float32 batch (B, C, H, W) of finite pixels inside the box; raise InputError otherwise."""
+    if not isinstance(x, Tensor):
+        raise InputError(f"x is a {type(x).__name__}; expected a float32 tensor (B, C, H, W): use torch.as_tensor(x)")
+    if x.dtype == torch.uint8:
+        raise InputError("x has dtype uint8; expected float32 pixels in [0, 1]: pass x.float() / 255")
+    if x.dtype != torch.float32:
+        raise InputError(f"x has dtype {_short(x.dtype)}; expected float32: pass x.float()")
+    if x.ndim != 4:
+        mend = "pass x[None]" if x.ndim == 3 else "reshape it"
+        raise InputError(f"x has shape {tuple(x.shape)}; expected four dimensions (B, C, H, W): {mend}")
+    if not len(x):
+        raise InputError(f"x has shape {tuple(x.shape)}: there is no example in it; expected at least one")
+    low, high = x.min().item(), x.max().item()
+    if not (torch.isfinite(x.sum()) or torch.isfinite(x).all()):
+        raise InputError("x has NaN or infinite pixels; expected finite numbers: look for a division by zero before")
+    if box is not None and not (box[0] <= low and high <= box[1]):
+        raise InputError(f"x has pixels from {low:.4g} to {high:.4g}; expected [{box[0]:g}, {box[1]:g}]: {_mend(high)}")
+    return x
+
+
+def _mend(high: float) -> str:
+    if high > 8:
+        return "divide by 255"
+    return "give raw pixels and let the classifier normalise, sp.Classifier(module, mean=…, std=…)"
+
+
+def check_labels(y: object, count: int, name: str = "y") -> Tensor:
+    """Return y as int64 (B,) if it holds one class index per example; raise InputError otherwise."""
+    if not isinstance(y, Tensor):
+        raise InputError(f"{name} is a {type(y).__name__}; expected an int64 tensor (B,): use torch.as_tensor({name})")
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise InputError(f"{name} has dtype {_short(y.dtype)}; expected int64 class indices: pass {name}.long()")
+    if tuple(y.shape) != (count,):
+        mend = f"pass {name}.argmax(1)" if y.ndim == 2 and len(y) == count else "one class index per example"
+        raise InputError(f"{name} has shape {tuple(y.shape)}; expected ({count},): {mend}")
+    return y.long()
+
+
+def check_classes(labels: Tensor, classes: int, name: str = "y") -> None:
+    """Raise InputError if a label lies outside 0 … classes − 1."""
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise InputError(f"{name} contains {int(wrong[0])}; the model has {classes} classes, 0 to {classes - 1}")
+
+
+def check_logits(logits: object, count: int) -> Logits:
+    """Return the output of a model if it is finite and has the shape of logits, (B, K ≥ 2); raise ModelError if not."""
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        raise ModelError(f"the model returned a {_kind(logits)}; expected a float tensor of logits (B, K): wrap it")
+    if logits.ndim != 2 or len(logits) != count or logits.shape[1] < 2:
+        raise ModelError(
+            f"the model returned shape {tuple(logits.shape)} for {count} images; expected ({count}, K ≥ 2)"
+        )
+    if not torch.isfinite(logits).all():
+        row = int((~torch.isfinite(logits)).any(1).nonzero()[0])
+        raise ModelError(f"the logits of row {row} are not finite; expected numbers: check weights and normalisation")
+    if bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-4).all()):
+        raise ModelError(
+            "the model returns probabilities (rows ≥ 0 that sum to 1), which starve the gradient; expected logits: "
+            "drop its last softmax, or append a logarithm"
+        )
+    return logits
+
+
+def check_repeatable(first: Logits, second: Logits) -> bool:
+    """Return whether two forwards of the same rows agree bit for bit; raise ModelError if they are plainly different."""
+    gap, scale = (first - second).abs().max().item(), first.abs().max().item()
+    if gap > REPEATABLE * max(scale, 1.0):
+        raise ModelError(
+            f"two forwards of the same images differ by {gap:.3g}: the model is stochastic or mixes its batch; "
+            "expected the same logits again: remove random layers, or batch statistics, from its eval mode"
+        )
+    return gap == 0
+
+
+def _kind(value: object) -> str:
+    return f"{_short(value.dtype)} tensor" if isinstance(value, Tensor) else type(value).__name__
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,139 @@
+"""Any module as a classifier of pixels in [0, 1]."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from saddlepoint.classifier.checks import check_images, check_logits
+from saddlepoint.classifier.frozen import Frozen, Precision
+from saddlepoint.classifier.preprocessing import Preprocessing
+from saddlepoint.errors import InputError
+from saddlepoint.typing import Images, Labels, Logits, PerExample
+
+_CHUNK = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a classifier says of B images.
+
+    Attributes:
+        label: class indices, (B,).
+        name: their names, B strings; the index as text where the classifier has no names.
+        probability: softmax probability of the predicted class, (B,).
+        logits: (B, K).
+    """
+
+    label: Labels
+    name: list[str]
+    probability: PerExample
+    logits: Logits
+
+
+class Classifier(nn.Module):
+    """h(x) = module((x − mean) / std): logits from pixels in [0, 1].
+
+    Args:
+        module: maps normalised images (B, C, H, W) to logits (B, K), or to an object that holds them as `.logits`.
+        mean: per channel, in pixel units of [0, 1]; None for no shift.
+        std: likewise; None for no scaling.
+        names: the K class names.
+        preprocessing: what the model does to a photograph before it becomes x.
+        name: how reports call the model.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        mean: Sequence[float] | float | None = None,
+        std: Sequence[float] | float | None = None,
+        names: Sequence[str] | None = None,
+        preprocessing: Preprocessing | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(module, nn.Module):
+            raise InputError(f"module is a {type(module).__name__}; expected a torch.nn.Module that returns logits")
+        self.module = module
+        self.normalises = mean is not None or std is not None
+        self.register_buffer("mean", _per_channel("mean", 0.0 if mean is None else mean, module), persistent=False)
+        self.register_buffer("std", _per_channel("std", 1.0 if std is None else std, module), persistent=False)
+        if not bool((self.std > 0).all()):
+            raise InputError(f"std is {std}; expected positive numbers, one per channel")
+        self.names = tuple(names) if names is not None else None
+        self.preprocessing = preprocessing or Preprocessing()
+        self.name = name or type(module).__name__
+
+    @property
+    def device(self) -> torch.device:
+        """Where the classifier computes."""
+        return next(self.parameters(), self.mean).device
+
+    def normalise(self, x: Images) -> Images:
+        """Return (x − mean) / std."""
+        return (x - self.mean) / self.std if self.normalises else x
+
+    def logits(self, normalised: Images) -> Logits:
+        """Return the module's logits for normalised images."""
+        output = self.module(normalised)
+        logits: Logits = getattr(output, "logits", output)
+        return logits
+
+    def forward(self, x: Images) -> Logits:
+        """Return logits (B, K) for pixels x in [0, 1], (B, C, H, W)."""
+        return self.logits(self.normalise(x))
+
+    def frozen(self, precision: Precision = "fp32") -> Frozen:
+        """Return the context in which this classifier can be attacked; see `Frozen`."""
+        return Frozen(self, precision)
+
+    def predict(self, x: Images) -> Prediction:
+        """Classify pixels x in [0, 1], float32 (B, C, H, W), in eval mode."""
+        chunks = torch.split(check_images(x), _CHUNK)
+        with self.frozen() as model:
+            logits = torch.cat([check_logits(model.decide(part.to(self.device)), len(part)) for part in chunks])
+        probability, label = logits.softmax(1).max(1)
+        return Prediction(label, [self.name_of(index) for index in label.tolist()], probability, logits)
+
+    def name_of(self, label: int) -> str:
+        """Return the name of a class, or its index as text."""
+        return self.names[label] if self.names and 0 <= label < len(self.names) else str(label)
+
+    def label_of(self, text: str | int) -> int:
+        """Return the class that an index or a name stands for; raise InputError with the nearest names if none does."""
+        if isinstance(text, int) or text.strip().isdecimal():
+            return self._known(int(text))
+        names = [_plain(name) for name in self.names or ()]
+        found = [index for index, name in enumerate(names) if name == _plain(text)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise InputError(f"class {text!r} is ambiguous; expected one of the indices {', '.join(map(str, found))}")
+        near = difflib.get_close_matches(_plain(text), names, n=3)
+        hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+        raise InputError(f"no class is called {text!r} in {self.name}: expected a name or an index{hint}")
+
+    def _known(self, label: int) -> int:
+        if self.names is not None and not 0 <= label < len(self.names):
+            raise InputError(f"class {label} does not exist; {self.name} has classes 0 to {len(self.names) - 1}")
+        return label
+
+
+def _per_channel(name: str, value: Sequence[float] | float, module: nn.Module) -> Tensor:
+    """Return mean or std in a shape that broadcasts over (B, C, H, W), on the module's device."""
+    device = next((parameter.device for parameter in module.parameters()), None)
+    tensor = torch.as_tensor(value, dtype=torch.float32, device=device)
+    if tensor.ndim > 1 or not bool(torch.isfinite(tensor).all()):
+        raise InputError(f"{name} is {value}; expected one finite number, or one per channel")
+    return tensor.reshape(-1, 1, 1)
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ").strip().casefold()
