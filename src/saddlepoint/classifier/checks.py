@@ -76,7 +76,7 @@ def check_logits(logits: object, count: int) -> Logits:
 
 
 def check_repeatable(first: Logits, second: Logits) -> bool:
-    """Return whether two forwards of the same rows agree bit for bit; raise ModelError if they are plainly different."""
+    """Return whether two forwards agree bit for bit; raise ModelError if they are plainly different."""
     gap, scale = (first - second).abs().max().item(), first.abs().max().item()
     if gap > REPEATABLE * max(scale, 1.0):
         raise ModelError(

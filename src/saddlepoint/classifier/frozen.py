@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from saddlepoint.errors import InputError
 from saddlepoint.typing import Images, Logits
 
 if TYPE_CHECKING:
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "tf32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+_Weights = dict[nn.Parameter, Tensor]
 
 _HEAVY = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
@@ -30,77 +31,73 @@ class Frozen:
 
     Restored: training mode of every submodule, `requires_grad`, the weights' memory format and dtype, and the global
     random states of Python, NumPy and torch.
-
-    Attributes:
-        classifier: the classifier whose module is frozen.
-        precision: of `logits`; "tf32" differs from "fp32" on CUDA devices only.
     """
 
-    def __init__(self, classifier: "Classifier", precision: Precision = "fp32") -> None:
-        if precision not in PRECISIONS:
-            raise InputError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    def __init__(self, classifier: "Classifier") -> None:
         self.classifier = classifier
-        self.precision = precision
         self._exit = ExitStack()
-        self._given: dict[nn.Parameter, Tensor] = {}
-        self._fast: dict[nn.Parameter, Tensor] = {}
-
-    @property
-    def exact(self) -> bool:
-        """Whether `logits` already has the precision in which success is decided."""
-        return self.precision == "fp32"
+        self._given: _Weights = {}
+        self._held: _Weights = {}
+        self._forms: dict[bool, _Weights] = {}
 
     def __enter__(self) -> Self:
         module = self.classifier.module
         with ExitStack() as stack:
             stack.enter_context(_random_state())
             stack.enter_context(_modes(module))
-            stack.callback(self._use, self._given)
             module.eval()
             for parameter in module.parameters():
                 stack.callback(parameter.requires_grad_, parameter.requires_grad)
                 parameter.requires_grad_(False)
-            self._fast.update(fastest(module, self.precision))
-            self._given.update({parameter: parameter.data for parameter in self._fast})
-            self._use(self._fast)
+            self._given = self._held = {parameter: parameter.data for parameter in module.parameters()}
+            stack.callback(self._hold, self._given)
+            self._hold(self._form(low=False))
             self._exit = stack.pop_all()
         return self
 
     def __exit__(self, *reason: object) -> None:
         self._exit.close()
-        self._fast.clear()
-        self._given.clear()
+        self._forms.clear()
+        self._given = self._held = {}
 
-    def logits(self, x: Images) -> Logits:
-        """Return float32 logits at pixels x, computed in the precision of the search; differentiable in x."""
+    def logits(self, x: Images, precision: Precision = "fp32") -> Logits:
+        """Return float32 logits at pixels x, computed in `precision`; differentiable in x.
+
+        Normalisation stays in float32 whatever the precision; "tf32" differs from "fp32" on CUDA devices only.
+        """
+        self._hold(self._form(low=precision == "bf16"))
         pixels = self.classifier.normalise(x)
-        with _arithmetic(self.precision, x.device):
+        with _arithmetic(precision, x.device):
             return self.classifier.logits(pixels).float()
 
     @torch.no_grad()
     def decide(self, x: Images) -> Logits:
         """Return the logits of the untouched model, float32 and weights as given: by these success is decided."""
-        self._use(self._given)
-        try:
-            with _arithmetic("fp32", x.device):
-                return self.classifier.forward(x).float()
-        finally:
-            self._use(self._fast)
+        self._hold(self._given)
+        with _arithmetic("fp32", x.device):
+            return self.classifier.forward(x)
 
-    @staticmethod
-    def _use(weights: dict[nn.Parameter, Tensor]) -> None:
-        for parameter, data in weights.items():
-            parameter.data = data
+    def _form(self, *, low: bool) -> _Weights:
+        if low not in self._forms:
+            self._hold(self._given)
+            self._forms[low] = {**self._given, **fastest(self.classifier.module, low=low)}
+        return self._forms[low]
+
+    def _hold(self, weights: _Weights) -> None:
+        if self._held is not weights:
+            for parameter, data in weights.items():
+                parameter.data = data
+            self._held = weights
 
 
-def fastest(module: nn.Module, precision: Precision) -> dict[nn.Parameter, Tensor]:
-    """Return the weights that a frozen module had better hold in another form: channels_last, and bf16 when asked."""
+def fastest(module: nn.Module, *, low: bool) -> _Weights:
+    """Return the weights that a frozen module had better hold in another form: channels_last, and bf16 if `low`."""
     weights = {
         parameter: parameter.data.contiguous(memory_format=torch.channels_last)
         for parameter in module.parameters()
         if parameter.ndim == 4
     }
-    if precision == "bf16":
+    if low:
         # Autocast would cast these again at every forward; it keeps its own rules for all the other layers.
         for layer in module.modules():
             if isinstance(layer, _HEAVY) and isinstance(layer.weight, nn.Parameter):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from saddlepoint.classifier.checks import check_images, check_logits
-from saddlepoint.classifier.frozen import Frozen, Precision
+from saddlepoint.classifier.frozen import Frozen
 from saddlepoint.classifier.preprocessing import Preprocessing
 from saddlepoint.errors import InputError
 from saddlepoint.typing import Images, Labels, Logits, PerExample
@@ -90,13 +90,13 @@ class Classifier(nn.Module):
         """Return logits (B, K) for pixels x in [0, 1], (B, C, H, W)."""
         return self.logits(self.normalise(x))
 
-    def frozen(self, precision: Precision = "fp32") -> Frozen:
+    def frozen(self) -> Frozen:
         """Return the context in which this classifier can be attacked; see `Frozen`."""
-        return Frozen(self, precision)
+        return Frozen(self)
 
-    def predict(self, x: Images) -> Prediction:
-        """Classify pixels x in [0, 1], float32 (B, C, H, W), in eval mode."""
-        chunks = torch.split(check_images(x), _CHUNK)
+    def predict(self, x: Images, *, box: tuple[float, float] | None = (0.0, 1.0)) -> Prediction:
+        """Classify pixels x inside the box (None for any finite pixels), float32 (B, C, H, W), in eval mode."""
+        chunks = torch.split(check_images(x, box), _CHUNK)
         with self.frozen() as model:
             logits = torch.cat([check_logits(model.decide(part.to(self.device)), len(part)) for part in chunks])
         probability, label = logits.softmax(1).max(1)

@@ -1,0 +1,30 @@
+"""Attacks bound robust accuracy from above: searches for a good δ, and the one loop that drives them all."""
+
+from saddlepoint.attacks.face import AttackResult, attack
+from saddlepoint.attacks.fgsm import FGSM
+from saddlepoint.attacks.goals import Fool, Goal, Last, Nearest
+from saddlepoint.attacks.pgd import PGD
+from saddlepoint.attacks.pipeline import run_attack
+from saddlepoint.attacks.protocol import Answer, Attack, Need, Problem, Run
+from saddlepoint.attacks.setting import Progress, Setting
+from saddlepoint.attacks.sgd import SGD
+
+__all__ = [
+    "FGSM",
+    "PGD",
+    "SGD",
+    "Answer",
+    "Attack",
+    "AttackResult",
+    "Fool",
+    "Goal",
+    "Last",
+    "Nearest",
+    "Need",
+    "Problem",
+    "Progress",
+    "Run",
+    "Setting",
+    "attack",
+    "run_attack",
+]

@@ -1,0 +1,80 @@
+"""Gradient ascent on the loss, as the attacks of the lesson share it: they differ in how a gradient moves δ."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from saddlepoint import losses
+from saddlepoint.attacks.protocol import Answer, Attack, Problem
+from saddlepoint.errors import InputError
+from saddlepoint.typing import Images, Logits, PerExample, Rows
+
+Loss = Literal["cross-entropy", "margin", "difference"]
+"""A name in `saddlepoint.losses`; with a target, its targeted form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """δ after `step` updates, (B, C, H, W) and (B,)."""
+
+    delta: Images
+    step: Tensor
+
+
+class Ascent(Attack):
+    """Evaluate δ, move along the gradient, and so on; after the last of `steps` moves, evaluate once more."""
+
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """Number of moves."""
+
+    @property
+    @abstractmethod
+    def loss(self) -> Loss:
+        """What is ascended."""
+
+    @abstractmethod
+    def move(self, problem: Problem, delta: Images, gradient: Images) -> Images:
+        """Return the next δ ∈ Δ, given ∇ℓ at this one."""
+
+    def begin(self, problem: Problem) -> Images:
+        """Return the first δ: the clean image, unless an attack begins elsewhere."""
+        return torch.zeros_like(problem.x)
+
+    def init(self, problem: Problem) -> Walk:
+        """Stand at the first δ, or at the one that was given."""
+        delta = self.begin(problem) if problem.start is None else problem.start
+        return Walk(delta, torch.zeros_like(problem.y))
+
+    def ask(self, problem: Problem, state: Walk) -> Images:
+        """Ask for the iterate."""
+        return state.delta
+
+    def objective(self, problem: Problem, state: Walk, logits: Logits) -> PerExample:
+        """Return the named loss."""
+        return losses.named(self.loss, logits, problem.y, problem.target)
+
+    def tell(self, problem: Problem, state: Walk, answer: Answer) -> Walk:
+        """Move along the gradient."""
+        delta = state.delta if answer.gradient is None else self.move(problem, state.delta, answer.gradient)
+        return Walk(delta, state.step + 1)
+
+    def finished(self, state: Walk) -> Rows:
+        """Finish when the last iterate has been answered."""
+        return state.step > self.steps
+
+    def differentiates(self, state: Walk) -> Rows:
+        """Want a gradient at every iterate but the last."""
+        return state.step < self.steps
+
+
+def require(attack: Attack, **lower: float) -> None:
+    """Raise InputError unless each named field of the attack is a number above its bound, or None."""
+    for name, bound in lower.items():
+        value = getattr(attack, name)
+        if value is not None and not value > bound:
+            raise InputError(f"{attack.name} got {name}={value!r}; expected a number above {bound:g}")

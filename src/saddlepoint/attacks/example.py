@@ -1,0 +1,109 @@
+"""What travels through the pipeline: one example, and what has been found out about it."""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from saddlepoint.attacks.protocol import Run
+
+Id = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One example to attack; its tensors have no batch axis.
+
+    Attributes:
+        index: position in the stream.
+        id: stable identity, from which its random streams derive.
+        x: pixels, float32 (C, H, W).
+        y: label.
+        eps: radius of its ball, in pixel units.
+        target: class to be predicted instead, or None.
+        start: δ from which the attack is to begin, or None.
+    """
+
+    index: int
+    id: Id
+    x: Tensor
+    y: int
+    eps: float
+    target: int | None = None
+    start: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Passes through the model, for one example; `steps` are the updates of δ between them."""
+
+    steps: int = 0
+    forwards: int = 0
+    backwards: int = 0
+
+    def __add__(self, other: "Effort") -> "Effort":
+        return Effort(self.steps + other.steps, self.forwards + other.forwards, self.backwards + other.backwards)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run reports: its point, how good that is, and whether the example is thereby done."""
+
+    delta: Tensor
+    score: float
+    adversarial: bool
+    won: bool
+    effort: Effort
+    attack: str
+    run: Run = field(default_factory=Run)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An input, the logits of its clean image, the best point so far and what it cost.
+
+    Attributes:
+        given: the input.
+        logits: of the clean image, (K,).
+        best: the best outcome so far; None before any search, and for an example that is wrong from the start.
+        mistaken: the goal is reached from the start: nothing to search.
+        repeatable: whether two forwards of the first batch, in different order, agreed bit for bit on this machine.
+        effort: passes that count.
+        wasted: passes of runs that were started ahead of time and turned out not to be needed.
+    """
+
+    given: Input
+    logits: Tensor
+    mistaken: bool
+    repeatable: bool
+    best: Outcome | None = None
+    effort: Effort = field(default_factory=Effort)
+    wasted: Effort = field(default_factory=Effort)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is reported of one example, after verification.
+
+    Attributes:
+        given: the input.
+        x_adv: the point, float32 (C, H, W) in Δ.
+        success: whether the untouched model misclassifies it, or predicts the target when there is one.
+        margin: z_y − max_{j≠y} z_j at the point (targeted: max_{j≠t} z_j − z_t); not above 0 on success.
+        norm: ‖x_adv − x‖ in the norm of the ball, in pixel units.
+        effort: passes, the clean evaluation, confirmations and verification included.
+        wasted: passes of runs that were started ahead of time and turned out not to be needed.
+        attack: the attack that broke the example; "clean" if it was wrong from the start; None if it stands.
+        run: the run that found the point.
+        repeatable: as in `Example`.
+    """
+
+    given: Input
+    x_adv: Tensor
+    success: bool
+    margin: float
+    norm: float
+    effort: Effort
+    wasted: Effort
+    attack: str | None
+    run: Run | None
+    repeatable: bool

@@ -1,0 +1,31 @@
+"""The fast gradient sign method, in any norm."""
+
+from dataclasses import dataclass
+from typing import final
+
+from saddlepoint.attacks.ascent import Ascent, Loss
+from saddlepoint.attacks.protocol import Problem
+from saddlepoint.typing import Images
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FGSM(Ascent):
+    """δ = argmax_{δ∈Δ} ⟨∇ℓ, δ⟩ (Goodfellow, Shlens & Szegedy 2015): the linearised loss, maximised exactly.
+
+    In ℓ∞ that is ε·sign ∇ℓ, clipped to the box; in the other norms the maximiser over ball ∩ box.
+
+    Attributes:
+        loss: "cross-entropy", "margin" or "difference".
+    """
+
+    loss: Loss = "cross-entropy"
+
+    @property
+    def steps(self) -> int:
+        """One."""
+        return 1
+
+    def move(self, problem: Problem, delta: Images, gradient: Images) -> Images:
+        """Jump to the maximiser of the linearised loss."""
+        return problem.region.maximiser(gradient)

@@ -1,0 +1,61 @@
+"""Projected gradient ascent, in any norm."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import final
+
+from saddlepoint.attacks.ascent import Ascent, Loss, require
+from saddlepoint.attacks.protocol import Problem, Run
+from saddlepoint.typing import Images, Logits
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PGD(Ascent):
+    """δ ← P_Δ(δ + α·argmax_{‖v‖≤1} ⟨∇ℓ, v⟩): steepest ascent in the ball's norm (Madry et al. 2018, §2.1).
+
+    Attributes:
+        steps: number of updates; steps + 1 points are evaluated.
+        step_size: α in pixel units of [0, 1]; None for travel·ε/steps.
+        travel: length of the whole path in units of ε, when no step size is given.
+        restarts: independent runs; the later ones are cancelled when one has won.
+        random_start: begin at a uniform sample of the ball, projected into the box, instead of at δ = 0.
+        sparsity: in ℓ1, the share of pixels among which a step is spread (Tramèr & Boneh 2019); dense norms ignore it.
+        loss: "cross-entropy", "margin" or "difference".
+    """
+
+    steps: int = 40
+    step_size: float | None = None
+    travel: float = 2.5
+    restarts: int = 1
+    random_start: bool = True
+    sparsity: float = 0.01
+    loss: Loss = "cross-entropy"
+
+    def __post_init__(self) -> None:
+        require(self, steps=0, step_size=0, travel=0, restarts=0)
+
+    def runs(self, logits: Logits, y: int) -> tuple[Run, ...]:
+        """Return one run per restart."""
+        return tuple(Run(restart) for restart in range(self.restarts))
+
+    def begin(self, problem: Problem) -> Images:
+        """Begin at a random point of Δ."""
+        return problem.region.start(problem.key) if self.random_start else super(PGD, self).begin(problem)
+
+    def move(self, problem: Problem, delta: Images, gradient: Images) -> Images:
+        """Take one step of steepest ascent and project."""
+        region = problem.region
+        direction = region.steepest(gradient, delta, self.sparsity)
+        return region.project(delta + self._alpha(problem) * direction)
+
+    def polish(self) -> "PGD":
+        """Return a tenth of the steps, each as long as before."""
+        steps = math.ceil(self.steps / 10)
+        return replace(self, steps=steps, travel=self.travel * steps / self.steps, restarts=1)
+
+    def _alpha(self, problem: Problem) -> Images | float:
+        if self.step_size is not None:
+            return self.step_size
+        alpha = problem.region.ball.eps * (self.travel / self.steps)
+        return alpha.to(problem.x.dtype).reshape(-1, *[1] * (problem.x.ndim - 1))

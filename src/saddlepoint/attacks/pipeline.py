@@ -1,0 +1,156 @@
+"""The path of the data, from inputs to verified rows: every stage a generator that holds a batch or two at most.
+
+inputs → clean → search (one per attack of the cascade) → verify → rows
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from saddlepoint.attacks.example import Effort, Example, Input, Row
+from saddlepoint.attacks.oracle import Oracle, Stage
+from saddlepoint.attacks.plan import Plan, Task
+from saddlepoint.attacks.protocol import Attack
+from saddlepoint.attacks.setting import Setting
+from saddlepoint.attacks.slots import Slots
+from saddlepoint.classifier import Classifier, Frozen, Precision, check_logits, check_repeatable
+from saddlepoint.classifier.checks import check_classes
+from saddlepoint.errors import AttackError
+
+Item = TypeVar("Item")
+
+
+def run_attack(
+    classifier: Classifier,
+    inputs: Iterable[Input],
+    suite: Sequence[Attack],
+    setting: Setting,
+    precision: Precision = "fp32",
+) -> Iterator[Row]:
+    """Attack a stream of inputs; yield a verified row for each, in the order in which they end.
+
+    Memory is bounded by the batch, whatever the length of the stream. While the stream is open the classifier is
+    frozen; close it, or exhaust it, to have everything restored.
+    """
+    with classifier.frozen() as model:
+        examples = clean(model, inputs, setting)
+        for stage in stages(suite, precision):
+            examples = search(model, stage, examples, setting)
+        yield from verify(model, examples, setting)
+
+
+def stages(suite: Sequence[Attack], precision: Precision) -> Iterator[Stage]:
+    """Yield the cascade: each attack, and after a low-precision one the float32 steps for those that it did not break.
+
+    Low precision must never act as a masked gradient.
+    """
+    for attack in suite:
+        yield Stage(attack, precision)
+        if precision != "fp32":
+            yield Stage(attack.polish(), "fp32", resume=True)
+
+
+def clean(model: Frozen, inputs: Iterable[Input], setting: Setting) -> Iterator[Example]:
+    """Evaluate the clean images; the first batch is evaluated twice, in another order, to see what can be relied on."""
+    repeatable: bool | None = None
+    for chunk in _batched(inputs, setting.batch):
+        x = setting.stack([given.x for given in _padded(chunk, setting.batch)])
+        logits = check_logits(model.decide(x), len(x))
+        if repeatable is None:
+            repeatable = check_repeatable(logits, model.decide(x.roll(1, 0)).roll(-1, 0))
+        y = setting.integers([given.y for given in chunk])
+        check_classes(y, logits.shape[1])
+        _, mistaken = setting.judge(logits[: len(chunk)], y, _targets(chunk, setting, logits.shape[1]))
+        for given, row, wrong in zip(chunk, logits, mistaken.tolist(), strict=False):
+            yield Example(given, row.clone(), wrong, repeatable, effort=Effort(forwards=1))
+
+
+def search(model: Frozen, stage: Stage, examples: Iterator[Example], setting: Setting) -> Iterator[Example]:
+    """Run one attack on a stream of examples, refilling freed rows, so that the batch keeps its one shape."""
+    plan, slots = Plan(stage, examples), Slots(Oracle(model, stage, setting))
+    while True:
+        tasks: list[Task] = []
+        for drawn in plan.draw(len(slots.free)):
+            if isinstance(drawn, Example):
+                yield drawn
+            else:
+                tasks.append(drawn)
+        slots.fill(tasks)
+        if not slots.tasks:
+            return
+        _advance(plan, slots)
+        yield from plan.finished()
+
+
+def _advance(plan: Plan, slots: Slots) -> None:
+    """Step until a run ends; then end those, too, that can no longer change a result."""
+    while not (ended := slots.step()):
+        pass
+    for task, outcome in ended:
+        plan.record(task, outcome)
+    for task in slots.tasks:
+        if not plan.needs(task):
+            plan.discard(task, slots.release(task))
+
+
+def verify(model: Frozen, examples: Iterator[Example], setting: Setting) -> Iterator[Row]:
+    """Trust nobody: one float32 evaluation on the untouched model decides success, margin and norm.
+
+    Raises:
+        AttackError: an attack returned a point outside Δ.
+    """
+    for chunk in _batched(examples, setting.batch):
+        padded = _padded(chunk, setting.batch)
+        given = [example.given for example in padded]
+        x = setting.stack([one.x for one in given])
+        delta = setting.stack([_delta(example) for example in padded])
+        region = setting.region(given, x)
+        inside = region.contains(delta).tolist()
+        points = x + delta
+        logits = model.decide(points)
+        margin, success = setting.judge(logits, setting.integers([one.y for one in given]), _targets(given, setting))
+        norm = region.ball.norm(points.to(torch.float64) - x.to(torch.float64))
+        for row, example in enumerate(chunk):
+            name = example.best.attack if example.best else None
+            if not inside[row]:
+                raise AttackError(f"{name} left Δ on example {example.given.id!r}: its point has norm {norm[row]:.9g}")
+            hit = bool(success[row])
+            yield Row(
+                given=example.given,
+                x_adv=points[row].clone(),
+                success=hit,
+                margin=float(margin[row]),
+                norm=float(norm[row]),
+                effort=example.effort + Effort(forwards=1),
+                wasted=example.wasted,
+                attack=("clean" if example.mistaken else name) if hit else None,
+                run=example.best.run if example.best else None,
+                repeatable=example.repeatable,
+            )
+
+
+def _delta(example: Example) -> Tensor:
+    return torch.zeros_like(example.given.x) if example.best is None else example.best.delta.to(example.given.x.device)
+
+
+def _targets(given: Sequence[Input], setting: Setting, classes: int | None = None) -> Tensor | None:
+    if not setting.targeted:
+        return None
+    target = setting.integers([-1 if one.target is None else one.target for one in given])
+    if classes is not None:
+        check_classes(target, classes, "target")
+    return target
+
+
+def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    source = iter(items)
+    while chunk := list(islice(source, size)):
+        yield chunk
+
+
+def _padded(items: list[Item], size: int) -> list[Item]:
+    """Return the items, the last repeated up to the size of a batch."""
+    return items + items[-1:] * (size - len(items))

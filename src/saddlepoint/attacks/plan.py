@@ -1,0 +1,120 @@
+"""Which run of which example comes next, and what an example's runs amount to.
+
+Runs count in plan order up to the first that wins, whatever order they end in: a run that was started ahead of time, to
+keep the batch full, never changes a result. What it cost is kept apart.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from saddlepoint.attacks.example import Effort, Example, Outcome
+from saddlepoint.attacks.oracle import Stage
+from saddlepoint.attacks.protocol import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One run of one example."""
+
+    example: Example
+    runs: tuple[Run, ...]
+    position: int
+
+    @property
+    def run(self) -> Run:
+        """The run at this position of the plan."""
+        return self.runs[self.position]
+
+
+@dataclass(slots=True)
+class _Open:
+    """An example under way: `started` runs are, `counted` have been accounted for, and none counts from `limit` on."""
+
+    example: Example
+    runs: tuple[Run, ...]
+    limit: int
+    best: Outcome | None
+    started: int = 0
+    counted: int = 0
+    waiting: dict[int, Outcome] = field(default_factory=dict)
+    effort: Effort = field(default_factory=Effort)
+    wasted: Effort = field(default_factory=Effort)
+
+    @property
+    def complete(self) -> bool:
+        return self.counted == self.limit
+
+    def start(self) -> Task:
+        self.started += 1
+        return Task(self.example, self.runs, self.started - 1)
+
+    def count(self) -> None:
+        """Account for the runs that have ended, in plan order."""
+        while not self.complete and self.counted in self.waiting:
+            outcome = self.waiting.pop(self.counted)
+            self.counted += 1
+            self.effort += outcome.effort
+            if self.best is None or outcome.score < self.best.score:
+                self.best = outcome
+
+    def close(self) -> Example:
+        spare = sum((outcome.effort for outcome in self.waiting.values()), self.wasted)
+        example = self.example
+        return replace(example, best=self.best, effort=example.effort + self.effort, wasted=example.wasted + spare)
+
+
+class Plan:
+    """Hands out runs: first those whose predecessors have failed, then new examples, then runs ahead of time."""
+
+    def __init__(self, stage: Stage, examples: Iterator[Example]) -> None:
+        self._stage, self._examples = stage, examples
+        self._open: dict[int, _Open] = {}
+        self._ready: deque[_Open] = deque()
+
+    def draw(self, count: int) -> Iterator[Task | Example]:
+        """Yield the next `count` runs, as far as there are any, and between them the examples that need none."""
+        while count > 0 and (drawn := self._next()) is not None:
+            yield drawn
+            count -= isinstance(drawn, Task)
+
+    def record(self, task: Task, outcome: Outcome) -> None:
+        """Take note of what a run reports."""
+        entry = self._open[task.example.given.index]
+        entry.waiting[task.position] = outcome
+        if outcome.won:
+            entry.limit = min(entry.limit, task.position + 1)
+        entry.count()
+        if entry.counted == entry.started and not entry.complete:
+            self._ready.append(entry)
+
+    def needs(self, task: Task) -> bool:
+        """Return whether a run can still change its example's result."""
+        return task.position < self._open[task.example.given.index].limit
+
+    def discard(self, task: Task, effort: Effort) -> None:
+        """Take note of what a run had cost when it was ended because it was not needed."""
+        self._open[task.example.given.index].wasted += effort
+
+    def finished(self) -> Iterator[Example]:
+        """Yield the examples whose last run has been accounted for."""
+        for index in [index for index, entry in self._open.items() if entry.complete]:
+            yield self._open.pop(index).close()
+
+    def _next(self) -> Task | Example | None:
+        if self._ready:
+            return self._ready.popleft().start()
+        example = next(self._examples, None)
+        if example is None:
+            ahead = next((entry for entry in self._open.values() if entry.started < entry.limit), None)
+            return None if ahead is None else ahead.start()
+        return example if self._stage.skips(example) else self._admit(example).start()
+
+    def _admit(self, example: Example) -> _Open:
+        given, attack = example.given, self._stage.attack
+        runs = attack.runs(example.logits[None], given.y)
+        if given.target is not None:
+            runs = tuple(dict.fromkeys(replace(run, target=given.target) for run in runs))
+        entry = _Open(example, runs, len(runs), None if self._stage.resume else example.best)
+        self._open[given.index] = entry
+        return entry

@@ -1,0 +1,125 @@
+"""What an attack is: it asks for one point per row and is told the answer. The loop alone calls models."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar
+
+import torch
+
+from saddlepoint.attacks.goals import Fool, Goal
+from saddlepoint.geometry import Region
+from saddlepoint.typing import Images, Keys, Labels, Logits, PerExample, Rows
+
+
+class Need(Enum):
+    """How much of the model an attack must see; each kind is told what those below it are told, too."""
+
+    GRADIENT = "gradient"
+    LOGITS = "logits"
+    LABEL = "label"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One try at an example: an independent random start, or a class to aim at."""
+
+    restart: int = 0
+    target: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The rows that an attack works on; everything is given in δ-space, where the clean image is δ = 0.
+
+    Attributes:
+        x: clean pixels, (B, C, H, W).
+        y: labels, (B,).
+        target: the classes that the runs aim at, (B,), or None.
+        region: Δ, the ball bound to x and the box.
+        logits: of the clean images, (B, K).
+        key: of the runs' random streams, (B,).
+        start: the first point to use, (B, C, H, W), or None where the attack chooses its own.
+    """
+
+    x: Images
+    y: Labels
+    target: Labels | None
+    region: Region
+    logits: Logits
+    key: Keys
+    start: Images | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model said of the points that were asked for; what the attack's `needs` do not cover is None.
+
+    Attributes:
+        label: predicted classes, (B,).
+        adversarial: whether the point has succeeded, (B,); in low precision a claim, not yet confirmed.
+        logits: (B, K).
+        loss: the attack's own objective, (B,).
+        gradient: of that loss in δ, (B, C, H, W); None, too, when no row asked for one.
+    """
+
+    label: Labels
+    adversarial: Rows
+    logits: Logits | None
+    loss: PerExample | None
+    gradient: Images | None
+
+
+class Attack(ABC):
+    """A search for a good δ, as a frozen dataclass: the algorithm, its configuration and its line in the report.
+
+    A state is a dataclass of tensors with one row per run; the loop re-indexes it and looks at nothing in it. Rows that
+    have finished may be told answers until the loop refills them; they are ignored.
+
+    Attributes:
+        needs: how much of the model the attack must see.
+        goal: which of its points the loop keeps, and when an example is done.
+        tolerance: declared for linear classifiers: how far, as a share of the margin that Δ can take away, the attack
+            stays from the closed-form optimum when it runs to the end.
+    """
+
+    needs: ClassVar[Need] = Need.GRADIENT
+    goal: ClassVar[Goal] = Fool()
+    tolerance: ClassVar[float] = 0.01
+
+    @property
+    def name(self) -> str:
+        """How reports call the attack."""
+        return type(self).__name__
+
+    def runs(self, logits: Logits, y: int) -> tuple[Run, ...]:
+        """Return the ordered runs of one example, given its clean logits (1, K)."""
+        return (Run(),)
+
+    @abstractmethod
+    def init(self, problem: Problem) -> Any:  # noqa: ANN401 - each attack has a state of its own
+        """Return the state of fresh rows. If `problem.start` is given, the first point asked for is that one."""
+
+    @abstractmethod
+    def ask(self, problem: Problem, state: Any) -> Images:  # noqa: ANN401
+        """Return the point δ that each row wants to know about."""
+
+    @abstractmethod
+    def tell(self, problem: Problem, state: Any, answer: Answer) -> Any:  # noqa: ANN401
+        """Return the state after the answer to `ask`."""
+
+    @abstractmethod
+    def finished(self, state: Any) -> Rows:  # noqa: ANN401
+        """Return which rows have asked for all they want."""
+
+    @abstractmethod
+    def objective(self, problem: Problem, state: Any, logits: Logits) -> PerExample:  # noqa: ANN401
+        """Return the objective that this attack ascends, per row; differentiated when it needs gradients."""
+
+    def differentiates(self, state: Any) -> Rows:  # noqa: ANN401
+        """Return which unfinished rows want a gradient with their next answer."""
+        return torch.full_like(self.finished(state), self.needs is Need.GRADIENT)
+
+    def polish(self) -> "Attack":
+        """Return the shorter attack that searches on, in float32, from the best point that low precision found."""
+        return self

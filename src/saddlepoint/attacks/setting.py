@@ -1,0 +1,81 @@
+"""What holds for every example of one call."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from saddlepoint import losses
+from saddlepoint.attacks.example import Id, Input
+from saddlepoint.attacks.protocol import Run
+from saddlepoint.geometry import Ball, Region
+from saddlepoint.typing import Images, Labels, Logits, PerExample, Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One call of the model, as an observer sees it: which runs it served, at which step, and their objective.
+
+    Attributes:
+        ids: of the examples, N of them.
+        runs: their runs.
+        steps: how often δ had been updated.
+        loss: the attack's objective at that point, (N,), still on the device.
+    """
+
+    ids: tuple[Id, ...]
+    runs: tuple[Run, ...]
+    steps: tuple[int, ...]
+    loss: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What holds for every example of one call.
+
+    Attributes:
+        ball: the norm; each input has a radius of its own.
+        box: bounds of the pixels, or None.
+        batch: rows of every call of the model, always; part of the specification, since rounding depends on it.
+        seed: of all random streams.
+        targeted: whether success means that the target is predicted.
+        stop: margin τ below zero at which a row stops; 0 for the first success, infinity for never.
+        budget: passes, forward plus backward, that the search may spend on an example; shared evenly by its runs.
+        observe: called once per call of the model.
+    """
+
+    ball: Ball
+    box: tuple[float, float] | None
+    batch: int
+    device: torch.device
+    seed: int = 0
+    targeted: bool = False
+    stop: float = 0.0
+    budget: int | None = None
+    observe: Callable[[Progress], None] | None = None
+
+    def stack(self, tensors: list[Tensor]) -> Tensor:
+        """Return single rows as a batch on the device."""
+        return torch.stack(tensors).to(self.device)
+
+    def integers(self, values: list[int]) -> Tensor:
+        """Return host integers as an int64 tensor on the device."""
+        return torch.tensor(values, dtype=torch.int64, device=self.device)
+
+    def region(self, inputs: list[Input], x: Images) -> Region:
+        """Return Δ for these inputs: their balls, bound to their pixels and the box."""
+        lower, upper = self.box or (None, None)
+        eps = torch.tensor([given.eps for given in inputs], dtype=torch.float64)
+        return replace(self.ball, eps=eps).at(x, lower, upper)
+
+    def judge(self, logits: Logits, y: Labels, target: Labels | None) -> tuple[PerExample, Rows]:
+        """Return the margin by which the goal is missed, ≤ 0 on success, and whether it is reached.
+
+        Untargeted z_y − max_{j≠y} z_j and misclassification; targeted max_{j≠t} z_j − z_t and the target predicted.
+        The predicted class is the first of the largest logits. A NaN reaches no goal.
+        """
+        wanted = target if self.targeted and target is not None else y
+        hit = (logits.argmax(1) == wanted) == self.targeted
+        margin = losses.logit_margin(logits, wanted)
+        return margin if self.targeted else -margin, hit & torch.isfinite(logits).all(1)

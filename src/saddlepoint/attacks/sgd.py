@@ -1,0 +1,35 @@
+"""The loop of Kolter & Madry's first chapter."""
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from saddlepoint.attacks.ascent import Ascent, Loss, require
+from saddlepoint.attacks.goals import Goal, Last
+from saddlepoint.attacks.protocol import Problem
+from saddlepoint.typing import Images
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SGD(Ascent):
+    """δ ← P_Δ(δ + lr·∇ℓ) from δ = 0: all steps run, and the last iterate is reported, whatever it is worth.
+
+    Attributes:
+        steps: number of updates; steps + 1 points are evaluated.
+        lr: learning rate, in pixel units per unit of the gradient.
+        loss: "difference" (cross-entropy; with a target ℓ(h, y) − ℓ(h, t), as in the lesson), "cross-entropy" or
+            "margin".
+    """
+
+    goal: ClassVar[Goal] = Last()
+
+    steps: int = 30
+    lr: float = 0.1
+    loss: Loss = "difference"
+
+    def __post_init__(self) -> None:
+        require(self, steps=0, lr=0)
+
+    def move(self, problem: Problem, delta: Images, gradient: Images) -> Images:
+        """Follow the gradient itself, not its steepest direction, and project."""
+        return problem.region.project(delta + self.lr * gradient)

@@ -1,0 +1,222 @@
+"""The rows of a batch of one fixed shape, and what one call of the model does to them."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from saddlepoint import random
+from saddlepoint.attacks.example import Effort, Outcome
+from saddlepoint.attacks.oracle import Oracle, Point
+from saddlepoint.attacks.plan import Task
+from saddlepoint.attacks.protocol import Answer, Need, Problem
+from saddlepoint.attacks.rows import put, take, where
+from saddlepoint.attacks.setting import Progress
+from saddlepoint.errors import ModelError
+from saddlepoint.typing import Images, Rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Everything that has one row per slot."""
+
+    problem: Problem
+    state: object
+    best: Point
+
+
+@dataclass(slots=True)
+class _Count:
+    """A run in its slot and what it has cost; `differentiate` tells whether it wants a gradient next."""
+
+    task: Task
+    differentiate: bool
+    queries: int = 0
+    backwards: int = 0
+    confirmations: int = 0
+
+    @property
+    def effort(self) -> Effort:
+        return Effort(max(self.queries - 1, 0), self.queries + self.confirmations, self.backwards)
+
+    def affords(self, budget: int | None) -> bool:
+        """Whether another call fits into the run's share of the example's budget."""
+        share = torch.inf if budget is None else budget // len(self.task.runs)
+        return self.queries + self.backwards + 1 + self.differentiate <= share
+
+
+@dataclass(frozen=True, slots=True)
+class _Flags:
+    """What the host learns of a row after a call."""
+
+    finite: bool
+    finished: bool
+    differentiate: bool
+    adversarial: bool
+    won: bool
+    score: float
+
+
+class Slots:
+    """A fixed number of rows. Each serves one run; a row without one shadows a row that has, and is ignored."""
+
+    def __init__(self, oracle: Oracle) -> None:
+        self._oracle, self._stage, self._setting = oracle, oracle.stage, oracle.setting
+        self._counts: list[_Count | None] = [None] * self._setting.batch
+        self._rows: _Rows | None = None
+
+    @property
+    def free(self) -> list[int]:
+        """The slots without a run."""
+        return [slot for slot, count in enumerate(self._counts) if count is None]
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The runs under way."""
+        return [count.task for count in self._counts if count is not None]
+
+    def fill(self, tasks: list[Task]) -> None:
+        """Begin these runs in free slots."""
+        slots = self.free[: len(tasks)]
+        for slot, task in zip(slots, tasks, strict=True):
+            self._counts[slot] = _Count(task, differentiate=self._stage.attack.needs is Need.GRADIENT)
+        if tasks and self._rows is None:
+            self._rows = take(self._pose(tasks), [min(slot, len(tasks) - 1) for slot in range(self._setting.batch)])
+        elif tasks:
+            self._rows = put(self._filled, slots, self._pose(tasks))
+        if self._rows is not None:
+            self._shadow()
+
+    def release(self, task: Task) -> Effort:
+        """End a run before its time; return what it has cost."""
+        slot, count = next((s, c) for s, c in enumerate(self._counts) if c is not None and c.task is task)
+        self._counts[slot] = None
+        return count.effort
+
+    def step(self) -> list[tuple[Task, Outcome]]:
+        """Ask, call the model once, tell; return the runs that have ended and what they report."""
+        flags = self._advance()
+        leaving = {slot: count for slot, count in self._live() if self._ends(count, flags[slot])}
+        claims = [slot for slot in leaving if flags[slot].adversarial]
+        if claims and not self._stage.exact:
+            flags = self._confirm(claims, flags)
+            leaving = {slot: count for slot, count in leaving.items() if self._ends(count, flags[slot])}
+        for slot in leaving:
+            self._counts[slot] = None
+        return [(count.task, self._outcome(slot, count, flags[slot])) for slot, count in leaving.items()]
+
+    def _live(self) -> list[tuple[int, _Count]]:
+        return [(slot, count) for slot, count in enumerate(self._counts) if count is not None]
+
+    def _ends(self, count: _Count, flags: _Flags) -> bool:
+        early = flags.won and self._stage.attack.goal.early
+        return early or flags.finished or not count.affords(self._setting.budget)
+
+    def _advance(self) -> list[_Flags]:
+        """Ask, call, tell; keep the better points and account for the passes."""
+        rows, attack = self._filled, self._stage.attack
+        delta = attack.ask(rows.problem, rows.state)
+        differentiate = any(count.differentiate for _, count in self._live())
+        answer, new, finite = self._oracle.answer(rows.problem, rows.state, delta, differentiate=differentiate)
+        self._report(answer)
+        best = where(attack.goal.improves(new.score, rows.best.score), new, rows.best)
+        self._rows = _Rows(rows.problem, attack.tell(rows.problem, rows.state, answer), best)
+        flags = self._flags(finite)
+        for slot, count in self._live():
+            self._account(count, flags[slot])
+        return flags
+
+    def _flags(self, finite: Rows) -> list[_Flags]:
+        """Bring to the host what it must know of every row: the one synchronisation of a step."""
+        rows, attack, stop = self._filled, self._stage.attack, self._setting.stop
+        best = rows.best
+        columns = (
+            finite,
+            attack.finished(rows.state),
+            attack.differentiates(rows.state),
+            best.adversarial,
+            attack.goal.won(best.score, best.adversarial, stop),
+        )
+        table = torch.stack([*(column.float() for column in columns), best.score.float()], dim=1)
+        return [_Flags(*map(bool, row[:-1]), row[-1]) for row in table.tolist()]
+
+    def _account(self, count: _Count, flags: _Flags) -> None:
+        if not flags.finite:
+            raise ModelError(
+                f"{self._stage.attack.name} met logits or gradients that are not finite, at step {count.queries} on "
+                f"example {count.task.example.given.id!r}; expected numbers: check the model for overflow"
+            )
+        count.queries += 1
+        count.backwards += count.differentiate
+        count.differentiate = flags.differentiate
+
+    def _confirm(self, claims: list[int], flags: list[_Flags]) -> list[_Flags]:
+        """Let the untouched model judge the claims of a low-precision search; a refuted row searches on."""
+        rows = self._filled
+        judged = self._oracle.decide(rows.problem, rows.best.delta)
+        chosen = torch.zeros_like(judged.adversarial).index_fill(0, self._setting.integers(claims), value=True)
+        self._rows = replace(rows, best=where(chosen, judged, rows.best))
+        won = self._stage.attack.goal.won(judged.score, judged.adversarial, self._setting.stop)
+        table = torch.stack([judged.adversarial.float(), won.float(), judged.score.float()], dim=1).tolist()
+        for slot, count in self._live():
+            count.confirmations += slot in claims
+        return [
+            replace(old, adversarial=bool(row[0]), won=bool(row[1]), score=row[2]) if slot in claims else old
+            for slot, (old, row) in enumerate(zip(flags, table, strict=True))
+        ]
+
+    def _outcome(self, slot: int, count: _Count, flags: _Flags) -> Outcome:
+        delta = self._filled.best.delta[slot].clone()
+        attack, run = self._stage.attack.name, count.task.run
+        return Outcome(delta, flags.score, flags.adversarial, flags.won, count.effort, attack, run)
+
+    def _report(self, answer: Answer) -> None:
+        if self._setting.observe is None or answer.loss is None:
+            return
+        live = self._live()
+        self._setting.observe(
+            Progress(
+                ids=tuple(count.task.example.given.id for _, count in live),
+                runs=tuple(count.task.run for _, count in live),
+                steps=tuple(count.queries for _, count in live),
+                loss=answer.loss[[slot for slot, _ in live]],
+            )
+        )
+
+    @property
+    def _filled(self) -> _Rows:
+        assert self._rows is not None, "no run has been put into a slot"  # noqa: S101 - an internal invariant
+        return self._rows
+
+    def _shadow(self) -> None:
+        live, idle = self._live(), self.free
+        if live and idle:
+            self._rows = put(self._filled, idle, take(self._filled, [live[0][0]] * len(idle)))
+
+    def _pose(self, tasks: list[Task]) -> _Rows:
+        """Return the rows with which these runs begin."""
+        setting, given = self._setting, [task.example.given for task in tasks]
+        x = setting.stack([one.x for one in given])
+        targets = [task.run.target for task in tasks]
+        problem = Problem(
+            x=x,
+            y=setting.integers([one.y for one in given]),
+            target=None if targets[0] is None else setting.integers([t for t in targets if t is not None]),
+            region=setting.region(given, x),
+            logits=setting.stack([task.example.logits for task in tasks]),
+            key=setting.integers([self._key(task) for task in tasks]),
+            start=self._starts(tasks),
+        )
+        score = torch.full((len(tasks),), torch.inf, device=x.device)
+        best = Point(torch.zeros_like(x), score, torch.zeros_like(score, dtype=torch.bool))
+        return _Rows(problem, self._stage.attack.init(problem), best)
+
+    def _key(self, task: Task) -> int:
+        given, run = task.example.given, task.run
+        return random.key(self._setting.seed, given.id, self._stage.attack.name, run.restart, run.target)
+
+    def _starts(self, tasks: list[Task]) -> Images | None:
+        if self._stage.resume:
+            starts = [task.example.best.delta for task in tasks if task.example.best is not None]
+        else:
+            starts = [task.example.given.start for task in tasks if task.example.given.start is not None]
+        return self._setting.stack(starts) if starts else None

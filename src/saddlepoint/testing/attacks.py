@@ -1,0 +1,188 @@
+"""The laws of attacks, for ours and anyone's: `for law in ATTACK_LAWS.values(): law(MyAttack(), sp.Linf(0.1))`.
+
+Each law takes an attack and a ball with one radius, and raises LawViolation with what it saw.
+"""
+
+import random as python_random
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saddlepoint.attacks import Attack, AttackResult, Last, attack
+from saddlepoint.classifier import Classifier
+from saddlepoint.errors import LawViolation
+from saddlepoint.geometry import Ball
+from saddlepoint.testing import toys
+
+Law = Callable[[Attack, Ball], None]
+_BATCH = 4
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise LawViolation(message)
+
+
+def _case(count: int = 10) -> tuple[Classifier, Tensor, Tensor]:
+    """Return a small network, pixels, and labels of which most are its own predictions."""
+    classifier, x = toys.convolutional(), toys.pixels(count, (3, 6, 5))
+    y = classifier.predict(x).label
+    y[0] = (y[0] + 1) % 4
+    return classifier, x, y
+
+
+def _same(a: AttackResult, b: AttackResult, what: str) -> None:
+    for name in ("x_adv", "success", "margin", "norm", "steps", "forwards", "backwards"):
+        _require(torch.equal(getattr(a, name), getattr(b, name)), f"{what} changed {name}")
+    _require(a.attack == b.attack and a.restart == b.restart, f"{what} changed which attack or restart reports")
+
+
+def _rows(result: AttackResult, rows: list[int]) -> AttackResult:
+    tensors = {
+        name: getattr(result, name)[rows]
+        for name in ("x_adv", "success", "margin", "norm", "steps", "forwards", "backwards", "speculative")
+    }
+    lists = {name: [getattr(result, name)[row] for row in rows] for name in ("attack", "restart")}
+    return replace(result, **tensors, **lists)
+
+
+def lands_inside(solver: Attack, ball: Ball) -> None:
+    """Hold ‖x_adv − x‖ ≤ ε and the box without tolerance, in float64; norms are reported as they are."""
+    classifier, x, y = _case()
+    for box in ((0.0, 1.0), None):
+        result = attack(classifier, x, y, ball, solver, batch_size=_BATCH, box=box)
+        norm = ball.norm(result.x_adv.double() - x.double())
+        _require(result.x_adv.dtype == torch.float32, f"x_adv is {result.x_adv.dtype}, not float32")
+        _require(bool((norm <= ball.eps).all()), f"{solver.name} left the ball: {norm.max():.9g} > {ball.eps}")
+        _require(torch.equal(norm, result.norm), "the reported norm is not that of x_adv")
+        if box:
+            _require(bool(((result.x_adv >= 0) & (result.x_adv <= 1)).all()), f"{solver.name} left the box")
+
+
+def tells_the_truth(solver: Attack, ball: Ball) -> None:
+    """Report flags and margins that a plain evaluation of x_adv by the user's own model confirms."""
+    classifier, x, y = _case()
+    result = attack(classifier, x, y, ball, solver, batch_size=_BATCH)
+    logits = classifier.eval()(result.x_adv).detach()
+    rest = logits.scatter(1, y[:, None], -torch.inf).amax(1)
+    margin = logits.gather(1, y[:, None])[:, 0] - rest
+    _require(torch.equal(result.success, logits.argmax(1) != y), "success is not misclassification")
+    _require(torch.allclose(result.margin, margin, atol=1e-5), "margin is not z_y − max z_j")
+    broken = [name is not None for name in result.attack]
+    _require(broken == result.success.tolist(), "an example without success has a name in `attack`, or one with none")
+
+
+def aims_at_the_target(solver: Attack, ball: Ball) -> None:
+    """With a target, succeed only where the target is predicted."""
+    classifier, x, y = _case()
+    target = (y + 1) % 4
+    result = attack(classifier, x, y, ball, solver, target=target, batch_size=_BATCH)
+    predicted = classifier.predict(result.x_adv).label
+    _require(torch.equal(result.success, predicted == target), "success is not that the target is predicted")
+
+
+def never_worse_than_its_start(solver: Attack, ball: Ball) -> None:
+    """Report a margin that is at most that of the first point; attacks that report their last iterate promise less."""
+    classifier, x, y = _case()
+    keys = torch.arange(len(x))
+    start = ball.at(x).start(keys)
+    result = attack(classifier, x, y, ball, solver, start=start, stop="never", batch_size=_BATCH)
+    first = attack(classifier, x + start, y, replace(ball, eps=0.0), solver, batch_size=_BATCH, box=None)
+    right = torch.tensor([name != "clean" for name in result.attack])
+    worse = right & (result.margin > first.margin + 1e-6)
+    _require(isinstance(solver.goal, Last) or not bool(worse.any()), f"{solver.name} reports less than its start had")
+
+
+def same_rows_always(solver: Attack, ball: Ball) -> None:
+    """Give the same rows, bit for bit, for any order, any neighbours and any refill at one batch size."""
+    classifier, x, y = _case(11)
+    ids = [f"example {row}" for row in range(len(x))]
+    whole = attack(classifier, x, y, ball, solver, ids=ids, batch_size=_BATCH, seed=3)
+    order = [7, 2, 10, 0, 5, 9, 1, 3, 8, 6, 4]
+    for rows, what in ((order, "the order"), ([7, 3], "the absence of neighbours"), ([9], "being alone")):
+        part = attack(
+            classifier, x[rows], y[rows], ball, solver, ids=[ids[row] for row in rows], batch_size=_BATCH, seed=3
+        )
+        _same(part, _rows(whole, rows), what)
+    _same(attack(classifier, x, y, ball, solver, ids=ids, batch_size=_BATCH, seed=3), whole, "repetition")
+
+
+def leaves_no_trace(solver: Attack, ball: Ball) -> None:
+    """Leave weights, modes, `requires_grad`, gradients, memory formats and global random states as they were."""
+    classifier, x, y = _case()
+    module = classifier.module.train()
+    next(module.parameters()).requires_grad_(False)
+    before = _trace(classifier)
+    inputs = x.clone(), y.clone()
+    attack(classifier, x, y, ball, solver, batch_size=_BATCH)
+    after = _trace(classifier)
+    for name, value in before.items():
+        _require(_equal(value, after[name]), f"{solver.name} changed {name}")
+    _require(torch.equal(x, inputs[0]) and torch.equal(y, inputs[1]), f"{solver.name} changed its inputs")
+
+
+def finds_nothing_in_a_point(solver: Attack, ball: Ball) -> None:
+    """With ε = 0, return x."""
+    classifier, x, y = _case()
+    result = attack(classifier, x, y, replace(ball, eps=0.0), solver, batch_size=_BATCH)
+    _require(torch.equal(result.x_adv, x), f"{solver.name} moved although ε = 0")
+
+
+def stops_at_errors(solver: Attack, ball: Ball) -> None:
+    """Report an example that is wrong from the start as a success at x, with 0 steps."""
+    classifier, x, y = _case()
+    result = attack(classifier, x, y, ball, solver, batch_size=_BATCH)
+    _require(result.attack[0] == "clean" and bool(result.success[0]), "a mistake is not reported as such")
+    _require(torch.equal(result.x_adv[0], x[0]), "a mistake was perturbed")
+    _require(int(result.steps[0]) == 0 and int(result.backwards[0]) == 0, "a mistake cost steps")
+
+
+def solves_linear_classifiers(solver: Attack, ball: Ball) -> None:
+    """Run to the end, reach the closed-form optimum on ball ∩ box, and on the bare ball, within the declared tolerance."""
+    classifier, x = toys.random_linear(), toys.pixels(6)
+    y = classifier.predict(x).label
+    for box in ((0.0, 1.0), None):
+        result = attack(classifier, x, y, ball, solver, stop="never", box=box, batch_size=_BATCH)
+        region = ball.at(x, *(box or (None, None)))
+        best = toys.worst_margin(classifier, region, y)
+        clean = toys.worst_margin(classifier, replace(ball, eps=0.0).at(x), y)
+        gap = ((result.margin - best) / (clean - best)).max().item()
+        _require(gap <= solver.tolerance, f"{solver.name} stays {gap:.2%} from the optimum, declared {solver.tolerance:.2%}")
+        _require(bool((result.margin >= best - 1e-5).all()), f"{solver.name} claims more than the optimum")
+
+
+ATTACK_LAWS: dict[str, Law] = {
+    law.__name__: law
+    for law in (
+        lands_inside,
+        tells_the_truth,
+        aims_at_the_target,
+        never_worse_than_its_start,
+        same_rows_always,
+        leaves_no_trace,
+        finds_nothing_in_a_point,
+        stops_at_errors,
+        solves_linear_classifiers,
+    )
+}
+
+
+def _trace(classifier: Classifier) -> dict[str, object]:
+    state: dict[str, object] = {name: value.clone() for name, value in classifier.module.state_dict().items()}
+    for name, parameter in classifier.module.named_parameters():
+        state[f"{name}.stride"] = parameter.stride()
+        state[f"{name}.requires_grad"] = parameter.requires_grad
+        state[f"{name}.grad"] = parameter.grad is None
+    for name, part in classifier.named_modules():
+        state[f"{name}.training"] = part.training
+    state["torch's random state"] = torch.get_rng_state()
+    state["NumPy's random state"] = torch.as_tensor(np.random.get_state()[1].astype(np.int64))  # type: ignore[index, union-attr]  # noqa: NPY002
+    state["Python's random state"] = python_random.getstate()
+    return state
+
+
+def _equal(a: object, b: object) -> bool:
+    return torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a == b

@@ -1,0 +1,67 @@
+"""Classifiers whose exact answers are known, or that are small enough to attack in milliseconds."""
+
+import torch
+from torch import Tensor, nn
+
+from saddlepoint import random
+from saddlepoint.classifier import Classifier
+from saddlepoint.geometry import Region
+from saddlepoint.typing import Images, Labels, PerExample
+
+
+def pixels(count: int, shape: tuple[int, ...] = (3, 5, 4), seed: int = 0) -> Images:
+    """Return random pixels in [0, 1], (count, *shape), an eighth of which are exactly 0 and an eighth exactly 1."""
+    keys = torch.tensor([random.key(seed, "pixels", row) for row in range(count)])
+    return ((random.uniform(keys, 0, shape) - 0.5) * (4 / 3) + 0.5).clamp(0, 1)
+
+
+def linear(weight: Tensor, bias: Tensor) -> Classifier:
+    """Return z = W·x + b on flattened pixels; W is (K, C·H·W), b is (K,)."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.load_state_dict({"weight": weight.clone(), "bias": bias.clone()})
+    return Classifier(nn.Sequential(nn.Flatten(), layer), name="linear").eval()
+
+
+def random_linear(classes: int = 2, shape: tuple[int, ...] = (3, 5, 4), seed: int = 0) -> Classifier:
+    """Return a linear classifier with normal weights, scaled so that logits of pixels are of order one."""
+    size = torch.Size(shape).numel()
+    keys = torch.tensor([random.key(seed, "linear", row) for row in range(classes)])
+    weight = random.normal(keys, 0, (size,)) / size**0.5
+    return linear(weight, -weight.sum(1) / 2)
+
+
+def convolutional(classes: int = 4, channels: int = 3, seed: int = 0) -> Classifier:
+    """Return a small convolutional network with batch norm and dropout, in training mode, as a careless user has it."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(channels, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Conv2d(8, 8, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, classes),
+    ]
+    module = nn.Sequential(*layers)
+    for index, parameter in enumerate(module.parameters()):
+        key = torch.tensor([random.key(seed, "convolutional", index)])
+        fan = max(parameter[0].numel(), 1) if parameter.ndim > 1 else 1
+        scale = (6 / fan) ** 0.5 if parameter.ndim > 1 else 0.1
+        parameter.data = random.normal(key, 0, tuple(parameter.shape))[0] * scale + (parameter.ndim == 1 and index == 2)
+    return Classifier(module, mean=[0.5] * channels, std=[0.25] * channels, name="convolutional").train()
+
+
+def worst_margin(classifier: Classifier, region: Region, y: Labels) -> PerExample:
+    """Return min_{δ∈Δ} min_{j≠y} z_y − z_j of a linear classifier, in closed form: margin − support of w_j − w_y over Δ.
+
+    Kolter & Madry, chapter 2, for each class in turn; exact on ball ∩ box.
+    """
+    layer = classifier.module[1]  # type: ignore[index]
+    logits = classifier(region.x)
+    margins = []
+    for other in range(logits.shape[1]):
+        gap = (layer.weight[other] - layer.weight[y]).detach().reshape(region.x.shape)
+        worst = logits.gather(1, y[:, None])[:, 0] - logits[:, other] - region.support(gap)
+        margins.append(torch.where(y == other, torch.inf, worst))
+    return torch.stack(margins).amin(0).detach()
