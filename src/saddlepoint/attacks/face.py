@@ -1,5 +1,6 @@
 """`saddlepoint.attack`: the public entry, where what was given is checked and the rows are gathered."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -106,12 +107,12 @@ def attack(
     setting = Setting(
         ball=_ball(ball),
         box=box,
-        batch=_batch(batch_size, len(x)),
+        batch=_positive("batch_size", batch_size, "rows") or min(len(x), 64),
         device=classifier.device,
         seed=seed,
         targeted=target is not None,
         stop=_threshold(stop),
-        budget=budget,
+        budget=_positive("budget", budget, "passes"),
         observe=observe,
     )
     inputs = _inputs(x, y, ball, target, _ids(ids, len(x)), _start(start, x))
@@ -146,11 +147,11 @@ def _inputs(
         yield Input(index, ids[index], x[index], label, eps[index], goal, first)
 
 
-def _suite(attack: Attack | Sequence[Attack]) -> tuple[Attack, ...]:
-    suite = (attack,) if isinstance(attack, Attack) else tuple(attack)
-    if not suite or not all(isinstance(each, Attack) for each in suite):
+def _suite(attack: object) -> tuple[Attack, ...]:
+    suite = (attack,) if isinstance(attack, Attack) else attack
+    if not isinstance(suite, tuple | list) or not suite or not all(isinstance(each, Attack) for each in suite):
         raise InputError(f"attack is {attack!r}; expected an attack such as sp.PGD(steps=40), or several")
-    return suite
+    return tuple(suite)
 
 
 def _ball(ball: object) -> Ball:
@@ -159,27 +160,24 @@ def _ball(ball: object) -> Ball:
     return ball
 
 
-def _batch(size: int | None, count: int) -> int:
-    if size is not None and size < 1:
-        raise InputError(f"batch_size is {size}; expected a positive number of rows")
-    return min(count, 64) if size is None else size
+def _positive(name: str, number: int | None, unit: str) -> int | None:
+    if number is not None and number < 1:
+        raise InputError(f"{name} is {number}; expected a positive number of {unit}")
+    return number
 
 
-def _threshold(stop: Stop) -> float:
-    named = {"fooled": 0.0, "never": torch.inf}
-    if isinstance(stop, str):
-        if stop not in named:
-            raise InputError(f"stop is {stop!r}; expected 'fooled', 'never' or a margin ≥ 0")
-        return named[stop]
-    if not stop >= 0:
-        raise InputError(f"stop is {stop}; expected 'fooled', 'never' or a margin ≥ 0")
-    return float(stop)
+def _threshold(stop: object) -> float:
+    value = {"fooled": 0.0, "never": math.inf}.get(stop) if isinstance(stop, str) else stop
+    if not isinstance(value, int | float) or not value >= 0:
+        raise InputError(f"stop is {stop!r}; expected 'fooled', 'never' or a margin ≥ 0")
+    return float(value)
 
 
-def _precision(precision: Precision) -> Precision:
-    if precision not in PRECISIONS:
-        raise InputError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    return precision
+def _precision(precision: object) -> Precision:
+    for known in PRECISIONS:
+        if precision == known:
+            return known
+    raise InputError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
 
 
 def _ids(ids: Sequence[Id] | None, count: int) -> Sequence[Id]:
@@ -190,7 +188,7 @@ def _ids(ids: Sequence[Id] | None, count: int) -> Sequence[Id]:
     return ids
 
 
-def _start(start: Images | None, x: Images) -> Images | None:
+def _start(start: Tensor | None, x: Tensor) -> Tensor | None:
     if start is not None and start.shape != x.shape:
         raise InputError(f"start has shape {tuple(start.shape)}; expected that of x, {tuple(x.shape)}")
     return start

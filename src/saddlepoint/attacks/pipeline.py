@@ -58,7 +58,7 @@ def clean(model: Frozen, inputs: Iterable[Input], setting: Setting) -> Iterator[
     repeatable: bool | None = None
     for chunk in _batched(inputs, setting.batch):
         x = setting.stack([given.x for given in _padded(chunk, setting.batch)])
-        logits = check_logits(model.decide(x), len(x))
+        logits = check_logits(model.decide(x))
         if repeatable is None:
             repeatable = check_repeatable(logits, model.decide(x.roll(1, 0)).roll(-1, 0))
         y = setting.integers([given.y for given in chunk])

@@ -56,14 +56,19 @@ def check_classes(labels: Tensor, classes: int, name: str = "y") -> None:
         raise InputError(f"{name} contains {int(wrong[0])}; the model has {classes} classes, 0 to {classes - 1}")
 
 
-def check_logits(logits: object, count: int) -> Logits:
-    """Return the output of a model if it is finite and has the shape of logits, (B, K ≥ 2); raise ModelError if not."""
-    if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        raise ModelError(f"the model returned a {_kind(logits)}; expected a float tensor of logits (B, K): wrap it")
-    if logits.ndim != 2 or len(logits) != count or logits.shape[1] < 2:
+def check_output(output: object, count: int) -> Logits:
+    """Return a model's output if it is a float tensor (B, K ≥ 2); raise ModelError otherwise. Looks at no number."""
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        raise ModelError(f"the model returned a {_kind(output)}; expected a float tensor of logits (B, K): wrap it")
+    if output.ndim != 2 or len(output) != count or output.shape[1] < 2:
         raise ModelError(
-            f"the model returned shape {tuple(logits.shape)} for {count} images; expected ({count}, K ≥ 2)"
+            f"the model returned shape {tuple(output.shape)} for {count} images; expected ({count}, K ≥ 2)"
         )
+    return output
+
+
+def check_logits(logits: Logits) -> Logits:
+    """Return logits of clean images if they are finite, and logits; raise ModelError if not."""
     if not torch.isfinite(logits).all():
         row = int((~torch.isfinite(logits)).any(1).nonzero()[0])
         raise ModelError(f"the logits of row {row} are not finite; expected numbers: check weights and normalisation")

@@ -7,7 +7,7 @@ weight gradients need. Weights are exchanged by pointer, so leaving and looking 
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Literal, Self, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class Frozen:
         self._held: _Weights = {}
         self._forms: dict[bool, _Weights] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Frozen":
         module = self.classifier.module
         with ExitStack() as stack:
             stack.enter_context(_random_state())

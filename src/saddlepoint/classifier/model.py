@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from saddlepoint.classifier.checks import check_images, check_logits
+from saddlepoint.classifier.checks import check_images, check_logits, check_output
 from saddlepoint.classifier.frozen import Frozen
 from saddlepoint.classifier.preprocessing import Preprocessing
 from saddlepoint.errors import InputError
@@ -81,10 +81,9 @@ class Classifier(nn.Module):
         return (x - self.mean) / self.std if self.normalises else x
 
     def logits(self, normalised: Images) -> Logits:
-        """Return the module's logits for normalised images."""
+        """Return the module's logits for normalised images; raise ModelError if it returns something else."""
         output = self.module(normalised)
-        logits: Logits = getattr(output, "logits", output)
-        return logits
+        return check_output(getattr(output, "logits", output), len(normalised))
 
     def forward(self, x: Images) -> Logits:
         """Return logits (B, K) for pixels x in [0, 1], (B, C, H, W)."""
@@ -98,7 +97,7 @@ class Classifier(nn.Module):
         """Classify pixels x inside the box (None for any finite pixels), float32 (B, C, H, W), in eval mode."""
         chunks = torch.split(check_images(x, box), _CHUNK)
         with self.frozen() as model:
-            logits = torch.cat([check_logits(model.decide(part.to(self.device)), len(part)) for part in chunks])
+            logits = torch.cat([check_logits(model.decide(part.to(self.device))) for part in chunks])
         probability, label = logits.softmax(1).max(1)
         return Prediction(label, [self.name_of(index) for index in label.tolist()], probability, logits)
 

@@ -3,7 +3,6 @@
 Each law takes an attack and a ball with one radius, and raises LawViolation with what it saw.
 """
 
-import random as python_random
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -180,7 +179,6 @@ def _trace(classifier: Classifier) -> dict[str, object]:
         state[f"{name}.training"] = part.training
     state["torch's random state"] = torch.get_rng_state()
     state["NumPy's random state"] = torch.as_tensor(np.random.get_state()[1].astype(np.int64))  # type: ignore[index, union-attr]  # noqa: NPY002
-    state["Python's random state"] = python_random.getstate()
     return state
 
 

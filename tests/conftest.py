@@ -1,0 +1,9 @@
+"""One thread per test process: the tests run in parallel, and tiny tensors gain nothing from more."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    torch.set_num_threads(1)

@@ -1,0 +1,51 @@
+"""The losses, against the formulas written out in float64."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import saddlepoint as sp
+from saddlepoint import losses
+
+LOGITS = st.lists(st.integers(-40, 40).map(lambda n: n / 4), min_size=2, max_size=6)
+
+
+@given(LOGITS, st.data())
+def test_formulas(z, data):
+    classes = st.integers(0, len(z) - 1)
+    y, t = data.draw(classes), data.draw(classes)
+    logits, label, target = torch.tensor([z], dtype=torch.float64), torch.tensor([y]), torch.tensor([t])
+    total = math.log(sum(math.exp(v) for v in z))
+    rival = max(v for j, v in enumerate(z) if j != y)
+    expected = {
+        losses.cross_entropy(logits, label): total - z[y],
+        losses.logit_margin(logits, label): rival - z[y],
+        losses.targeted_cross_entropy(logits, target): z[t] - total,
+        losses.targeted_margin(logits, target): z[t] - max(v for j, v in enumerate(z) if j != t),
+        losses.targeted_difference(logits, label, target): z[t] - z[y],
+    }
+    for value, number in expected.items():
+        assert value.shape == (1,)
+        assert value.item() == pytest.approx(number, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", losses.UNTARGETED)
+def test_losses_are_per_example_and_differentiable(name):
+    logits = torch.randn(5, 7, dtype=torch.float64, requires_grad=True, generator=torch.Generator().manual_seed(0))
+    y, target = torch.tensor([0, 1, 2, 3, 4]), torch.tensor([6, 6, 6, 6, 6])
+    for goal in (None, target):
+        together = losses.named(name, logits, y, goal)
+        alone = [
+            losses.named(name, logits[i : i + 1], y[i : i + 1], None if goal is None else goal[i : i + 1])
+            for i in range(5)
+        ]
+        assert torch.allclose(together, torch.cat(alone))
+        assert torch.autograd.gradcheck(lambda z, goal=goal: losses.named(name, z, y, goal), logits)
+
+
+def test_an_unknown_loss_is_named():
+    with pytest.raises(sp.InputError, match="unknown loss 'hinge': expected one of cross-entropy, difference, margin"):
+        losses.named("hinge", torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64))
