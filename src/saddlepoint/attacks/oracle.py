@@ -76,11 +76,14 @@ class Oracle:
         return self._worth(problem, delta, self.model.decide(problem.x + delta))
 
     def _call(self, problem: Problem, state: object, delta: Images) -> tuple[Logits, PerExample]:
-        logits = self.model.logits(problem.x + delta, self.stage.precision)
-        if self.stage.attack.needs is Need.LABEL:
+        attack = self.stage.attack
+        logits = self.model.logits(problem.x + delta, self.stage.precision, as_given=attack.plain)
+        if attack.needs is Need.LABEL:
             return logits, torch.zeros_like(logits[:, 0])
-        return logits, self.stage.attack.objective(problem, state, logits)
+        return logits, attack.objective(problem, state, logits)
 
     def _worth(self, problem: Problem, delta: Images, logits: Logits) -> Point:
         margin, adversarial = self.setting.judge(logits, problem.y, problem.target)
+        if self.stage.attack.plain:
+            delta = problem.region.project(delta)  # a plain clamp may miss Δ by a last bit; what is kept may not
         return Point(delta, self.stage.attack.goal.score(problem.region, delta, margin, adversarial), adversarial)

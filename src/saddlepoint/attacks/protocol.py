@@ -81,11 +81,13 @@ class Attack(ABC):
         goal: which of its points the loop keeps, and when an example is done.
         tolerance: declared for linear classifiers: how far, as a share of the margin that Δ can take away, the attack
             stays from the closed-form optimum when it runs to the end.
+        plain: whether the attack must reproduce a plain loop to the last bit, and forgoes the fastest form of weights.
     """
 
     needs: ClassVar[Need] = Need.GRADIENT
     goal: ClassVar[Goal] = Fool()
     tolerance: ClassVar[float] = 0.01
+    plain: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

@@ -60,12 +60,14 @@ class Frozen:
         self._forms.clear()
         self._given = self._held = {}
 
-    def logits(self, x: Images, precision: Precision = "fp32") -> Logits:
+    def logits(self, x: Images, precision: Precision = "fp32", *, as_given: bool = False) -> Logits:
         """Return float32 logits at pixels x, computed in `precision`; differentiable in x.
 
-        Normalisation stays in float32 whatever the precision; "tf32" differs from "fp32" on CUDA devices only.
+        Normalisation stays in float32 whatever the precision; "tf32" differs from "fp32" on CUDA devices only. The
+        weights are in their fastest form, or, for those who must reproduce a plain loop to the last bit, as given.
         """
-        self._hold(self._form(low=precision == "bf16"))
+        low = precision == "bf16"
+        self._hold(self._given if as_given and not low else self._form(low=low))
         pixels = self.classifier.normalise(x)
         with _arithmetic(precision, x.device):
             return self.classifier.logits(pixels).float()
