@@ -1,0 +1,75 @@
+"""`saddlepoint attack IMAGE…`: turn the prediction of photographs, and show it."""
+
+import argparse
+from typing import Any
+
+from saddlepoint.cli.flags import Number, Parser, natural, positive
+
+_DESCRIPTION = """\
+Attack the prediction of photographs: search a perturbation, too small to be seen, that raises the model's loss.
+
+Each image is brought into the model's shape in 8 bits. For each, DIR receives NAME.adversarial.png (the result, rounded
+to 8 bits inside the ball), NAME.perturbation.png (magnified around mid-grey) and NAME.figure.png (side by side)."""
+
+_EPILOG = """\
+examples:
+  saddlepoint attack
+  saddlepoint attack pig.jpg --attack sgd --lr 0.1 --steps 30 --eps 2/255
+  saddlepoint attack pig.jpg --target airliner --model torchvision:resnet50
+
+All steps of an attack are run, also when it has succeeded before: the aim is a confident, wrong answer.
+exit code: 0 when every image was attacked (whether it held or not), 2 on bad input"""
+
+
+def register(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "attack", help="attack the prediction of photographs", description=_DESCRIPTION, epilog=_EPILOG
+    )
+    add = parser.add_argument
+    add("images", nargs="*", metavar="IMAGE", help="image files (default: an espresso that comes with saddlepoint)")
+    add("--json", action="store_true", help="print one JSON object and nothing else")
+    add("--out", default="out", metavar="DIR", help="folder for the pictures, created when missing (default: out)")
+    _model(parser.add_argument_group("model"))
+    _threat(parser.add_argument_group("what the attack may do and aims at"))
+    _search(parser.add_argument_group("search"))
+    parser.set_defaults(run=_run)
+
+
+def _model(group: Any) -> None:  # noqa: ANN401 - argparse keeps the type of groups private
+    add = group.add_argument
+    add(
+        "--model",
+        default="efficientnet-lite0",
+        metavar="REF",
+        help="efficientnet-lite0 (default, comes with saddlepoint) or torchvision:NAME[:WEIGHTS]",
+    )
+    add("--weights", metavar="FILE", help="local weights for the model: safetensors or a state dict")
+    add("--resize", type=positive, metavar="N", help="shorter side to N pixels, no crop (default: as the model says)")
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, … (default: cuda where present)")
+
+
+def _threat(group: Any) -> None:  # noqa: ANN401
+    add = group.add_argument
+    add("--norm", choices=("linf", "l2", "l1"), default="linf", help="norm of the ball (default: linf)")
+    add("--eps", type=Number, metavar="E", help="its radius, pixels in [0, 1] (default: linf 2/255, l2 0.5, l1 12)")
+    add("--box", choices=("pixel", "none"), default="pixel", help="keep pixels in [0, 1] (default), or do not")
+    add("--label", metavar="CLASS", help="the true class, index or name (default: the prediction)")
+    add("--target", metavar="CLASS", help="the class to be predicted instead (default: any other)")
+
+
+def _search(group: Any) -> None:  # noqa: ANN401
+    add = group.add_argument
+    add("--attack", choices=("pgd", "fgsm", "sgd"), default="pgd", help="sgd is the lesson's own loop (default: pgd)")
+    add("--steps", type=positive, metavar="N", help="updates (default: pgd 40, sgd 30)")
+    add("--step-size", "--lr", type=Number, metavar="A", help="pgd: length of a step; sgd: learning rate")
+    add("--restarts", type=positive, metavar="N", help="independent random starts (default: 1)")
+    add("--seed", type=natural, default=0, metavar="N", help="of all random numbers (default: 0)")
+    add("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="of the search (default: fp32)")
+    add("--batch-size", type=positive, metavar="N", help="images per pass through the model (default: all, at most 64)")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from saddlepoint.cli.attacking import run
+
+    return run(arguments)

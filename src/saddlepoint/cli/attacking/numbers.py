@@ -1,0 +1,47 @@
+"""Numbers and short series as text."""
+
+from collections.abc import Sequence
+
+from saddlepoint.cli.attacking.findings import Point
+
+_BARS = "▁▂▃▄▅▆▇█"
+_STRIDES = [factor * 10**power for power in range(7) for factor in (1, 2, 5)]
+
+
+def probability(value: float) -> str:
+    """Return four digits in the middle, more near 1, and a power of ten near 0: 0.9513, 0.99992, 1.35e-06."""
+    if value < 1e-3:
+        return f"{value:.2e}"
+    return f"{value:.4f}" if value < 0.999 else f"{value:.5f}"
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """Return a number with so many significant digits and no exponent where it is of everyday size."""
+    if value != 0 and not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.{digits - 1}e}"
+    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
+    lead = next((place for place in range(5) if abs(value) * 10 ** (place + 1) >= 1), 0) if value else 0
+    return f"{value:.{max(digits - whole + (lead if not whole else 0), 0)}f}"
+
+
+def selected(trace: Sequence[Point], most: int = 9) -> list[Point]:
+    """Return at most so many points: those at steps 0, k, 2k, … with a round k ≥ 5, and the last."""
+    if not trace:
+        return []
+    last = trace[-1]
+    for stride in (stride for stride in _STRIDES if stride >= 5 or len(trace) <= most):
+        points = [point for point in trace[:-1] if point.step % stride == 0 and last.step - point.step >= stride / 2]
+        if len(points) < most:
+            return [*points, last]
+    return [trace[0], last]
+
+
+def sparkline(values: Sequence[float], most: int = 60) -> str:
+    """Return a series as bars between its least and largest value; long ones are sampled evenly."""
+    if not values:
+        return ""
+    count = min(len(values), most)
+    chosen = [values[round(place * (len(values) - 1) / max(count - 1, 1))] for place in range(count)]
+    low, high = min(chosen), max(chosen)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BARS[round((value - low) * scale)] for value in chosen)

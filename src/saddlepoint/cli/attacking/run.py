@@ -1,0 +1,60 @@
+"""The command from its parsed flags to its exit code."""
+
+import sys
+import warnings
+from argparse import Namespace
+
+from saddlepoint.cli.attacking.cases import failed
+from saddlepoint.cli.attacking.outcome import Outcome
+from saddlepoint.cli.attacking.progress import drawn
+from saddlepoint.cli.attacking.render import render
+from saddlepoint.cli.attacking.search import attack_group
+from saddlepoint.cli.attacking.settings import Settings, settings
+from saddlepoint.cli.attacking.subjects import Subject, groups, read
+from saddlepoint.cli.attacking.trace import Trace
+from saddlepoint.errors import InputError
+
+_ROOM = "out of memory; expected smaller batches: pass a smaller --batch-size, or fewer images"
+
+
+def run(given: Namespace) -> int:
+    """Attack every image, print the outcome, and return 0, or 2 if an image could not be attacked."""
+    with drawn(given.json) as draw, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        draw(f"loading {given.model}")
+        chosen = settings(given)
+        subjects = read(given.images, chosen.preprocessing, chosen.out)
+        try:
+            outcome = _attack(chosen, subjects, Trace(draw))
+        except (RuntimeError, MemoryError) as error:
+            if not _is_memory(error):
+                raise
+            raise InputError(_ROOM) from None
+    print(outcome.as_json()) if given.json else render(chosen, outcome)
+    findings = [case.error for case in outcome.images if case.error]
+    for finding in findings:
+        print("saddlepoint:", finding, file=sys.stderr)
+    return 2 if findings else 0
+
+
+def _attack(chosen: Settings, subjects: list[Subject], trace: Trace) -> Outcome:
+    cases = [failed(subject, subject.error) for subject in subjects if subject.error is not None]
+    total = 0.0
+    for group in groups(subjects):
+        found, seconds = attack_group(chosen, group, trace)
+        cases += found
+        total += seconds
+    return Outcome(
+        model=chosen.model,
+        norm=chosen.norm,
+        eps=float(chosen.eps),
+        attack=chosen.attack,
+        seed=chosen.seed,
+        box=chosen.box,
+        seconds=total,
+        images=tuple(sorted(cases, key=lambda case: case.index)),
+    )
+
+
+def _is_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "memory" in str(error)

@@ -1,0 +1,99 @@
+"""From parsed flags to the values of the library; what does not go together is refused in one line."""
+
+from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from saddlepoint.attacks import Attack
+from saddlepoint.classifier import Classifier, Precision, Preprocessing
+from saddlepoint.cli.attacking.methods import chosen_method
+from saddlepoint.cli.flags import Number
+from saddlepoint.data import make_folder
+from saddlepoint.errors import InputError
+from saddlepoint.geometry import L1, L2, Ball, Linf
+from saddlepoint.models import load_classifier
+
+BALLS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1}
+RADII = {"linf": Number("2/255"), "l2": Number("0.5"), "l1": Number("12")}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that holds for all images of one call.
+
+    Attributes:
+        model: the reference.
+        eps: the radius as a number that remembers how it was written.
+        attack: how the command line calls the attack.
+        method: the attack itself.
+        label: the true class of all images, or None for the prediction of each.
+        target: the class to be predicted instead, or None for any other.
+        box: "pixel" or "none".
+        out: the folder for pictures, absolute.
+    """
+
+    model: str
+    classifier: Classifier
+    preprocessing: Preprocessing
+    norm: str
+    eps: Number
+    attack: str
+    method: Attack
+    label: int | None
+    target: int | None
+    box: str
+    seed: int
+    precision: Precision
+    batch_size: int | None
+    out: Path
+
+    @property
+    def ball(self) -> Ball:
+        """The set of allowed perturbations, before the box."""
+        return BALLS[self.norm](float(self.eps))
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The box of pixels."""
+        return (0.0, 1.0) if self.box == "pixel" else None
+
+
+def settings(given: Namespace) -> Settings:
+    """Return the settings that the flags stand for; cheap refusals come before the model is loaded."""
+    method, eps, out = chosen_method(given), _radius(given), make_folder(given.out)
+    classifier = load_classifier(given.model, weights=given.weights, device=given.device or _device())
+    label = None if given.label is None else classifier.label_of(given.label)
+    target = None if given.target is None else classifier.label_of(given.target)
+    if target is not None and target == label:
+        raise InputError(f"--label and --target are both {classifier.name_of(target)!r}; expected two classes")
+    return Settings(
+        given.model,
+        classifier,
+        classifier.preprocessing if given.resize is None else Preprocessing(resize=given.resize),
+        given.norm,
+        eps,
+        given.attack,
+        method,
+        label,
+        target,
+        given.box,
+        given.seed,
+        given.precision,
+        given.batch_size,
+        out,
+    )
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _radius(given: Namespace) -> Number:
+    eps: Number = RADII[given.norm] if given.eps is None else given.eps
+    if given.norm == "linf" and eps > 1:
+        raise InputError(
+            f"--eps is {eps.text}; expected at most 1, pixels being in [0, 1]: did you mean {eps.text}/255?"
+        )
+    return eps

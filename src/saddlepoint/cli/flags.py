@@ -1,0 +1,69 @@
+"""Arguments of the command line: a parser that fails in one line, and the types of its flags."""
+
+import argparse
+import difflib
+import math
+from collections.abc import Sequence
+from typing import NoReturn
+
+from saddlepoint.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises InputError instead of printing its usage and leaving."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(
+            **{"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **options}  # type: ignore[arg-type]
+        )
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse, and refuse what is unknown here, where the flags that it may have meant are known."""
+        found, extra = super().parse_known_args(args, namespace)
+        if extra:
+            near = difflib.get_close_matches(extra[0].partition("=")[0], self._option_string_actions, n=1)
+            self.error(f"unknown argument {extra[0]!r}{f'; did you mean {near[0]}?' if near else ''}")
+        return found, extra
+
+    def error(self, message: str) -> NoReturn:
+        """Raise InputError with argparse's finding."""
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+class Number(float):
+    """A number ≥ 0 that remembers how it was written: "2/255" is shown as 2/255."""
+
+    text: str
+
+    def __new__(cls, text: str) -> "Number":
+        """Parse a decimal number or a fraction of two."""
+        top, slash, bottom = text.partition("/")
+        try:
+            value = float(top) / float(bottom) if slash else float(top)
+        except (ValueError, ZeroDivisionError):
+            value = math.nan
+        if not 0 <= value < math.inf:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} given; expected a number ≥ 0 or a fraction, such as 0.1 or 2/255"
+            )
+        number = super().__new__(cls, value)
+        number.text = text.strip()
+        return number
+
+
+def positive(text: str) -> int:
+    """Parse an integer ≥ 1."""
+    return _integer(text, 1)
+
+
+def natural(text: str) -> int:
+    """Parse an integer ≥ 0."""
+    return _integer(text, 0)
+
+
+def _integer(text: str, least: int) -> int:
+    if not (text.isascii() and text.isdecimal() and least <= int(text) < 2**63):
+        raise argparse.ArgumentTypeError(f"{text!r} given; expected a whole number ≥ {least}")
+    return int(text)

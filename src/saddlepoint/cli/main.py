@@ -1,0 +1,64 @@
+"""`saddlepoint COMMAND`: parse, run, and turn what went wrong into one line and an exit code."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from saddlepoint import __version__
+from saddlepoint.cli import attack
+from saddlepoint.cli.flags import Parser
+from saddlepoint.errors import SaddlepointError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments; those of the process when not given.
+
+    Returns:
+        0 on success, 2 on bad input (one line on standard error), 130 when interrupted.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        arguments = _parser().parse_args(argv)
+        return int(arguments.run(arguments))
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except SaddlepointError as error:
+        print("saddlepoint:", " ".join(str(error).split()), file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("saddlepoint: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="saddlepoint",
+        description="How robust is an image classifier, really? Attacks bound it from above.",
+        epilog="exit code: 0 on success, 2 on bad input; saddlepoint COMMAND --help tells more",
+    )
+    parser.add_argument("--version", action="version", version=f"saddlepoint {__version__}")
+    parser.set_defaults(run=lambda _: _help(parser))
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    attack.register(commands)
+    return parser
+
+
+def _help(parser: Parser) -> int:
+    parser.print_help()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""Resize and crop in 8 bits, as torchvision and timm do it, and pixels as numbers."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from saddlepoint.classifier import Preprocessing
+from saddlepoint.data.shapes import AnyLevels, AnyPixels, Crop
+from saddlepoint.errors import InputError
+
+LARGEST = 2**27
+"""Pixels that an image may have after its resize."""
+
+
+def preprocess(image: Image.Image, preprocessing: Preprocessing) -> Crop:
+    """Return the crop that a model sees, as 8-bit levels (3, H, W).
+
+    Raises:
+        InputError: the image is so elongated that it would have more than 2²⁷ pixels after the resize.
+    """
+    if preprocessing.resize is not None:
+        image = _resize(image, preprocessing.resize, preprocessing.interpolation)
+    if preprocessing.crop is not None:
+        image = _centre_crop(image, preprocessing.crop)
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+
+
+def pixels(levels: AnyLevels) -> AnyPixels:
+    """Return levels / 255 as float32: the numbers in [0, 1] that a classifier takes."""
+    return levels.float() / 255
+
+
+def _resize(image: Image.Image, shorter: int, interpolation: str) -> Image.Image:
+    """Scale the shorter side to so many pixels, the longer in proportion, rounded down."""
+    scale = shorter / min(image.size)
+    width, height = (
+        shorter if side == min(image.size) else int(shorter * side / min(image.size)) for side in image.size
+    )
+    if width * height > LARGEST:
+        raise InputError(f"an image of {image.width} × {image.height} would become {width} × {height}; expected less")
+    if scale == 1:
+        return image
+    return image.resize((width, height), Image.Resampling[interpolation.upper()])
+
+
+def _centre_crop(image: Image.Image, side: int) -> Image.Image:
+    """Cut the central square; black fills what a smaller image lacks."""
+    left, top = (_offset(length, side) for length in image.size)
+    return image.crop((left, top, left + side, top + side))
+
+
+def _offset(length: int, side: int) -> int:
+    return round((length - side) / 2) if length >= side else -((side - length) // 2)
