@@ -5,7 +5,7 @@
 The floor is one forward and one backward to the input of the frozen, channels_last module in the same precision: no
 attack can do with less. Each contender runs in a process of its own, one after another, on the same pixels and labels,
 with the normalisation inside the module and the parameters as a user has them. A step is measured as
-(T(steps + 2) − T(2)) / steps, the median of the repeats; "all of PGD-40" adds what an attack does before and after its
+(T(steps + 2) − T(2)) / steps, the median of the repeats; "PGD-40" adds what an attack does before and after its
 steps. Memory is the peak of the process above what it held before the attack.
 """
 
@@ -35,7 +35,8 @@ class Normalised(nn.Module):
 
     def __init__(self, module: nn.Module, mean: Tensor, std: Tensor) -> None:
         super().__init__()
-        self.module, self.mean, self.std = module, mean, std
+        self.module: nn.Module = module
+        self.mean, self.std = mean, std
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits for pixels."""
@@ -43,7 +44,7 @@ class Normalised(nn.Module):
         return logits
 
 
-def build(name: str, batch: int) -> tuple[nn.Module, Tensor, Tensor]:
+def build(name: str, batch: int) -> tuple[Normalised, Tensor, Tensor]:
     """Return a module in eval mode, pixels and labels."""
     torch.manual_seed(0)
     if name == "resnet50":
@@ -60,10 +61,9 @@ def build(name: str, batch: int) -> tuple[nn.Module, Tensor, Tensor]:
         return wrapped, x, wrapped(x).argmax(1)
 
 
-def floor(model: nn.Module, x: Tensor, y: Tensor, dtype: torch.dtype) -> Attack:
+def floor(model: Normalised, x: Tensor, y: Tensor, dtype: torch.dtype) -> Attack:
     """Return bare forward and backward passes of the frozen, channels_last module."""
-    module = model.module.requires_grad_(False).to(dtype=dtype, memory_format=torch.channels_last)
-    assert isinstance(module, nn.Module)
+    module = model.module.requires_grad_(False).to(dtype).to(memory_format=torch.channels_last)
     pixels = x.to(dtype=dtype, memory_format=torch.channels_last).requires_grad_()
 
     def run(steps: int) -> None:
@@ -74,7 +74,7 @@ def floor(model: nn.Module, x: Tensor, y: Tensor, dtype: torch.dtype) -> Attack:
     return run
 
 
-def ours(model: nn.Module, x: Tensor, y: Tensor, precision: str) -> Attack:
+def ours(model: Normalised, x: Tensor, y: Tensor, precision: str) -> Attack:
     """Return saddlepoint's PGD, all steps run."""
     import saddlepoint as sp
 
@@ -96,8 +96,8 @@ def torchattacks(model: nn.Module, x: Tensor, y: Tensor) -> Attack:
 
 def foolbox(model: nn.Module, x: Tensor, y: Tensor) -> Attack:
     """Return Foolbox's PGD."""
-    from foolbox import PyTorchModel
     from foolbox.attacks import LinfPGD
+    from foolbox.models.pytorch import PyTorchModel
 
     wrapped = PyTorchModel(model, bounds=(0, 1))
     return lambda steps: LinfPGD(abs_stepsize=ALPHA, steps=steps)(wrapped, x, y, epsilons=EPS)
@@ -120,7 +120,7 @@ def art(model: nn.Module, x: Tensor, y: Tensor) -> Attack:
     return run
 
 
-def prepare(contender: str, model: nn.Module, x: Tensor, y: Tensor) -> Attack:
+def prepare(contender: str, model: Normalised, x: Tensor, y: Tensor) -> Attack:
     """Return the attack of a contender."""
     name, _, precision = contender.partition(" ")
     if name == "floor":
@@ -158,7 +158,7 @@ def table(results: dict[str, dict[str, float]]) -> str:
     base = results["saddlepoint"]["step"]
     low = results["saddlepoint bf16"]["step"]
     lines = [
-        "| one step of PGD | seconds | × floor | × Saddlepoint | × Saddlepoint bf16 | all of PGD-40, × 40 floors | MiB |",
+        "| one step of PGD | seconds | × floor | × Saddlepoint | × Saddlepoint bf16 | PGD-40, × 40 floors | MiB |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for name, result in results.items():
@@ -187,8 +187,10 @@ def main() -> None:
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         results[contender] = json.loads(output.splitlines()[-1])
         print(f"{contender}: {results[contender]['step']:.3f} s a step", file=sys.stderr)
-    print(f"\n{args.model}, batch {args.batch}, 224×224, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
-    print(table(results))
+    print(
+        f"\n{args.model}, batch {args.batch}, 224×224, {torch.get_num_threads()} threads, torch {torch.__version__}\n"
+    )
+    print(f"\n{table(results)}")
 
 
 if __name__ == "__main__":

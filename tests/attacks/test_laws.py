@@ -9,7 +9,7 @@ import torch
 import saddlepoint as sp
 from saddlepoint.attacks.ascent import Ascent
 from saddlepoint.errors import AttackError, LawViolation
-from saddlepoint.testing import ATTACK_LAWS
+from saddlepoint.testing import ATTACK_LAWS, toys
 
 ATTACKS = [
     sp.FGSM(),
@@ -75,14 +75,13 @@ def test_a_planted_defect_breaks_its_law(defect, law):
 
 
 def test_the_loop_refuses_a_point_outside():
+    classifier, x = toys.convolutional(), toys.pixels(1, (3, 6, 5))
+    y = classifier.predict(x).label
     with pytest.raises(AttackError, match="Broken left Δ on example 'b': its point has norm"):
-        classifier, x = _one_example()
-        sp.attack(classifier, x, classifier.predict(x).label, sp.Linf(0.01), Broken(defect="outside"), ids=["b"])
+        sp.attack(classifier, x, y, sp.Linf(0.01), Broken(defect="outside"), ids=["b"])
 
 
 def test_radii_of_one_batch_are_those_of_separate_calls():
-    from saddlepoint.testing import toys
-
     classifier, x = toys.convolutional(), toys.pixels(4, (3, 6, 5))
     y = classifier.predict(x).label
     radii = torch.tensor([0.02, 0.0, 0.3, 0.1])
@@ -92,9 +91,3 @@ def test_radii_of_one_batch_are_those_of_separate_calls():
         for row, eps in enumerate(radii.tolist()):
             alone = sp.attack(classifier, x, y, replace(ball, eps=eps), solver, batch_size=4)
             assert torch.equal(together.x_adv[row], alone.x_adv[row])
-
-
-def _one_example():
-    from saddlepoint.testing import toys
-
-    return toys.convolutional(), toys.pixels(1, (3, 6, 5))

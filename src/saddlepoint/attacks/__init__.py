@@ -1,6 +1,6 @@
 """Attacks bound robust accuracy from above: searches for a good δ, and the one loop that drives them all."""
 
-from saddlepoint.attacks.face import AttackResult, attack
+from saddlepoint.attacks.face import AttackResult, Stop, attack
 from saddlepoint.attacks.fgsm import FGSM
 from saddlepoint.attacks.goals import Fool, Goal, Last, Nearest
 from saddlepoint.attacks.pgd import PGD
@@ -25,6 +25,7 @@ __all__ = [
     "Progress",
     "Run",
     "Setting",
+    "Stop",
     "attack",
     "run_attack",
 ]

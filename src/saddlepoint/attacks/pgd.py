@@ -57,5 +57,5 @@ class PGD(Ascent):
     def _alpha(self, problem: Problem) -> Images | float:
         if self.step_size is not None:
             return self.step_size
-        alpha = problem.region.ball.eps * (self.travel / self.steps)
+        alpha = problem.region.radius * (self.travel / self.steps)
         return alpha.to(problem.x.dtype).reshape(-1, *[1] * (problem.x.ndim - 1))

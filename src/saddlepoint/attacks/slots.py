@@ -48,12 +48,12 @@ class _Count:
 class _Flags:
     """What the host learns of a row after a call."""
 
+    score: float
     finite: bool
     finished: bool
     differentiate: bool
     adversarial: bool
     won: bool
-    score: float
 
 
 class Slots:
@@ -130,14 +130,15 @@ class Slots:
         rows, attack, stop = self._filled, self._stage.attack, self._setting.stop
         best = rows.best
         columns = (
+            best.score,
             finite,
             attack.finished(rows.state),
             attack.differentiates(rows.state),
             best.adversarial,
             attack.goal.won(best.score, best.adversarial, stop),
         )
-        table = torch.stack([*(column.float() for column in columns), best.score.float()], dim=1)
-        return [_Flags(*map(bool, row[:-1]), row[-1]) for row in table.tolist()]
+        table = torch.stack([column.float() for column in columns], dim=1)
+        return [_Flags(score, *map(bool, flags)) for score, *flags in table.tolist()]
 
     def _account(self, count: _Count, flags: _Flags) -> None:
         if not flags.finite:

@@ -17,7 +17,7 @@ examples:
   saddlepoint attack pig.jpg --attack sgd --lr 0.1 --steps 30 --eps 2/255
   saddlepoint attack pig.jpg --target airliner --model torchvision:resnet50
 
-All steps of an attack are run, also when it has succeeded before: the aim is a confident, wrong answer.
+All steps are run by default, also when an attack has succeeded before: the aim is a confident, wrong answer.
 exit code: 0 when every image was attacked (whether it held or not), 2 on bad input"""
 
 
@@ -66,7 +66,8 @@ def _search(group: Any) -> None:  # noqa: ANN401
     add("--restarts", type=positive, metavar="N", help="independent random starts (default: 1)")
     add("--seed", type=natural, default=0, metavar="N", help="of all random numbers (default: 0)")
     add("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="of the search (default: fp32)")
-    add("--batch-size", type=positive, metavar="N", help="images per pass through the model (default: all, at most 64)")
+    add("--batch-size", type=positive, metavar="N", help="images per pass (default: all, at most 16; sgd: 1)")
+    add("--stop", choices=("never", "fooled"), default="never", help="when fooled, or never: run all steps (default)")
 
 
 def _run(arguments: argparse.Namespace) -> int:

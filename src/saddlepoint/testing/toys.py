@@ -53,9 +53,9 @@ def convolutional(classes: int = 4, channels: int = 3, seed: int = 0) -> Classif
 
 
 def worst_margin(classifier: Classifier, region: Region, y: Labels) -> PerExample:
-    """Return min_{δ∈Δ} min_{j≠y} z_y − z_j of a linear classifier, in closed form: margin − support of w_j − w_y over Δ.
+    """Return min_{δ∈Δ} min_{j≠y} z_y − z_j of a linear classifier in closed form: the margin less a support function.
 
-    Kolter & Madry, chapter 2, for each class in turn; exact on ball ∩ box.
+    Kolter & Madry, chapter 2, for each class in turn: z_y − z_j − max_{δ∈Δ} ⟨w_j − w_y, δ⟩, exact on ball ∩ box.
     """
     layer = classifier.module[1]  # type: ignore[index]
     logits = classifier(region.x)

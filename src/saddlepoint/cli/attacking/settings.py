@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from saddlepoint.attacks import Attack
+from saddlepoint.attacks import Attack, Stop
 from saddlepoint.classifier import Classifier, Precision, Preprocessing
 from saddlepoint.cli.attacking.methods import chosen_method
 from saddlepoint.cli.flags import Number
@@ -16,6 +16,8 @@ from saddlepoint.geometry import L1, L2, Ball, Linf
 from saddlepoint.models import load_classifier
 
 BALLS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1}
+# The lesson's loop is about one image; beside others its rounding, and with it all that follows, would be another.
+BATCHES = {"sgd": 1}
 RADII = {"linf": Number("2/255"), "l2": Number("0.5"), "l1": Number("12")}
 
 
@@ -31,6 +33,7 @@ class Settings:
         label: the true class of all images, or None for the prediction of each.
         target: the class to be predicted instead, or None for any other.
         box: "pixel" or "none".
+        batch_size: images per pass through the model, at most.
         out: the folder for pictures, absolute.
     """
 
@@ -46,7 +49,8 @@ class Settings:
     box: str
     seed: int
     precision: Precision
-    batch_size: int | None
+    batch_size: int
+    stop: Stop
     out: Path
 
     @property
@@ -81,7 +85,8 @@ def settings(given: Namespace) -> Settings:
         given.box,
         given.seed,
         given.precision,
-        given.batch_size,
+        given.batch_size or BATCHES.get(given.attack, 16),
+        given.stop,
         out,
     )
 

@@ -1,0 +1,161 @@
+"""Δ: a ball, with one radius or one per example, and the ball bound to examples and intersected with the pixel box.
+
+Everything is in δ-space and row by row. What comes out of a region lies in it to the last bit: the point that x + δ
+stores obeys the radius and the box with no tolerance, when checked in float64.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+
+from saddlepoint.geometry import binding
+from saddlepoint.geometry.binding import Bound, Radius
+from saddlepoint.geometry.levels import settled
+from saddlepoint.geometry.maximisers import inner
+from saddlepoint.geometry.norms import beside, dual_exponent, lp_norm, rows, slices, spread, wide, working
+from saddlepoint.geometry.rounding import inward
+from saddlepoint.typing import Images, Keys, PerExample, Rows
+
+
+@dataclass(frozen=True)
+class Ball(ABC):
+    """{δ : ‖δ‖_p ≤ ε}, with ε in pixel units of [0, 1]: one number, or a tensor (B,) of one radius per example."""
+
+    name: ClassVar[str]
+    p: ClassVar[float]
+    separable: ClassVar[bool] = False
+    """Whether coordinates do not compete for the radius: ball ∩ box is then itself a box."""
+
+    eps: Radius
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "eps", binding.radius(self.eps))
+
+    def norm(self, v: Images) -> PerExample:
+        """Return ‖v‖_p of each row."""
+        return lp_norm(v, self.p)
+
+    def dual_norm(self, g: Images) -> PerExample:
+        """Return ‖g‖_* = max_{‖v‖ ≤ 1} ⟨g, v⟩ of each row."""
+        return lp_norm(g, dual_exponent(self.p))
+
+    def sample(self, keys: Keys, like: Images, counter: int = 0) -> Images:
+        """Return points uniform in the ball, inside to the last bit, one per key, in the shape and type of `like`."""
+        radius, points = binding.per_row(self.eps, like), self.uniform(keys, counter, tuple(like.shape[1:]))
+        return binding.shrink(points * spread(radius, points), self.p, radius, like.dtype)
+
+    def at(self, x: Images, lower: Bound = 0.0, upper: Bound = 1.0) -> "Region":
+        """Bind the ball to examples: {δ : ‖δ‖ ≤ ε, lower ≤ x + δ ≤ upper}. None means no bound.
+
+        Raises:
+            InputError: x lies outside the box, or the radii or bounds do not fit its shape.
+        """
+        radius, (low, high) = binding.per_row(self.eps, x), binding.box(x, lower, upper)
+        if self.separable:
+            low, high = binding.fold(x, radius, low, high)
+        return Region(replace(self, eps=radius), x, low, high)
+
+    @abstractmethod
+    def steepest(self, g: Images, sparsity: float | PerExample = 0.0) -> Images:
+        """Return argmax ⟨g, v⟩ over ‖v‖ ≤ 1, zero where g = 0; `sparsity` spreads the step of the ℓ1 ball only."""
+
+    @abstractmethod
+    def uniform(self, keys: Keys, counter: int, shape: tuple[int, ...]) -> Images:
+        """Return points uniform in the unit ball, up to rounding."""
+
+    @abstractmethod
+    def nearest(self, d: Images, radius: PerExample, low: Images, high: Images) -> Images:
+        """Return argmin ‖z − d‖₂ over ball ∩ box, up to rounding."""
+
+    @abstractmethod
+    def farthest(self, g: Images, radius: PerExample, low: Images, high: Images) -> Images:
+        """Return argmax ⟨g, z⟩ over ball ∩ box, up to rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """ball ∩ box around x, in δ-space: `ball.eps` holds one radius per row, and low ≤ 0 ≤ high the box.
+
+    A separable ball is folded into the box when it is bound: its projection is one clamp. `Ball.at` makes regions.
+    """
+
+    ball: Ball
+    x: Images
+    low: Images
+    high: Images
+
+    @property
+    def radius(self) -> PerExample:
+        """One ε per row, in the widest type."""
+        return binding.per_row(self.ball.eps, self.x)
+
+    def contains(self, delta: Images) -> Rows:
+        """Tell, with no tolerance, whether low ≤ δ ≤ high, ‖δ‖ ≤ ε and ‖fl(x + δ) − x‖ ≤ ε. NaN is outside."""
+        inside = self.ball.norm(delta) <= self.radius
+        if settled(~inside):
+            return inside
+        stored = wide(self.x + delta) - wide(self.x)
+        boxed = rows(torch.clamp(delta, self.low, self.high) == delta).all(1)
+        return inside & boxed & (self.ball.norm(stored) <= self.radius)
+
+    def nearest(self, delta: Images) -> Images:
+        """Return P_Δ(δ) up to rounding, as a plain clamp gives it: the result may miss Δ by a last bit."""
+        low, high = working(self.low), working(self.high)
+        if self.ball.separable:
+            low, high = binding.unfold(self.x, self.radius, low, high)
+        return self.ball.nearest(working(delta), self.radius, low, high).to(self.x.dtype)
+
+    def project(self, delta: Images) -> Images:
+        """Return P_Δ(δ) = argmin_{z∈Δ} ‖z − δ‖₂, rounded inward; rows in Δ come back bit for bit, NaN stays NaN."""
+        if self.ball.separable:
+            return torch.clamp(delta, self.low, self.high)
+        return torch.cat([part._nearest(delta[cut]) for cut, part in self._parts()])
+
+    def support(self, g: Images) -> PerExample:
+        """Return max_{δ∈Δ} ⟨g, δ⟩ of each row; ε‖g‖_* when there is no box."""
+        return inner(g, self._farthest(g))
+
+    def maximiser(self, g: Images) -> Images:
+        """Return argmax_{δ∈Δ} ⟨g, δ⟩, rounded inward; a coordinate that does not matter stays 0 where it can."""
+        return torch.cat([part._settle(part._farthest(g[cut])) for cut, part in self._parts()])
+
+    def steepest(self, g: Images, delta: Images, sparsity: float | PerExample = 0.0) -> Images:
+        """Return the unit step of steepest ascent at δ, not counting coordinates that the box blocks.
+
+        A vertex step of the ℓ1 ball would be stuck on a saturated pixel for ever. For a separable ball nothing is
+        masked: the projection undoes a step into the wall, coordinate by coordinate.
+        """
+        if not self.ball.separable:
+            blocked = ((g > 0) & (delta >= self.high)) | ((g < 0) & (delta <= self.low))
+            g = g.masked_fill(blocked, 0)
+        return self.ball.steepest(g, sparsity)
+
+    def start(self, keys: Keys, counter: int = 0) -> Images:
+        """Return a point uniform in the ball, projected onto Δ; one key per row."""
+        return self.project(self.ball.sample(keys, self.x, counter))
+
+    def _parts(self) -> Iterator[tuple[slice, "Region"]]:
+        """Cut the rows; a batch in one piece is not copied, nor are its radii checked again."""
+        cuts = slices(self.x)
+        if len(cuts) == 1:
+            yield cuts[0], self
+            return
+        for cut in cuts:
+            ball = replace(self.ball, eps=self.radius[cut])
+            yield cut, Region(ball, self.x[cut], self.low[cut], self.high[cut])
+
+    def _nearest(self, delta: Images) -> Images:
+        nearest = self.ball.nearest(working(delta), self.radius, working(self.low), working(self.high))
+        return torch.where(beside(self.contains(delta), delta), delta, self._settle(nearest))
+
+    def _farthest(self, g: Images) -> Images:
+        return self.ball.farthest(wide(g), self.radius, wide(self.low), wide(self.high))
+
+    def _settle(self, z: Images) -> Images:
+        """Round inward; a separable ball was, when it was bound."""
+        if self.ball.separable:
+            return z.to(self.x.dtype)
+        return inward(self.x, binding.shrink(z, self.ball.p, self.radius, self.x.dtype))
