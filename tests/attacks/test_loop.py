@@ -374,7 +374,7 @@ class Shrink(Attack):
             return self.State(state.delta, share, state.step + 1)
         region = problem.region
         ball = replace(region.ball, eps=region.ball.eps * share)
-        step = 0.3 * ball.eps.float().reshape(-1, 1, 1, 1) * region.steepest(answer.gradient, state.delta)
+        step = region.ascent(answer.gradient, state.delta, 0.3 * ball.eps)
         return self.State(ball.at(problem.x).project(state.delta + step), share, state.step + 1)
 
     def finished(self, state):

@@ -98,7 +98,7 @@ def test_empty_batch(ball):
     region = ball(0.1).at(x)
     assert isinstance(region, Region)
     keys = torch.zeros(0, dtype=torch.int64)
-    for delta in (region.project(x), region.maximiser(x), region.start(keys), region.steepest(x, x, 0.1)):
+    for delta in (region.project(x), region.maximiser(x), region.start(keys), region.ascent(x, x, region.radius, 0.1)):
         assert delta.shape == x.shape
     assert region.contains(x).shape == region.support(x).shape == (0,)
 
@@ -118,7 +118,12 @@ def test_arguments_and_global_randomness_are_left_alone(ball):
     before = [v.clone() for v in (x, points, keys)]
     state = torch.get_rng_state()
     region = ball(0.1).at(x)
-    region.project(points), region.maximiser(points), region.start(keys), region.steepest(points, points, 0.5)
+    (
+        region.project(points),
+        region.maximiser(points),
+        region.start(keys),
+        region.ascent(points, points, region.radius, 0.5),
+    )
     assert all(torch.equal(a, b) for a, b in zip(before, (x, points, keys), strict=True))
     assert torch.equal(state, torch.get_rng_state())
 

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.optimize import brentq, linprog, minimize
 
 from saddlepoint.geometry import L1, L2, Linf
@@ -138,8 +140,22 @@ def test_sparsity_per_row_and_ties():
 def test_l1_step_leaves_a_saturated_pixel():
     x = torch.tensor([[1.0, 0.5, 0.0]])
     region, g, here = L1(0.2).at(x), torch.tensor([[5.0, 2.0, -3.0]]), torch.zeros(1, 3)
-    assert region.steepest(g, here).tolist() == [[0, 1, 0]]
-    assert Linf(0.2).at(x).steepest(g, here).tolist() == [[1, 1, -1]]
+    one = torch.ones(1, dtype=torch.float64)
+    assert region.ascent(g, here, one / 4).tolist() == [[0, 0.25, 0]]
+    assert Linf(0.2).at(x).ascent(g, here, one).tolist() == [[1, 1, -1]]
+
+
+@given(st.integers(0, 10**6), st.floats(0.01, 3))
+def test_l1_steps_against_the_maximiser_over_what_is_left(seed, length):
+    draw = np.random.default_rng(seed)
+    x, g = torch.as_tensor(draw.uniform(size=(3, 9))), torch.as_tensor(draw.standard_normal((3, 9)))
+    region = L1(1.0).at(x)
+    delta = region.project(torch.as_tensor(draw.standard_normal((3, 9))))
+    here = L1(length).at(torch.zeros_like(x), region.low - delta, region.high - delta)
+    step = region.ascent(g, delta, torch.full((3,), length, dtype=torch.float64))
+    torch.testing.assert_close((g * step).sum(1), here.support(g))
+    even = region.ascent(g, delta, torch.full((3,), length, dtype=torch.float64), sparsity=1 / 3)
+    assert (even.abs() <= length / 3 + 1e-12).all()
 
 
 @pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, math.inf])

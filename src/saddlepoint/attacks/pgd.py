@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
+
+import torch
 
 from saddlepoint.attacks.ascent import Ascent, Loss, require
 from saddlepoint.attacks.protocol import Problem, Run
@@ -23,6 +25,8 @@ class PGD(Ascent):
         sparsity: in ℓ1, the share of pixels among which a step is spread (Tramèr & Boneh 2019); dense norms ignore it.
         loss: "cross-entropy", "margin" or "difference".
     """
+
+    tolerance: ClassVar[float] = 0.05  # steps of one length circle the optimum
 
     steps: int = 40
     step_size: float | None = None
@@ -46,16 +50,12 @@ class PGD(Ascent):
     def move(self, problem: Problem, delta: Images, gradient: Images) -> Images:
         """Take one step of steepest ascent and project."""
         region = problem.region
-        direction = region.steepest(gradient, delta, self.sparsity)
-        return region.project(delta + self._alpha(problem) * direction)
+        alpha = region.radius * (self.travel / self.steps)
+        if self.step_size is not None:
+            alpha = torch.full_like(alpha, self.step_size)
+        return region.project(delta + region.ascent(gradient, delta, alpha, self.sparsity))
 
     def polish(self) -> "PGD":
         """Return a tenth of the steps, each as long as before."""
         steps = math.ceil(self.steps / 10)
         return replace(self, steps=steps, travel=self.travel * steps / self.steps, restarts=1)
-
-    def _alpha(self, problem: Problem) -> Images | float:
-        if self.step_size is not None:
-            return self.step_size
-        alpha = problem.region.radius * (self.travel / self.steps)
-        return alpha.to(problem.x.dtype).reshape(-1, *[1] * (problem.x.ndim - 1))

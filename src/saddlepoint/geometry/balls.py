@@ -72,6 +72,12 @@ class L1(Ball):
         """Return the vertex at the largest |g_i|, or, with `sparsity`, an even step over that share of coordinates."""
         return maximisers.steepest_l1(g, sparsity)
 
+    def ascent(
+        self, g: Images, length: PerExample, low: Images, high: Images, sparsity: float | PerExample = 0.0
+    ) -> Images:
+        """Return the step that fills the most valuable coordinates first, each to its share and its room."""
+        return maximisers.ascend_l1(g, length, low, high, sparsity)
+
     def uniform(self, keys: Keys, counter: int, shape: tuple[int, ...]) -> Images:
         """Return points uniform in the cross-polytope."""
         return sampling.uniform_l1(keys, counter, shape)

@@ -1,7 +1,7 @@
 """Linear functions at their largest: over the unit ball (steepest directions) and over ball ∩ box."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from saddlepoint.geometry.norms import lp_norm, row_sum, rows, spread, wide, working
@@ -45,11 +45,35 @@ def steepest_l1(g: Images, sparsity: float | PerExample = 0.0) -> Images:
 
 def kth_largest(v: Float[Tensor, "batch size"], share: float | PerExample) -> Float[Tensor, "batch 1"]:
     """Return the k-th largest number of each row, k = max(1, round(share · size))."""
+    k = counted(share, v)
+    return v.topk(int(k.max()) if len(k) else 1).values.gather(1, k[:, None].to(v.device) - 1)
+
+
+def counted(share: float | PerExample, v: Float[Tensor, "batch size"]) -> Int[Tensor, " batch"]:
+    """Return k = max(1, round(share · size)) of each row; on the CPU for a number, so that no queue has to be asked."""
     size = v.shape[1]
-    if not isinstance(share, Tensor):
-        return v.topk(max(1, round(share * size))).values[:, -1:]
-    k = (wide(share) * size).round().clamp(1, size).long()
-    return v.topk(int(k.max()) if len(k) else 1).values.gather(1, k[:, None] - 1)
+    if isinstance(share, Tensor):
+        return (wide(share) * size).round().clamp(1, size).long()
+    return torch.full((len(v),), max(1, round(share * size)))
+
+
+def ascend_l1(g: Images, length: PerExample, low: Images, high: Images, sparsity: float | PerExample = 0.0) -> Images:
+    """Return argmax ⟨g, v⟩ over ‖v‖₁ ≤ length and low ≤ v ≤ high with |v_i| ≤ length/k: the steepest step in a box.
+
+    A vertex step would be stuck on a pixel that the box has all but filled; here what finds no room goes to the next
+    coordinate. With k = max(1, round(sparsity · d)) it spreads as SLIDE does (Tramèr & Boneh 2019). Only the largest
+    8k + 64 coordinates that have room are looked at: if their room is less than `length`, the step is shorter.
+    """
+    k = counted(sparsity, rows(g))
+    share = length / k.to(length.device)
+    corner = maximise_linf(g, share, low.clamp(max=0), high.clamp(min=0))
+    room = rows(corner).abs()
+    value = rows(g).abs() * (room > 0)
+    best = value.topk(min(8 * int(k.max()) + 64 if len(k) else 1, value.shape[1])).indices
+    portion = wide(room.gather(1, best))
+    filled = (length[:, None] - (portion.cumsum(1) - portion)).clamp(min=0).minimum(portion)
+    size = torch.zeros_like(room).scatter_(1, best, filled.to(room.dtype))
+    return torch.copysign(size.reshape(g.shape), corner)
 
 
 def maximise_linf(g: Images, radius: PerExample, low: Images, high: Images) -> Images:

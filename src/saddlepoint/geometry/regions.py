@@ -62,6 +62,13 @@ class Ball(ABC):
     def steepest(self, g: Images, sparsity: float | PerExample = 0.0) -> Images:
         """Return argmax ⟨g, v⟩ over ‖v‖ ≤ 1, zero where g = 0; `sparsity` spreads the step of the ℓ1 ball only."""
 
+    def ascent(
+        self, g: Images, length: PerExample, low: Images, high: Images, sparsity: float | PerExample = 0.0
+    ) -> Images:
+        """Return a step of steepest ascent, ‖v‖ ≤ length, without the coordinates that the box low ≤ v ≤ high blocks."""
+        blocked = ((g > 0) & (high <= 0)) | ((g < 0) & (low >= 0))
+        return spread(length, g) * self.steepest(g.masked_fill(blocked, 0), sparsity)
+
     @abstractmethod
     def uniform(self, keys: Keys, counter: int, shape: tuple[int, ...]) -> Images:
         """Return points uniform in the unit ball, up to rounding."""
@@ -122,16 +129,15 @@ class Region:
         """Return argmax_{δ∈Δ} ⟨g, δ⟩, rounded inward; a coordinate that does not matter stays 0 where it can."""
         return torch.cat([part._settle(part._farthest(g[cut])) for cut, part in self._parts()])
 
-    def steepest(self, g: Images, delta: Images, sparsity: float | PerExample = 0.0) -> Images:
-        """Return the unit step of steepest ascent at δ, not counting coordinates that the box blocks.
+    def ascent(self, g: Images, delta: Images, length: PerExample, sparsity: float | PerExample = 0.0) -> Images:
+        """Return the step v of steepest ascent at δ, ‖v‖ ≤ length, that the box leaves room for.
 
-        A vertex step of the ℓ1 ball would be stuck on a saturated pixel for ever. For a separable ball nothing is
-        masked: the projection undoes a step into the wall, coordinate by coordinate.
+        For a separable ball the room is not asked for: the projection undoes a step into the wall, coordinate by
+        coordinate.
         """
-        if not self.ball.separable:
-            blocked = ((g > 0) & (delta >= self.high)) | ((g < 0) & (delta <= self.low))
-            g = g.masked_fill(blocked, 0)
-        return self.ball.steepest(g, sparsity)
+        if self.ball.separable:
+            return spread(length, g) * self.ball.steepest(g)
+        return self.ball.ascent(g, length, self.low - delta, self.high - delta, sparsity)
 
     def start(self, keys: Keys, counter: int = 0) -> Images:
         """Return a point uniform in the ball, projected onto Δ; one key per row."""

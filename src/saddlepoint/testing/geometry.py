@@ -64,6 +64,16 @@ def supports(region: Region, g: Images, keys: Keys) -> None:
         _hold(excess <= 0, "support bounds every point", region.ball, excess)
 
 
+def ascends(region: Region, g: Images, keys: Keys) -> None:
+    """From δ ∈ Δ, the step has at most its length, and goes up; in a coupled ball it stays in the box as well."""
+    delta, length = region.project(region.start(keys)), region.radius / 3
+    step = region.ascent(g, delta, length)
+    rounding = 1 + 16 * torch.finfo(g.dtype).eps
+    excess = region.ball.norm(step) - rounding * length - _floor(region, torch.ones_like(g))
+    _hold(excess <= 0, "a step has at most its length", region.ball, excess)
+    _hold(inner(g, step) >= 0, "a step goes up", region.ball, -inner(g, step))
+
+
 def keeps_rows_apart(region: Region, d: Images, keys: Keys) -> None:
     """Each row comes out as it does alone, bit for bit."""
     whole = _answers(region, d, keys)
@@ -138,7 +148,7 @@ def takes_one_radius_per_row(ball: Ball, x: Images, d: Images, keys: Keys) -> No
 
 REGION_LAWS: dict[str, RegionLaw] = {
     law.__name__: law
-    for law in (projects_inside, keeps_the_inside, projects_to_the_nearest, supports, keeps_rows_apart)
+    for law in (projects_inside, keeps_the_inside, projects_to_the_nearest, supports, ascends, keeps_rows_apart)
 }
 BALL_LAWS: dict[str, BallLaw] = {
     law.__name__: law
@@ -161,6 +171,7 @@ def _answers(region: Region, d: Images, keys: Keys) -> dict[str, Tensor]:
         "maximiser": region.maximiser(d),
         "support": region.support(d),
         "start": region.start(keys),
+        "ascent": region.ascent(d, p, region.radius / 2, 0.3),
     }
 
 
