@@ -14,7 +14,9 @@ from saddlepoint.typing import Images, Logits
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PGD(Ascent):
-    """δ ← P_Δ(δ + α·argmax_{‖v‖≤1} ⟨∇ℓ, v⟩): steepest ascent in the ball's norm (Madry et al. 2018, §2.1).
+    """δ ← P_Δ(δ + argmax_{‖v‖≤α} ⟨∇ℓ, v⟩): steepest ascent in the norm of the ball (Madry et al. 2018, §2.1).
+
+    In ℓ∞ the step is α·sign ∇ℓ, in ℓ2 α·∇ℓ/‖∇ℓ‖₂, in ℓ1 α spread over the most valuable pixels that have room.
 
     Attributes:
         steps: number of updates; steps + 1 points are evaluated.

@@ -65,7 +65,7 @@ class Ball(ABC):
     def ascent(
         self, g: Images, length: PerExample, low: Images, high: Images, sparsity: float | PerExample = 0.0
     ) -> Images:
-        """Return a step of steepest ascent, ‖v‖ ≤ length, without the coordinates that the box low ≤ v ≤ high blocks."""
+        """Return a step of steepest ascent, ‖v‖ ≤ length, without coordinates that the box low ≤ v ≤ high blocks."""
         blocked = ((g > 0) & (high <= 0)) | ((g < 0) & (low >= 0))
         return spread(length, g) * self.steepest(g.masked_fill(blocked, 0), sparsity)
 

@@ -1,0 +1,41 @@
+"""The public face: small, sorted, stable, and free to import."""
+
+import subprocess
+import sys
+
+import pytest
+
+import saddlepoint as sp
+
+
+def test_all_is_what_is_promised():
+    assert sp.__all__ == [
+        "FGSM",
+        "L1",
+        "L2",
+        "PGD",
+        "SGD",
+        "Attack",
+        "AttackResult",
+        "Ball",
+        "Classifier",
+        "InputError",
+        "Linf",
+        "ModelError",
+        "Region",
+        "SaddlepointError",
+        "attack",
+        "load_classifier",
+    ]
+    for name in sp.__all__:
+        value = getattr(sp, name)
+        assert value.__name__ == name
+        assert value.__doc__
+    assert set(sp.__all__) <= set(dir(sp))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = sp.nonsense
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, saddlepoint; sys.exit(bool({'torch', 'numpy', 'PIL', 'rich'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
