@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import saddlepoint as sp
+from saddlepoint.attacks import Stop
 from saddlepoint.data import COFFEE, pixels, preprocess, read_image
 
 
@@ -38,7 +39,8 @@ def main() -> None:
     x = pixels(torch.stack(images))
     y = classifier.predict(x).label
     print("| PGD-40, ε = 2/255 | broken | forwards | backwards | seconds |\n|---|--:|--:|--:|--:|")
-    for name, stop in (("all steps", "never"), ("early retirement", "fooled")):
+    ways: dict[str, Stop] = {"all steps": "never", "early retirement": "fooled"}
+    for name, stop in ways.items():
         start = time.perf_counter()
         result = sp.attack(classifier, x, y, sp.Linf(2 / 255), sp.PGD(steps=40), batch_size=16, stop=stop)
         seconds = time.perf_counter() - start

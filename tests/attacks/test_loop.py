@@ -72,21 +72,29 @@ def test_passes_are_counted_per_example(case):
 
 def test_no_backward_is_computed_that_nobody_wants(case):
     classifier, x, y = case
-    with_graph = []
+    backwards = []
 
-    class Watch(nn.Module):
+    class Watch(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            backwards.append(len(gradient))
+            return gradient
+
+    class Watched(nn.Module):
         def __init__(self, module):
             super().__init__()
             self.module = module
 
         def forward(self, x):
-            with_graph.append(x.requires_grad)
-            return self.module(x)
+            return self.module(Watch.apply(x))
 
-    classifier.module = Watch(classifier.module)
+    classifier.module = Watched(classifier.module)
     sp.attack(classifier, x[:2], y[:2], sp.Linf(1e-4), sp.PGD(steps=3), batch_size=2)
-    clean, verification = [False, False], [False]
-    assert with_graph == [*clean, True, True, True, False, *verification]
+    assert backwards == [2, 2, 2]
 
 
 def test_early_retirement_changes_no_outcome_but_the_cost(case):
@@ -174,15 +182,107 @@ def test_what_runs_ahead_is_counted_apart():
     assert alone.speculative.item() == 0
 
 
-@pytest.mark.parametrize("budget", [1, 7, 20, 1000])
-def test_a_budget_of_passes_is_kept_and_shared_by_the_runs(case, budget):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("suite", [[sp.PGD(steps=20, restarts=2)], [sp.FGSM(), sp.PGD(steps=5), sp.PGD(restarts=10)]])
+@pytest.mark.parametrize("budget", [3, 7, 20, 50, 1000])
+def test_a_budget_of_passes_is_kept(case, budget, suite, precision):
     classifier, x, y = case
-    result = sp.attack(classifier, x, y, sp.Linf(1e-4), sp.PGD(steps=20, restarts=2), batch_size=4, budget=budget)
-    search = result.forwards - 2 + result.backwards
-    assert (search <= max(budget, 4)).all()
-    whole = 2 * (21 + 20)
-    assert search.tolist() == [search[0].item()] * 9
-    assert search[0] > min(budget, whole) - 4
+    for eps in (1e-4, 0.03):
+        ball = sp.Linf(eps)
+        result = sp.attack(classifier, x, y, ball, suite, batch_size=4, budget=budget, precision=precision)
+        search = result.forwards - 2 + result.backwards
+        assert (search <= budget).all()
+        assert (search[~result.success] >= 2).all()
+    assert sp.attack(classifier, x, y, sp.Linf(1e-4), suite, batch_size=4, budget=10**6).backwards.min() > 20
+
+
+def test_cascades_of_different_goals_lose_no_adversarial_point(case):
+    classifier, x, y = case
+    ball = sp.Linf(0.3)
+    alone = sp.attack(classifier, x, y, ball, Shrink(), batch_size=4)
+    assert alone.success.all()
+    for stop in ("fooled", "never"):
+        suite = [sp.PGD(steps=1, travel=0.01), Shrink()]
+        result = sp.attack(classifier, x, y, ball, suite, batch_size=4, stop=stop)
+        assert result.success.all()
+    assert torch.equal(result.norm, alone.norm)
+    turned = sp.attack(classifier, x, y, ball, [Shrink(), sp.PGD(steps=1, travel=0.01)], batch_size=4)
+    assert turned.success.all()
+
+
+@pytest.mark.parametrize("around", [torch.no_grad, lambda: torch.autocast("cpu", torch.bfloat16)])
+def test_what_the_caller_has_switched_on_changes_nothing(case, around):
+    classifier, x, y = case
+    plain = sp.attack(classifier, x, y, sp.Linf(0.05), sp.PGD(steps=5), batch_size=4)
+    with around():
+        inside = sp.attack(classifier, x.clone().requires_grad_(), y, sp.Linf(0.05), sp.PGD(steps=5), batch_size=4)
+    assert torch.equal(plain.x_adv, inside.x_adv)
+    assert torch.equal(plain.margin, inside.margin)
+    assert not inside.x_adv.requires_grad
+
+
+def test_inference_mode_is_refused(case):
+    classifier, x, y = case
+    with torch.inference_mode(), pytest.raises(sp.InputError, match="inside torch.inference_mode"):
+        sp.attack(classifier, x, y, sp.Linf(0.05), sp.PGD(steps=5))
+
+
+class Viewing(nn.Module):
+    """Relies on contiguous activations, as many a tutorial's network does."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.last = nn.Linear(8 * 30, 4)
+
+    def forward(self, x):
+        return self.last(self.second(self.first(x).relu()).relu().view(len(x), -1))
+
+
+class Attending(nn.Module):
+    """A patch-wise transformer: its attention takes another path when nothing is differentiated."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Linear(3, 8), nn.Linear(8, 4)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x):
+        return self.head(self.block(self.embed(x.flatten(2).transpose(1, 2))).mean(1))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("kind", [Viewing, Attending])
+def test_other_architectures_give_the_same_rows_always(kind, precision):
+    torch.manual_seed(0)
+    classifier, x = sp.Classifier(kind().eval()), toys.pixels(24, (3, 6, 5))
+    y = classifier.predict(x).label
+    solver, options = sp.PGD(steps=6, restarts=2), {"batch_size": 4, "precision": precision}
+    whole = sp.attack(classifier, x, y, sp.Linf(0.1), solver, ids=range(24), **options)
+    assert whole.success.any()
+    for row in range(24):
+        alone = sp.attack(classifier, x[[row]], y[[row]], sp.Linf(0.1), solver, ids=[row], **options)
+        assert torch.equal(alone.x_adv[0], whole.x_adv[row])
+        assert alone.margin[0] == whole.margin[row]
+
+
+def test_bf16_names_the_restart_that_found_the_point(case):
+    classifier, x, y = case
+    solver = sp.PGD(steps=12, restarts=4)
+    low = sp.attack(classifier, x, y, sp.Linf(0.02), solver, batch_size=4, precision="bf16", stop="never")
+    assert set(low.restart) > {0}
+
+
+class Detached(nn.Module):
+    def forward(self, x):
+        return x.detach().flatten(1)[:, :4]
+
+
+def test_a_model_without_gradient_is_named():
+    x = toys.pixels(2, (3, 6, 5))
+    classifier = sp.Classifier(Detached())
+    with pytest.raises(sp.ModelError, match="no gradient reaches the pixels"):
+        sp.attack(classifier, x, classifier.predict(x).label, sp.Linf(0.1), sp.PGD(steps=1))
 
 
 def test_a_cascade_attacks_survivors_only(case):

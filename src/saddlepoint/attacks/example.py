@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from saddlepoint.attacks.goals import Goal
 from saddlepoint.attacks.protocol import Run
 
 Id = int | str
@@ -54,7 +55,18 @@ class Outcome:
     won: bool
     effort: Effort
     attack: str
-    run: Run = field(default_factory=Run)
+    goal: Goal
+    run: Run
+
+    def better(self, other: "Outcome") -> bool:
+        """Whether this outcome replaces an earlier one; scores compare under one goal only.
+
+        Between goals an adversarial point comes first, and of two such the later: who asks for the nearest point after
+        any point wants the nearest.
+        """
+        if self.adversarial != other.adversarial:
+            return self.adversarial
+        return self.score < other.score if self.goal == other.goal else self.adversarial
 
 
 @dataclass(frozen=True, slots=True)

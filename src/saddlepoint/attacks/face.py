@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from saddlepoint.attacks.setting import Progress, Setting
 from saddlepoint.classifier import PRECISIONS, Classifier, Precision, check_images, check_labels
 from saddlepoint.errors import InputError
 from saddlepoint.geometry import Ball
+from saddlepoint.geometry.norms import widest
 from saddlepoint.typing import Images, Labels, PerExample, Rows
 
 Stop = Literal["fooled", "never"] | float
@@ -88,7 +89,8 @@ def attack(
         stop: an example stops when it is "fooled", "never", or when its margin is at most −stop.
         box: bounds of the pixels, or None for none.
         ids: stable identities of the examples, which the random streams derive from; positions when not given.
-        budget: passes, forward plus backward, that the search may spend on an example, shared evenly by its runs.
+        budget: passes, forward plus backward, that the search may spend on an example, shared evenly by the attacks of
+            the cascade and their runs; at least 3. Runs that cannot pay for one call are left out.
         start: δ to begin from, (B, C, H, W); attacks then use no start of their own.
         observe: called once per call of the model; see `Progress`.
 
@@ -101,21 +103,23 @@ def attack(
             f"classifier is a {type(classifier).__name__}; expected sp.Classifier(module, mean=…, std=…), "
             "which takes pixels in [0, 1]"
         )
-    x = check_images(x, box)
+    _check_modes()
+    x = check_images(x, _box(box), channels=classifier.channels).detach()
     y = check_labels(y, len(x))
-    target = None if target is None else check_labels(target, len(x), "target")
+    target = None if target is None else _target(check_labels(target, len(x), "target"), y)
+    ball = _ball(ball, len(x))
     setting = Setting(
-        ball=_ball(ball),
+        ball=ball,
         box=box,
-        batch=_positive("batch_size", batch_size, "rows") or min(len(x), 64),
+        batch=_whole("batch_size", batch_size, 1) or min(len(x), 64),
         device=classifier.device,
         seed=seed,
         targeted=target is not None,
         stop=_threshold(stop),
-        budget=_positive("budget", budget, "passes"),
+        budget=_whole("budget", budget, 3),
         observe=observe,
     )
-    inputs = _inputs(x, y, ball, target, _ids(ids, len(x)), _start(start, x))
+    inputs = _inputs(x, y, ball, target, _ids(ids, len(x)), _start(start, x, ball, box))
     rows = run_attack(classifier, inputs, _suite(attack), setting, _precision(precision))
     return gather(sorted(rows, key=lambda row: row.given.index), x.device)
 
@@ -126,7 +130,7 @@ def gather(rows: Sequence[Row], device: torch.device) -> AttackResult:
         x_adv=torch.stack([row.x_adv for row in rows]).to(device),
         success=torch.tensor([row.success for row in rows], device=device),
         margin=torch.tensor([row.margin for row in rows], device=device),
-        norm=torch.tensor([row.norm for row in rows], dtype=torch.float64, device=device),
+        norm=torch.tensor([row.norm for row in rows], dtype=widest(device), device=device),
         steps=torch.tensor([row.effort.steps for row in rows], device=device),
         forwards=torch.tensor([row.effort.forwards for row in rows], device=device),
         backwards=torch.tensor([row.effort.backwards for row in rows], device=device),
@@ -154,16 +158,37 @@ def _suite(attack: object) -> tuple[Attack, ...]:
     return tuple(suite)
 
 
-def _ball(ball: object) -> Ball:
+def _ball(ball: object, count: int) -> Ball:
     if not isinstance(ball, Ball):
         raise InputError(f"ball is {ball!r}; expected sp.Linf(eps), sp.L2(eps) or sp.L1(eps)")
+    if isinstance(ball.eps, Tensor) and len(ball.eps) != count:
+        raise InputError(f"eps holds {len(ball.eps)} radii for {count} examples; expected one for each, or a number")
     return ball
 
 
-def _positive(name: str, number: int | None, unit: str) -> int | None:
-    if number is not None and number < 1:
-        raise InputError(f"{name} is {number}; expected a positive number of {unit}")
-    return number
+def _box(box: object) -> tuple[float, float] | None:
+    if box is None:
+        return None
+    if not (isinstance(box, tuple | list) and len(box) == 2 and box[0] < box[1]):
+        raise InputError(f"box is {box!r}; expected two bounds such as (0.0, 1.0), or None")
+    return float(box[0]), float(box[1])
+
+
+def _whole(name: str, number: object, least: int) -> int | None:
+    if number is None or (isinstance(number, int) and number >= least):
+        return number
+    raise InputError(f"{name} is {number!r}; expected a whole number of at least {least}")
+
+
+def _target(target: Labels, y: Labels) -> Labels:
+    if bool((target == y).any()):
+        raise InputError(f"target equals y in row {int((target == y).nonzero()[0])}; expected another class")
+    return target
+
+
+def _check_modes() -> None:
+    if torch.is_inference_mode_enabled():
+        raise InputError("attack was called inside torch.inference_mode(), which forbids gradients; call it outside")
 
 
 def _threshold(stop: object) -> float:
@@ -180,15 +205,24 @@ def _precision(precision: object) -> Precision:
     raise InputError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
 
 
-def _ids(ids: Sequence[Id] | None, count: int) -> Sequence[Id]:
+def _ids(ids: Any, count: int) -> Sequence[Id]:  # noqa: ANN401 - arrays are welcome
     if ids is None:
         return range(count)
-    if len(ids) != count or len(set(ids)) != count:
-        raise InputError(f"ids has {len(ids)} entries, {len(set(ids))} different; expected {count} different ones")
-    return ids
+    plain: list[Id] = [each.item() if hasattr(each, "item") else each for each in ids]
+    if not all(isinstance(each, int | str) for each in plain):
+        raise InputError(f"ids holds {next(e for e in plain if not isinstance(e, int | str))!r}; expected int or str")
+    if len(plain) != count or len(set(plain)) != count:
+        raise InputError(f"ids has {len(plain)} entries, {len(set(plain))} different; expected {count} different ones")
+    return plain
 
 
-def _start(start: Tensor | None, x: Tensor) -> Tensor | None:
-    if start is not None and start.shape != x.shape:
-        raise InputError(f"start has shape {tuple(start.shape)}; expected that of x, {tuple(x.shape)}")
-    return start
+def _start(start: Tensor | None, x: Tensor, ball: Ball, box: tuple[float, float] | None) -> Tensor | None:
+    if start is None:
+        return None
+    if start.shape != x.shape or start.dtype != x.dtype:
+        given = f"shape {tuple(start.shape)} and dtype {start.dtype}"
+        raise InputError(f"start has {given}; expected those of x, {tuple(x.shape)} and {x.dtype}")
+    inside = ball.at(x, *(box or (None, None))).contains(start.detach().to(x.device))
+    if not bool(inside.all()):
+        raise InputError(f"start leaves Δ in row {int((~inside).nonzero()[0])}; expected δ inside: use region.project")
+    return start.detach()

@@ -7,22 +7,39 @@ import torch
 from saddlepoint.attacks.example import Example
 from saddlepoint.attacks.protocol import Answer, Attack, Need, Problem
 from saddlepoint.attacks.setting import Setting
-from saddlepoint.classifier import Frozen, Precision
+from saddlepoint.classifier import Frozen, Precision, arithmetic
+from saddlepoint.errors import ModelError
 from saddlepoint.typing import Images, Logits, PerExample, Rows
+
+ROUNDING = 1e-4
+"""A share of the largest logit: far more than float32 loses in one forward, and than a success usually has to spare."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One attack of a cascade, the precision that it searches in, and whether it starts from the best point so far."""
+    """One attack of a cascade.
+
+    Attributes:
+        attack: the attack.
+        precision: that it searches in.
+        resume: whether it starts from the best point so far, to go on in float32 where low precision has failed.
+        left: how many stages share what is left of an example's budget, this one included.
+    """
 
     attack: Attack
     precision: Precision = "fp32"
     resume: bool = False
+    left: int = 1
+
+    @property
+    def least(self) -> int:
+        """Passes that a run must be able to pay for its first call."""
+        return 1 + (self.attack.needs is Need.GRADIENT) + (not self.exact)
 
     @property
     def exact(self) -> bool:
-        """Whether the search is as precise as the decision, so that a success needs no confirmation."""
-        return self.precision == "fp32"
+        """Whether the search computes just what the decision does, so that a success needs no confirmation."""
+        return self.precision == "fp32" and self.attack.plain
 
     def skips(self, example: Example) -> bool:
         """Whether nothing is left to search for: the example is done, or float32 has confirmed what it would redo."""
@@ -32,11 +49,15 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A point of each row, and what it is worth to the attack's goal."""
+    """A point of each row, and what it is worth to the attack's goal.
+
+    `sure` tells that the untouched model, in float32, would say the same of `adversarial`.
+    """
 
     delta: Images
     score: PerExample
     adversarial: Rows
+    sure: Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +72,18 @@ class Oracle:
         self, problem: Problem, state: object, delta: Images, *, differentiate: bool
     ) -> tuple[Answer, Point, Rows]:
         """Return what the attack may see at x + δ, what the point is worth, and which rows have finite numbers only."""
-        delta = delta.detach().requires_grad_(differentiate)
-        with torch.set_grad_enabled(differentiate):
+        # Whether a graph is recorded depends on the attack alone: layers exist that compute otherwise without one.
+        recorded = self.stage.attack.needs is Need.GRADIENT
+        delta, gradient = delta.detach().requires_grad_(recorded), None
+        with arithmetic(self.stage.precision, delta.device), torch.set_grad_enabled(recorded):
             logits, loss = self._call(problem, state, delta)
+            if differentiate:
+                gradient = self._gradient(loss, delta)
+        logits, loss, delta = logits.detach(), loss.detach(), delta.detach()
         finite = torch.isfinite(logits).all(1)
-        gradient = None
-        if differentiate:
-            gradient = torch.autograd.grad(loss.sum(), delta)[0].contiguous()
+        if gradient is not None:
             finite &= torch.isfinite(gradient.flatten(1).sum(1))
-        logits, loss = logits.detach(), loss.detach()
-        point = self._worth(problem, delta.detach(), logits)
+        point = self._worth(problem, delta, logits, sure=self._sure(logits, problem))
         blind = self.stage.attack.needs is Need.LABEL
         answer = Answer(
             label=logits.argmax(1),
@@ -73,7 +96,20 @@ class Oracle:
 
     def decide(self, problem: Problem, delta: Images) -> Point:
         """Return what the points are worth to the untouched model in float32."""
-        return self._worth(problem, delta, self.model.decide(problem.x + delta))
+        logits = self.model.decide(problem.x + delta)
+        return self._worth(problem, delta, logits, sure=torch.ones_like(logits[:, 0], dtype=torch.bool))
+
+    def _gradient(self, loss: PerExample, delta: Images) -> Images:
+        if not loss.requires_grad:
+            raise ModelError("no gradient reaches the pixels: the model detaches them; expected a differentiable one")
+        return torch.autograd.grad(loss.sum(), delta)[0].contiguous()
+
+    def _sure(self, logits: Logits, problem: Problem) -> Rows:
+        """Return which rows' margins are too large for rounding to turn: in float32, weights in another layout."""
+        if self.stage.precision != "fp32":
+            return torch.zeros_like(logits[:, 0], dtype=torch.bool)
+        margin, _ = self.setting.judge(logits, problem.y, problem.target)
+        return (margin.abs() > ROUNDING * logits.abs().amax(1)) | self.stage.attack.plain
 
     def _call(self, problem: Problem, state: object, delta: Images) -> tuple[Logits, PerExample]:
         attack = self.stage.attack
@@ -82,8 +118,8 @@ class Oracle:
             return logits, torch.zeros_like(logits[:, 0])
         return logits, attack.objective(problem, state, logits)
 
-    def _worth(self, problem: Problem, delta: Images, logits: Logits) -> Point:
+    def _worth(self, problem: Problem, delta: Images, logits: Logits, sure: Rows) -> Point:
         margin, adversarial = self.setting.judge(logits, problem.y, problem.target)
         if self.stage.attack.plain:
             delta = problem.region.project(delta)  # a plain clamp may miss Δ by a last bit; what is kept may not
-        return Point(delta, self.stage.attack.goal.score(problem.region, delta, margin, adversarial), adversarial)
+        return Point(delta, self.stage.attack.goal.score(problem.region, delta, margin, adversarial), adversarial, sure)

@@ -4,6 +4,7 @@ inputs → clean → search (one per attack of the cascade) → verify → rows
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
 
@@ -47,10 +48,11 @@ def stages(suite: Sequence[Attack], precision: Precision) -> Iterator[Stage]:
 
     Low precision must never act as a masked gradient.
     """
-    for attack in suite:
-        yield Stage(attack, precision)
-        if precision != "fp32":
-            yield Stage(attack.polish(), "fp32", resume=True)
+    cascade = [Stage(attack, precision) for attack in suite]
+    if precision != "fp32":
+        cascade = [part for stage in cascade for part in (stage, Stage(stage.attack.polish(), resume=True))]
+    for position, stage in enumerate(cascade):
+        yield replace(stage, left=len(cascade) - position)
 
 
 def clean(model: Frozen, inputs: Iterable[Input], setting: Setting) -> Iterator[Example]:
@@ -70,7 +72,7 @@ def clean(model: Frozen, inputs: Iterable[Input], setting: Setting) -> Iterator[
 
 def search(model: Frozen, stage: Stage, examples: Iterator[Example], setting: Setting) -> Iterator[Example]:
     """Run one attack on a stream of examples, refilling freed rows, so that the batch keeps its one shape."""
-    plan, slots = Plan(stage, examples), Slots(Oracle(model, stage, setting))
+    plan, slots = Plan(stage, examples, setting.budget), Slots(Oracle(model, stage, setting))
     while True:
         tasks: list[Task] = []
         for drawn in plan.draw(len(slots.free)):
@@ -112,7 +114,7 @@ def verify(model: Frozen, examples: Iterator[Example], setting: Setting) -> Iter
         points = x + delta
         logits = model.decide(points)
         margin, success = setting.judge(logits, setting.integers([one.y for one in given]), _targets(given, setting))
-        norm = region.ball.norm(points.to(torch.float64) - x.to(torch.float64))
+        norm = region.ball.norm(points.cpu().double() - x.cpu().double())
         for row, example in enumerate(chunk):
             name = example.best.attack if example.best else None
             if not inside[row]:
@@ -122,7 +124,7 @@ def verify(model: Frozen, examples: Iterator[Example], setting: Setting) -> Iter
                 given=example.given,
                 x_adv=points[row].clone(),
                 success=hit,
-                margin=float(margin[row]),
+                margin=float(margin[row]) + 0.0,  # not −0
                 norm=float(norm[row]),
                 effort=example.effort + Effort(forwards=1),
                 wasted=example.wasted,

@@ -4,6 +4,7 @@ Runs count in plan order up to the first that wins, whatever order they end in: 
 keep the batch full, never changes a result. What it cost is kept apart.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from saddlepoint.attacks.example import Effort, Example, Outcome
 from saddlepoint.attacks.oracle import Stage
 from saddlepoint.attacks.protocol import Run
+from saddlepoint.errors import AttackError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,7 @@ class Task:
     example: Example
     runs: tuple[Run, ...]
     position: int
+    share: float
 
     @property
     def run(self) -> Run:
@@ -34,6 +37,7 @@ class _Open:
     example: Example
     runs: tuple[Run, ...]
     limit: int
+    share: float
     best: Outcome | None
     started: int = 0
     counted: int = 0
@@ -47,7 +51,7 @@ class _Open:
 
     def start(self) -> Task:
         self.started += 1
-        return Task(self.example, self.runs, self.started - 1)
+        return Task(self.example, self.runs, self.started - 1, self.share)
 
     def count(self) -> None:
         """Account for the runs that have ended, in plan order."""
@@ -55,7 +59,7 @@ class _Open:
             outcome = self.waiting.pop(self.counted)
             self.counted += 1
             self.effort += outcome.effort
-            if self.best is None or outcome.score < self.best.score:
+            if self.best is None or outcome.better(self.best):
                 self.best = outcome
 
     def close(self) -> Example:
@@ -67,8 +71,8 @@ class _Open:
 class Plan:
     """Hands out runs: first those whose predecessors have failed, then new examples, then runs ahead of time."""
 
-    def __init__(self, stage: Stage, examples: Iterator[Example]) -> None:
-        self._stage, self._examples = stage, examples
+    def __init__(self, stage: Stage, examples: Iterator[Example], budget: int | None) -> None:
+        self._stage, self._examples, self._budget = stage, examples, budget
         self._open: dict[int, _Open] = {}
         self._ready: deque[_Open] = deque()
 
@@ -108,13 +112,29 @@ class Plan:
         if example is None:
             ahead = next((entry for entry in self._open.values() if entry.started < entry.limit), None)
             return None if ahead is None else ahead.start()
-        return example if self._stage.skips(example) else self._admit(example).start()
+        entry = None if self._stage.skips(example) else self._admit(example)
+        if entry is None:
+            return example
+        self._open[example.given.index] = entry
+        return entry.start()
 
-    def _admit(self, example: Example) -> _Open:
-        given, attack = example.given, self._stage.attack
-        runs = attack.runs(example.logits[None], given.y)
-        if given.target is not None:
-            runs = tuple(dict.fromkeys(replace(run, target=given.target) for run in runs))
-        entry = _Open(example, runs, len(runs), None if self._stage.resume else example.best)
-        self._open[given.index] = entry
-        return entry
+    def _admit(self, example: Example) -> _Open | None:
+        """Return the example with the runs that its budget allows, each with its share; None if it allows none."""
+        runs = self._runs(example)
+        best = None if self._stage.resume else example.best
+        if self._budget is None:
+            return _Open(example, runs, len(runs), math.inf, best)
+        spent = example.effort.forwards - 1 + example.effort.backwards
+        left = (self._budget - spent) // self._stage.left
+        limit = min(len(runs), left // self._stage.least)
+        return _Open(example, runs, limit, left // limit, best) if limit > 0 else None
+
+    def _runs(self, example: Example) -> tuple[Run, ...]:
+        if self._stage.resume and example.best is not None:
+            return (example.best.run,)
+        runs = self._stage.attack.runs(example.logits[None], example.given.y)
+        if example.given.target is not None:
+            runs = tuple(dict.fromkeys(replace(run, target=example.given.target) for run in runs))
+        if len({run.target is None for run in runs}) > 1:
+            raise AttackError(f"{self._stage.attack.name} has runs with and without a target; expected one kind")
+        return runs

@@ -41,7 +41,8 @@ class Setting:
         seed: of all random streams.
         targeted: whether success means that the target is predicted.
         stop: margin τ below zero at which a row stops; 0 for the first success, infinity for never.
-        budget: passes, forward plus backward, that the search may spend on an example; shared evenly by its runs.
+        budget: passes, forward plus backward, that the search may spend on an example; shared evenly by what is left
+            of its stages and runs.
         observe: called once per call of the model.
     """
 

@@ -11,7 +11,7 @@ from saddlepoint.attacks.plan import Task
 from saddlepoint.attacks.protocol import Answer, Need, Problem
 from saddlepoint.attacks.rows import put, take, where
 from saddlepoint.attacks.setting import Progress
-from saddlepoint.errors import ModelError
+from saddlepoint.errors import InputError, ModelError
 from saddlepoint.typing import Images, Rows
 
 
@@ -38,10 +38,10 @@ class _Count:
     def effort(self) -> Effort:
         return Effort(max(self.queries - 1, 0), self.queries + self.confirmations, self.backwards)
 
-    def affords(self, budget: int | None) -> bool:
-        """Whether another call fits into the run's share of the example's budget."""
-        share = torch.inf if budget is None else budget // len(self.task.runs)
-        return self.queries + self.backwards + 1 + self.differentiate <= share
+    def affords(self, confirmation: int) -> bool:
+        """Whether another call, and the confirmation of its claim, fit into the run's share of the budget."""
+        spent = self.queries + self.backwards + self.confirmations
+        return spent + 1 + self.differentiate + confirmation <= self.task.share
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ class _Flags:
     finished: bool
     differentiate: bool
     adversarial: bool
+    sure: bool
     won: bool
 
 
@@ -96,8 +97,8 @@ class Slots:
         """Ask, call the model once, tell; return the runs that have ended and what they report."""
         flags = self._advance()
         leaving = {slot: count for slot, count in self._live() if self._ends(count, flags[slot])}
-        claims = [slot for slot in leaving if flags[slot].adversarial]
-        if claims and not self._stage.exact:
+        claims = [slot for slot in leaving if flags[slot].adversarial and not flags[slot].sure]
+        if claims:
             flags = self._confirm(claims, flags)
             leaving = {slot: count for slot, count in leaving.items() if self._ends(count, flags[slot])}
         for slot in leaving:
@@ -109,7 +110,7 @@ class Slots:
 
     def _ends(self, count: _Count, flags: _Flags) -> bool:
         early = flags.won and self._stage.attack.goal.early
-        return early or flags.finished or not count.affords(self._setting.budget)
+        return early or flags.finished or not count.affords(confirmation=not self._stage.exact)
 
     def _advance(self) -> list[_Flags]:
         """Ask, call, tell; keep the better points and account for the passes."""
@@ -135,6 +136,7 @@ class Slots:
             attack.finished(rows.state),
             attack.differentiates(rows.state),
             best.adversarial,
+            best.sure,
             attack.goal.won(best.score, best.adversarial, stop),
         )
         table = torch.stack([column.float() for column in columns], dim=1)
@@ -151,7 +153,7 @@ class Slots:
         count.differentiate = flags.differentiate
 
     def _confirm(self, claims: list[int], flags: list[_Flags]) -> list[_Flags]:
-        """Let the untouched model judge the claims of a low-precision search; a refuted row searches on."""
+        """Let the untouched model judge the claims that rounding may have made; a refuted row searches on."""
         rows = self._filled
         judged = self._oracle.decide(rows.problem, rows.best.delta)
         chosen = torch.zeros_like(judged.adversarial).index_fill(0, self._setting.integers(claims), value=True)
@@ -161,14 +163,14 @@ class Slots:
         for slot, count in self._live():
             count.confirmations += slot in claims
         return [
-            replace(old, adversarial=bool(row[0]), won=bool(row[1]), score=row[2]) if slot in claims else old
+            replace(old, adversarial=bool(row[0]), won=bool(row[1]), score=row[2], sure=True) if slot in claims else old
             for slot, (old, row) in enumerate(zip(flags, table, strict=True))
         ]
 
     def _outcome(self, slot: int, count: _Count, flags: _Flags) -> Outcome:
         delta = self._filled.best.delta[slot].clone()
-        attack, run = self._stage.attack.name, count.task.run
-        return Outcome(delta, flags.score, flags.adversarial, flags.won, count.effort, attack, run)
+        attack, run = self._stage.attack, count.task.run
+        return Outcome(delta, flags.score, flags.adversarial, flags.won, count.effort, attack.name, attack.goal, run)
 
     def _report(self, answer: Answer) -> None:
         if self._setting.observe is None or answer.loss is None:
@@ -207,8 +209,9 @@ class Slots:
             key=setting.integers([self._key(task) for task in tasks]),
             start=self._starts(tasks),
         )
-        score = torch.full((len(tasks),), torch.inf, device=x.device)
-        best = Point(torch.zeros_like(x), score, torch.zeros_like(score, dtype=torch.bool))
+        score = x.new_full((len(tasks),), torch.inf)
+        never = torch.zeros_like(score, dtype=torch.bool)
+        best = Point(torch.zeros_like(x), score, never, never.clone())
         return _Rows(problem, self._stage.attack.init(problem), best)
 
     def _key(self, task: Task) -> int:
@@ -220,4 +223,6 @@ class Slots:
             starts = [task.example.best.delta for task in tasks if task.example.best is not None]
         else:
             starts = [task.example.given.start for task in tasks if task.example.given.start is not None]
+        if starts and len(starts) < len(tasks):
+            raise InputError("some inputs have a start and others have none; expected one for all, or for none")
         return self._setting.stack(starts) if starts else None

@@ -1,7 +1,7 @@
 """The classifier: any module, with its normalisation inside, so that pixels in [0, 1] are the only input contract."""
 
 from saddlepoint.classifier.checks import check_images, check_labels, check_logits, check_repeatable
-from saddlepoint.classifier.frozen import PRECISIONS, Frozen, Precision
+from saddlepoint.classifier.frozen import PRECISIONS, Frozen, Precision, arithmetic
 from saddlepoint.classifier.model import Classifier, Prediction
 from saddlepoint.classifier.preprocessing import Preprocessing
 
@@ -12,6 +12,7 @@ __all__ = [
     "Precision",
     "Prediction",
     "Preprocessing",
+    "arithmetic",
     "check_images",
     "check_labels",
     "check_logits",

@@ -10,8 +10,18 @@ REPEATABLE = 1e-3
 """Two forwards of one input may differ by this share of the largest logit; more is randomness, not rounding."""
 
 
-def check_images(x: object, box: tuple[float, float] | None = (0.0, 1.0)) -> Tensor:
+def check_images(x: object, box: tuple[float, float] | None = (0.0, 1.0), channels: int | None = None) -> Tensor:
     """Return x if it is a float32 batch (B, C, H, W) of finite pixels inside the box; raise InputError otherwise."""
+    x = _check_form(x, channels)
+    low, high = x.min().item(), x.max().item()
+    if not (torch.isfinite(x.sum()) or torch.isfinite(x).all()):
+        raise InputError("x has NaN or infinite pixels; expected finite numbers: look for a division by zero before")
+    if box is not None and not (box[0] <= low and high <= box[1]):
+        raise InputError(f"x has pixels from {low:.4g} to {high:.4g}; expected [{box[0]:g}, {box[1]:g}]: {_mend(high)}")
+    return x
+
+
+def _check_form(x: object, channels: int | None) -> Tensor:
     if not isinstance(x, Tensor):
         raise InputError(f"x is a {type(x).__name__}; expected a float32 tensor (B, C, H, W): use torch.as_tensor(x)")
     if x.dtype == torch.uint8:
@@ -21,13 +31,10 @@ def check_images(x: object, box: tuple[float, float] | None = (0.0, 1.0)) -> Ten
     if x.ndim != 4:
         mend = "pass x[None]" if x.ndim == 3 else "reshape it"
         raise InputError(f"x has shape {tuple(x.shape)}; expected four dimensions (B, C, H, W): {mend}")
-    if not len(x):
+    if not x.numel():
         raise InputError(f"x has shape {tuple(x.shape)}: there is no example in it; expected at least one")
-    low, high = x.min().item(), x.max().item()
-    if not (torch.isfinite(x.sum()) or torch.isfinite(x).all()):
-        raise InputError("x has NaN or infinite pixels; expected finite numbers: look for a division by zero before")
-    if box is not None and not (box[0] <= low and high <= box[1]):
-        raise InputError(f"x has pixels from {low:.4g} to {high:.4g}; expected [{box[0]:g}, {box[1]:g}]: {_mend(high)}")
+    if channels not in (None, x.shape[1]):
+        raise InputError(f"x has {x.shape[1]} channels; the classifier normalises {channels}: repeat or convert them")
     return x
 
 

@@ -6,7 +6,7 @@ weight gradients need. Weights are exchanged by pointer, so leaving and looking 
 
 import random
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -23,7 +23,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 _Weights = dict[nn.Parameter, Tensor]
 
-_HEAVY = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 class Frozen:
@@ -35,6 +35,7 @@ class Frozen:
 
     def __init__(self, classifier: "Classifier") -> None:
         self.classifier = classifier
+        self._open = False
         self._exit = ExitStack()
         self._given: _Weights = {}
         self._held: _Weights = {}
@@ -51,12 +52,13 @@ class Frozen:
                 parameter.requires_grad_(False)
             self._given = self._held = {parameter: parameter.data for parameter in module.parameters()}
             stack.callback(self._hold, self._given)
-            self._hold(self._form(low=False))
+            self._open = True
             self._exit = stack.pop_all()
         return self
 
     def __exit__(self, *reason: object) -> None:
         self._exit.close()
+        self._open = False
         self._forms.clear()
         self._given = self._held = {}
 
@@ -67,23 +69,33 @@ class Frozen:
         weights are in their fastest form, or, for those who must reproduce a plain loop to the last bit, as given.
         """
         low = precision == "bf16"
-        self._hold(self._given if as_given and not low else self._form(low=low))
-        pixels = self.classifier.normalise(x)
-        with _arithmetic(precision, x.device):
-            return self.classifier.logits(pixels).float()
+        if as_given and not low:
+            return self._forward(x, self._given, low=low)
+        if low in self._forms:
+            return self._forward(x, self._forms[low], low=low)
+        # A module may rely on the layout or the type of its weights, with `view` for instance: it keeps them.
+        self._hold(self._given)
+        self._forms[low] = {**self._given, **fastest(self.classifier.module, low=low)}
+        try:
+            return self._forward(x, self._forms[low], low=low)
+        except RuntimeError:
+            self._forms[low] = self._given
+            return self._forward(x, self._given, low=low)
 
     @torch.no_grad()
     def decide(self, x: Images) -> Logits:
         """Return the logits of the untouched model, float32 and weights as given: by these success is decided."""
-        self._hold(self._given)
-        with _arithmetic("fp32", x.device):
-            return self.classifier.forward(x)
+        with arithmetic("fp32", x.device):
+            return self._forward(x, self._given, low=False)
 
-    def _form(self, *, low: bool) -> _Weights:
-        if low not in self._forms:
-            self._hold(self._given)
-            self._forms[low] = {**self._given, **fastest(self.classifier.module, low=low)}
-        return self._forms[low]
+    def _forward(self, x: Images, weights: _Weights, *, low: bool) -> Logits:
+        if not self._open:
+            raise RuntimeError("this frozen classifier was closed; enter a new one with classifier.frozen()")
+        self._hold(weights)
+        pixels = self.classifier.normalise(x)
+        # Also when it is not wanted: a caller's autocast must not reach what is decided in float32.
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=low):
+            return self.classifier.logits(pixels).float()
 
     def _hold(self, weights: _Weights) -> None:
         if self._held is not weights:
@@ -93,17 +105,18 @@ class Frozen:
 
 
 def fastest(module: nn.Module, *, low: bool) -> _Weights:
-    """Return the weights that a frozen module had better hold in another form: channels_last, and bf16 if `low`."""
-    weights = {
-        parameter: parameter.data.contiguous(memory_format=torch.channels_last)
-        for parameter in module.parameters()
-        if parameter.ndim == 4
-    }
-    if low:
-        # Autocast would cast these again at every forward; it keeps its own rules for all the other layers.
-        for layer in module.modules():
-            if isinstance(layer, _HEAVY) and isinstance(layer.weight, nn.Parameter):
-                weights[layer.weight] = weights.get(layer.weight, layer.weight.data).bfloat16()
+    """Return the weights that plain layers had better hold in another form: channels_last, and bf16 if `low`.
+
+    Autocast would cast them again at every forward; it keeps its own rules for all the other layers. A subclass or a
+    parametrised layer may do with its weight what it likes, and keeps it.
+    """
+    weights: _Weights = {}
+    for layer in module.modules():
+        if type(layer) not in _PLAIN or not isinstance(layer.weight, nn.Parameter):
+            continue
+        weight = layer.weight.data.bfloat16() if low else layer.weight.data
+        layout = torch.channels_last if weight.ndim == 4 else torch.contiguous_format
+        weights[layer.weight] = weight.contiguous(memory_format=layout)
     return weights
 
 
@@ -131,21 +144,22 @@ def _random_state() -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda)
 
 
-def _arithmetic(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    if precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return _tensor_cores(precision == "tf32") if device.type == "cuda" else nullcontext()
-
-
 @contextmanager
-def _tensor_cores(allowed: bool) -> Iterator[None]:
-    """Let CUDA round float32 products to TF32's 10 bits, or not."""
-    matmul = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
-    try:
-        with torch.backends.cudnn.flags(
-            enabled=True, benchmark=torch.backends.cudnn.benchmark, deterministic=True, allow_tf32=allowed
-        ):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(matmul)
+def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Let a CUDA device round float32 products to TF32's 10 bits, or not, forward and backward; and repeat itself."""
+    with ExitStack() as stack:
+        if device.type == "cuda":
+            for owner, name, value in _switches(tensor_cores=precision != "fp32"):
+                stack.callback(setattr, owner, name, getattr(owner, name))
+                setattr(owner, name, value)
+        yield
+
+
+def _switches(*, tensor_cores: bool) -> list[tuple[object, str, object]]:
+    """Return what to set where; torch 2.9 renamed the switches of TF32, and refuses to mix old names with new."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    switches: list[tuple[object, str, object]] = [(cudnn, "deterministic", True)]
+    if hasattr(cudnn, "conv"):
+        mode = "tf32" if tensor_cores else "ieee"
+        return [*switches, (matmul, "fp32_precision", mode), (cudnn.conv, "fp32_precision", mode)]
+    return [*switches, (matmul, "allow_tf32", tensor_cores), (cudnn, "allow_tf32", tensor_cores)]

@@ -76,6 +76,11 @@ class Classifier(nn.Module):
         """Where the classifier computes."""
         return next(self.parameters(), self.mean).device
 
+    @property
+    def channels(self) -> int | None:
+        """How many channels are normalised, if each has a number of its own."""
+        return max(len(self.mean), len(self.std)) if max(len(self.mean), len(self.std)) > 1 else None
+
     def normalise(self, x: Images) -> Images:
         """Return (x − mean) / std."""
         return (x - self.mean) / self.std if self.normalises else x
@@ -95,7 +100,7 @@ class Classifier(nn.Module):
 
     def predict(self, x: Images, *, box: tuple[float, float] | None = (0.0, 1.0)) -> Prediction:
         """Classify pixels x inside the box (None for any finite pixels), float32 (B, C, H, W), in eval mode."""
-        chunks = torch.split(check_images(x, box), _CHUNK)
+        chunks = torch.split(check_images(x, box, self.channels), _CHUNK)
         with self.frozen() as model:
             logits = torch.cat([check_logits(model.decide(part.to(self.device))) for part in chunks])
         probability, label = logits.softmax(1).max(1)
@@ -109,6 +114,9 @@ class Classifier(nn.Module):
         """Return the class that an index or a name stands for; raise InputError with the nearest names if none does."""
         if isinstance(text, int) or text.strip().isdecimal():
             return self._known(int(text))
+        index, _, name = text.strip().partition(" ")
+        if index.isdecimal() and self.name_of(int(index)) == name:
+            return int(index)
         names = [_plain(name) for name in self.names or ()]
         found = [index for index, name in enumerate(names) if name == _plain(text)]
         if len(found) == 1:

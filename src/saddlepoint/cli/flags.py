@@ -22,6 +22,9 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse, and refuse what is unknown here, where the flags that it may have meant are known."""
         found, extra = super().parse_known_args(args, namespace)
+        if hasattr(found, "images"):  # argparse takes no more of them after the first flag
+            found.images += [text for text in extra if not text.startswith("-")]
+            extra = [text for text in extra if text.startswith("-")]
         if extra:
             near = difflib.get_close_matches(extra[0].partition("=")[0], self._option_string_actions, n=1)
             self.error(f"unknown argument {extra[0]!r}{f'; did you mean {near[0]}?' if near else ''}")

@@ -40,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone; Python would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"saddlepoint: {error}; expected readable files, and room on the disk", file=sys.stderr)
+        return BAD_INPUT
 
 
 def _parser() -> Parser:

@@ -53,14 +53,14 @@ def model_pixels(settings: Settings, crops: Tensor) -> Tensor:
 
 def cases(settings: Settings, group: Group, x: Tensor, result: AttackResult, trace: Trace) -> list[Case]:
     """Evaluate both adversarial points of every row, write its pictures, and return its case."""
-    classifier, y = settings.classifier, group.y
+    classifier, y = settings.classifier, group.y.cpu()
     written = levels(group.crops, result.x_adv.cpu(), settings.ball)
     points = zip(
         views(classifier, group.logits, y),
         views(classifier, look(classifier, result.x_adv, settings.bounds), y),
         views(classifier, look(classifier, model_pixels(settings, written)), y),
         written,
-        (result.x_adv.double() - x.double()).cpu(),
+        result.x_adv.cpu().double() - x.cpu().double(),
         strict=True,
     )
     return [

@@ -4,6 +4,8 @@ import sys
 import warnings
 from argparse import Namespace
 
+import torch
+
 from saddlepoint.cli.attacking.cases import failed
 from saddlepoint.cli.attacking.outcome import Outcome
 from saddlepoint.cli.attacking.progress import drawn
@@ -57,4 +59,4 @@ def _attack(chosen: Settings, subjects: list[Subject], trace: Trace) -> Outcome:
 
 
 def _is_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or "memory" in str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,7 +1,7 @@
 """From parsed flags to the values of the library; what does not go together is refused in one line."""
 
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -75,7 +75,7 @@ def settings(given: Namespace) -> Settings:
     return Settings(
         given.model,
         classifier,
-        classifier.preprocessing if given.resize is None else Preprocessing(resize=given.resize),
+        _preprocessing(classifier.preprocessing, given.resize),
         given.norm,
         eps,
         given.attack,
@@ -89,6 +89,10 @@ def settings(given: Namespace) -> Settings:
         given.stop,
         out,
     )
+
+
+def _preprocessing(own: Preprocessing, resize: int | None) -> Preprocessing:
+    return own if resize is None else replace(own, resize=resize, crop=None)
 
 
 def _device() -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from saddlepoint.classifier import Classifier
@@ -28,11 +29,11 @@ def look(classifier: Classifier, x: Tensor, box: tuple[float, float] | None = (0
         InputError: the model cannot take images of this shape.
     """
     try:
-        return classifier.predict(x, box=box).logits.double()
+        return classifier.predict(x, box=box).logits.cpu().double()
     except SaddlepointError:
         raise
     except (RuntimeError, AssertionError, ValueError) as error:
-        if "memory" in str(error):
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{classifier.name} cannot take images of {_shape(x)} ({reason}); drop --resize") from None
