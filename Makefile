@@ -22,7 +22,7 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 
 bench: .venv/bench
-	$(BIN)/python benchmarks/attack_speed.py
+	$(BIN)/python benchmarks/attack_speed.py --allocator keep
 
 clean:
 	rm -rf .venv out

@@ -30,7 +30,7 @@ def test_law(law, attack, ball):
 
 
 @pytest.mark.parametrize("ball", BALLS, ids=lambda ball: ball.name)
-def test_rows_are_the_same_with_more_threads(ball):
+def test_rows_are_the_same_in_any_company_at_two_threads(ball):
     torch.set_num_threads(2)
     try:
         ATTACK_LAWS["same_rows_always"](sp.PGD(steps=10, restarts=2), ball)

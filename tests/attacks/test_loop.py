@@ -182,6 +182,16 @@ def test_what_runs_ahead_is_counted_apart():
     assert alone.speculative.item() == 0
 
 
+def test_the_second_of_two_equal_attacks_starts_elsewhere(case):
+    classifier, x, y = case
+    solver, ball = sp.PGD(steps=3), sp.Linf(0.1)
+    once = sp.attack(classifier, x, y, ball, solver, batch_size=4, stop="never")
+    twice = sp.attack(classifier, x, y, ball, [solver, solver], batch_size=4, stop="never")
+    assert (twice.margin <= once.margin).all()
+    assert (twice.margin < once.margin).any()
+    assert "PGD#2" in twice.attack
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("suite", [[sp.PGD(steps=20, restarts=2)], [sp.FGSM(), sp.PGD(steps=5), sp.PGD(restarts=10)]])
 @pytest.mark.parametrize("budget", [3, 7, 20, 50, 1000])

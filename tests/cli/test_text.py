@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saddlepoint.cli.attacking.columns import aligned, printable
-from saddlepoint.cli.attacking.findings import Point
-from saddlepoint.cli.attacking.numbers import probability, selected, significant, sparkline
+from saddlepoint.cli.attacking.outcome import Point
+from saddlepoint.cli.attacking.text import aligned, printable, probability, selected, significant, sparkline
 from saddlepoint.cli.flags import Number
 
 

@@ -35,7 +35,8 @@ class AttackResult:
         backwards: passes back to the pixels.
         speculative: forward passes of runs that were started to fill the batch and turned out not to be needed; they
             change no other entry, and unlike all of those they depend on the neighbours.
-        attack: the attack that broke the example, "clean" if it was wrong from the start, None if it stands.
+        attack: the attack that broke the example ("PGD#2" is the second PGD of a cascade), "clean" if it was wrong from
+            the start, None if it stands.
         restart: the restart that found x_adv.
         repeatable: whether two forwards of one batch, in different order, agreed bit for bit on this machine.
     """
@@ -73,7 +74,8 @@ def attack(
 ) -> AttackResult:
     """Search for max_{δ∈Δ} ℓ(h(x + δ), y), per example, and report verified points.
 
-    A row's result depends on (seed, id, attack, restart) and the batch size, and on nothing else.
+    On a CPU a row's result depends, bit for bit, on (seed, id, attack, restart), the batch size and the number of
+    threads, and on nothing else: not on order, neighbours or refill.
 
     Args:
         classifier: the model, with its normalisation inside.
@@ -120,7 +122,7 @@ def attack(
         observe=observe,
     )
     inputs = _inputs(x, y, ball, target, _ids(ids, len(x)), _start(start, x, ball, box))
-    rows = run_attack(classifier, inputs, _suite(attack), setting, _precision(precision))
+    rows = run_attack(classifier, inputs, _suite(attack), setting, _precision(precision, classifier.device))
     return gather(sorted(rows, key=lambda row: row.given.index), x.device)
 
 
@@ -198,10 +200,10 @@ def _threshold(stop: object) -> float:
     return float(value)
 
 
-def _precision(precision: object) -> Precision:
+def _precision(precision: object, device: torch.device) -> Precision:
     for known in PRECISIONS:
         if precision == known:
-            return known
+            return "fp32" if known == "tf32" and device.type != "cuda" else known
     raise InputError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
 
 

@@ -21,12 +21,14 @@ class Stage:
 
     Attributes:
         attack: the attack.
+        name: of the attack in this cascade; the second PGD of a cascade is PGD#2, with random streams of its own.
         precision: that it searches in.
         resume: whether it starts from the best point so far, to go on in float32 where low precision has failed.
         left: how many stages share what is left of an example's budget, this one included.
     """
 
     attack: Attack
+    name: str
     precision: Precision = "fp32"
     resume: bool = False
     left: int = 1

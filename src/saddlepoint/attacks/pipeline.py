@@ -48,11 +48,15 @@ def stages(suite: Sequence[Attack], precision: Precision) -> Iterator[Stage]:
 
     Low precision must never act as a masked gradient.
     """
-    cascade = [Stage(attack, precision) for attack in suite]
-    if precision != "fp32":
-        cascade = [part for stage in cascade for part in (stage, Stage(stage.attack.polish(), resume=True))]
-    for position, stage in enumerate(cascade):
-        yield replace(stage, left=len(cascade) - position)
+    cascade: list[Stage] = []
+    for position, attack in enumerate(suite):
+        earlier = sum(other.name == attack.name for other in suite[:position])
+        name = f"{attack.name}#{earlier + 1}" if earlier else attack.name
+        cascade.append(Stage(attack, name, precision))
+        if precision != "fp32":
+            cascade.append(Stage(attack.polish(), name, resume=True))
+    for done, stage in enumerate(cascade):
+        yield replace(stage, left=len(cascade) - done)
 
 
 def clean(model: Frozen, inputs: Iterable[Input], setting: Setting) -> Iterator[Example]:

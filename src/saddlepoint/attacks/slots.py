@@ -145,7 +145,7 @@ class Slots:
     def _account(self, count: _Count, flags: _Flags) -> None:
         if not flags.finite:
             raise ModelError(
-                f"{self._stage.attack.name} met logits or gradients that are not finite, at step {count.queries} on "
+                f"{self._stage.name} met logits or gradients that are not finite, at step {count.queries} on "
                 f"example {count.task.example.given.id!r}; expected numbers: check the model for overflow"
             )
         count.queries += 1
@@ -170,7 +170,9 @@ class Slots:
     def _outcome(self, slot: int, count: _Count, flags: _Flags) -> Outcome:
         delta = self._filled.best.delta[slot].clone()
         attack, run = self._stage.attack, count.task.run
-        return Outcome(delta, flags.score, flags.adversarial, flags.won, count.effort, attack.name, attack.goal, run)
+        return Outcome(
+            delta, flags.score, flags.adversarial, flags.won, count.effort, self._stage.name, attack.goal, run
+        )
 
     def _report(self, answer: Answer) -> None:
         if self._setting.observe is None or answer.loss is None:
@@ -216,7 +218,7 @@ class Slots:
 
     def _key(self, task: Task) -> int:
         given, run = task.example.given, task.run
-        return random.key(self._setting.seed, given.id, self._stage.attack.name, run.restart, run.target)
+        return random.key(self._setting.seed, given.id, self._stage.name, run.restart, run.target)
 
     def _starts(self, tasks: list[Task]) -> Images | None:
         if self._stage.resume:

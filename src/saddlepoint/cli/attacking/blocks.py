@@ -5,10 +5,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from saddlepoint.cli.attacking.columns import aligned, printable
-from saddlepoint.cli.attacking.findings import Files, Findings, Perturbation, Point
-from saddlepoint.cli.attacking.numbers import probability, selected, significant, sparkline
+from saddlepoint.cli.attacking.outcome import Files, Findings, Perturbation, Point
 from saddlepoint.cli.attacking.settings import Settings
+from saddlepoint.cli.attacking.text import aligned, printable, probability, selected, significant, sparkline
 
 SYMBOLS = {"linf": "‖δ‖∞", "l2": "‖δ‖₂", "l1": "‖δ‖₁"}
 _LABEL = 14

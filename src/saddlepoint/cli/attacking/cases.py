@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from saddlepoint.attacks import AttackResult
-from saddlepoint.cli.attacking.findings import Adversarial, Clean, Findings, Perturbation, Written
-from saddlepoint.cli.attacking.outcome import Case
+from saddlepoint.cli.attacking.outcome import Adversarial, Case, Clean, Findings, Perturbation, Written
 from saddlepoint.cli.attacking.pictures import write_pictures
 from saddlepoint.cli.attacking.settings import Settings
 from saddlepoint.cli.attacking.subjects import Subject

@@ -6,10 +6,9 @@ from rich.console import Console
 from rich.text import Text
 
 from saddlepoint.cli.attacking.blocks import SYMBOLS, blocks
-from saddlepoint.cli.attacking.columns import printable
-from saddlepoint.cli.attacking.findings import Findings
-from saddlepoint.cli.attacking.outcome import Case, Outcome
+from saddlepoint.cli.attacking.outcome import Case, Findings, Outcome
 from saddlepoint.cli.attacking.settings import Settings
+from saddlepoint.cli.attacking.text import printable
 
 _TURNED, _HELD, _QUIET = "bold dark_orange3", "bold blue", "dim"
 _INDENT = "  "

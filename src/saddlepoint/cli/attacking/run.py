@@ -8,12 +8,11 @@ import torch
 
 from saddlepoint.cli.attacking.cases import failed
 from saddlepoint.cli.attacking.outcome import Outcome
-from saddlepoint.cli.attacking.progress import drawn
 from saddlepoint.cli.attacking.render import render
 from saddlepoint.cli.attacking.search import attack_group
 from saddlepoint.cli.attacking.settings import Settings, settings
 from saddlepoint.cli.attacking.subjects import Subject, groups, read
-from saddlepoint.cli.attacking.trace import Trace
+from saddlepoint.cli.attacking.trace import Trace, drawn
 from saddlepoint.errors import InputError
 
 _ROOM = "out of memory; expected smaller batches: pass a smaller --batch-size, or fewer images"

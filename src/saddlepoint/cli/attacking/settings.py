@@ -3,17 +3,50 @@
 from argparse import Namespace
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from saddlepoint.attacks import Attack, Stop
+from saddlepoint.attacks import FGSM, PGD, SGD, Attack, Stop
 from saddlepoint.classifier import Classifier, Precision, Preprocessing
-from saddlepoint.cli.attacking.methods import chosen_method
 from saddlepoint.cli.flags import Number
 from saddlepoint.data import make_folder
 from saddlepoint.errors import InputError
 from saddlepoint.geometry import L1, L2, Ball, Linf
 from saddlepoint.models import load_classifier
+
+ATTACKS: dict[str, FGSM | PGD | SGD] = {"pgd": PGD(), "fgsm": FGSM(), "sgd": SGD()}
+# What the flags of the search are called in each attack; a flag without a name there is refused.
+FIELDS: dict[str, dict[str, str]] = {
+    "pgd": {"steps": "steps", "step_size": "step_size", "restarts": "restarts"},
+    "fgsm": {},
+    "sgd": {"steps": "steps", "step_size": "lr"},
+}
+
+
+def chosen_method(given: Namespace) -> Attack:
+    """Return the attack that the flags stand for.
+
+    Raises:
+        InputError: a flag was given that the attack does not have.
+    """
+    fields = FIELDS[given.attack]
+    values: dict[str, Any] = {}
+    for flag in ("steps", "step_size", "restarts"):
+        value = getattr(given, flag)
+        if value is None:
+            continue
+        if flag not in fields:
+            raise InputError(_refusal(given.attack, flag, value))
+        values[fields[flag]] = float(value) if isinstance(value, Number) else value
+    return replace(ATTACKS[given.attack], **values)
+
+
+def _refusal(attack: str, flag: str, value: object) -> str:
+    having = " or ".join(name for name, known in FIELDS.items() if flag in known)
+    spelled = f"--{flag.replace('_', '-')} {getattr(value, 'text', value)}"
+    return f"{spelled}: {attack} has no such setting; expected --attack {having}"
+
 
 BALLS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1}
 # The lesson's loop is about one image; beside others its rounding, and with it all that follows, would be another.

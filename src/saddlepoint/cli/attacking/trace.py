@@ -1,9 +1,24 @@
-"""The loss of every run at every step, as the attack's loop reports them."""
+"""The loss of every run at every step, as the attack's loop reports them; and one quiet line while it does."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
 
 from saddlepoint.attacks import Progress
-from saddlepoint.cli.attacking.findings import Point
+from saddlepoint.cli.attacking.outcome import Point
+
+
+@contextmanager
+def drawn(silent: bool) -> Iterator[Callable[[str], None]]:
+    """Yield a function that replaces the line; it is erased on the way out."""
+    if silent or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    console = Console(stderr=True, highlight=False)
+    with console.status("") as status:
+        yield lambda line: status.update(line)
 
 
 class Trace:
