@@ -23,7 +23,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 _Weights = dict[nn.Parameter, Tensor]
 
-_PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_HEAVY = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 class Frozen:
@@ -105,18 +105,16 @@ class Frozen:
 
 
 def fastest(module: nn.Module, *, low: bool) -> _Weights:
-    """Return the weights that plain layers had better hold in another form: channels_last, and bf16 if `low`.
+    """Return the weights that a frozen module had better hold in another form: channels_last, and bf16 if `low`.
 
-    Autocast would cast them again at every forward; it keeps its own rules for all the other layers. A subclass or a
-    parametrised layer may do with its weight what it likes, and keeps it.
+    Autocast would cast them again at every forward; it keeps its own rules for all the other layers.
     """
     weights: _Weights = {}
     for layer in module.modules():
-        if type(layer) not in _PLAIN or not isinstance(layer.weight, nn.Parameter):
-            continue
-        weight = layer.weight.data.bfloat16() if low else layer.weight.data
-        layout = torch.channels_last if weight.ndim == 4 else torch.contiguous_format
-        weights[layer.weight] = weight.contiguous(memory_format=layout)
+        if isinstance(layer, _HEAVY) and isinstance(layer.weight, nn.Parameter):
+            weight = layer.weight.data.bfloat16() if low else layer.weight.data
+            layout = torch.channels_last if weight.ndim == 4 else torch.contiguous_format
+            weights[layer.weight] = weight.contiguous(memory_format=layout)
     return weights
 
 
