@@ -33,13 +33,15 @@ class Frozen:
     random states of Python, NumPy and torch.
     """
 
-    def __init__(self, classifier: "Classifier") -> None:
+    def __init__(self, classifier: "Classifier", *, fast: bool = True) -> None:
         self.classifier = classifier
+        self._fast = fast
         self._open = False
         self._exit = ExitStack()
         self._given: _Weights = {}
         self._held: _Weights = {}
         self._forms: dict[bool, _Weights] = {}
+        self._proven: set[bool] = set()
 
     def __enter__(self) -> "Frozen":
         module = self.classifier.module
@@ -52,6 +54,8 @@ class Frozen:
                 parameter.requires_grad_(False)
             self._given = self._held = {parameter: parameter.data for parameter in module.parameters()}
             stack.callback(self._hold, self._given)
+            if self._fast:
+                self._hold(self._form(low=False))
             self._open = True
             self._exit = stack.pop_all()
         return self
@@ -60,6 +64,7 @@ class Frozen:
         self._exit.close()
         self._open = False
         self._forms.clear()
+        self._proven.clear()
         self._given = self._held = {}
 
     def logits(self, x: Images, precision: Precision = "fp32", *, as_given: bool = False) -> Logits:
@@ -71,22 +76,28 @@ class Frozen:
         low = precision == "bf16"
         if as_given and not low:
             return self._forward(x, self._given, low=low)
-        if low in self._forms:
-            return self._forward(x, self._forms[low], low=low)
-        # A module may rely on the layout or the type of its weights, with `view` for instance: it keeps them.
-        self._hold(self._given)
-        self._forms[low] = {**self._given, **fastest(self.classifier.module, low=low)}
         try:
-            return self._forward(x, self._forms[low], low=low)
+            logits = self._forward(x, self._form(low=low), low=low)
         except RuntimeError:
+            if low in self._proven:
+                raise
+            # A module may rely on the layout or the type of its weights, with `view` for instance: it keeps them.
             self._forms[low] = self._given
-            return self._forward(x, self._given, low=low)
+            logits = self._forward(x, self._given, low=low)
+        self._proven.add(low)
+        return logits
 
     @torch.no_grad()
     def decide(self, x: Images) -> Logits:
         """Return the logits of the untouched model, float32 and weights as given: by these success is decided."""
         with arithmetic("fp32", x.device):
             return self._forward(x, self._given, low=False)
+
+    def _form(self, *, low: bool) -> _Weights:
+        if low not in self._forms:
+            self._hold(self._given)
+            self._forms[low] = {**self._given, **fastest(self.classifier.module, low=low)}
+        return self._forms[low]
 
     def _forward(self, x: Images, weights: _Weights, *, low: bool) -> Logits:
         if not self._open:

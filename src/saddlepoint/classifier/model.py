@@ -101,7 +101,7 @@ class Classifier(nn.Module):
     def predict(self, x: Images, *, box: tuple[float, float] | None = (0.0, 1.0)) -> Prediction:
         """Classify pixels x inside the box (None for any finite pixels), float32 (B, C, H, W), in eval mode."""
         chunks = torch.split(check_images(x, box, self.channels), _CHUNK)
-        with self.frozen() as model:
+        with Frozen(self, fast=False) as model:
             logits = torch.cat([check_logits(model.decide(part.to(self.device))) for part in chunks])
         probability, label = logits.softmax(1).max(1)
         return Prediction(label, [self.name_of(index) for index in label.tolist()], probability, logits)
