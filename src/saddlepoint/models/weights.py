@@ -34,7 +34,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     except WeightsError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         raise WeightsError(f"cannot read weights {str(path)!r} ({reason}); {_EXPECTED}") from None
     return _state(content, path)
 
