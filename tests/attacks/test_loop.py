@@ -220,15 +220,41 @@ def test_cascades_of_different_goals_lose_no_adversarial_point(case):
     assert turned.success.all()
 
 
+@pytest.mark.parametrize("solver", [sp.PGD(steps=5), sp.SGD(steps=5, lr=0.1)])
 @pytest.mark.parametrize("around", [torch.no_grad, lambda: torch.autocast("cpu", torch.bfloat16)])
-def test_what_the_caller_has_switched_on_changes_nothing(case, around):
+def test_what_the_caller_has_switched_on_changes_nothing(case, around, solver):
     classifier, x, y = case
-    plain = sp.attack(classifier, x, y, sp.Linf(0.05), sp.PGD(steps=5), batch_size=4)
+    plain = sp.attack(classifier, x, y, sp.Linf(0.05), solver, batch_size=4)
     with around():
-        inside = sp.attack(classifier, x.clone().requires_grad_(), y, sp.Linf(0.05), sp.PGD(steps=5), batch_size=4)
+        inside = sp.attack(classifier, x.clone().requires_grad_(), y, sp.Linf(0.05), solver, batch_size=4)
     assert torch.equal(plain.x_adv, inside.x_adv)
     assert torch.equal(plain.margin, inside.margin)
     assert not inside.x_adv.requires_grad
+
+
+def test_an_observer_may_predict_during_a_search_in_low_precision(case):
+    classifier, x, y = case
+    seen, expected = [], classifier.predict(x).logits
+
+    def look(_):
+        seen.append(torch.equal(classifier.predict(x).logits, expected))
+
+    options = {"batch_size": 4, "precision": "bf16"}
+    watched = sp.attack(classifier, x, y, sp.Linf(0.05), sp.PGD(steps=5), observe=look, **options)
+    assert seen
+    assert all(seen)
+    alone = sp.attack(classifier, x, y, sp.Linf(0.05), sp.PGD(steps=5), **options)
+    assert torch.equal(watched.x_adv, alone.x_adv)
+
+
+def test_a_start_is_used_by_whichever_stage_the_budget_pays_for(case):
+    classifier, x, y = case
+    start, solver = torch.zeros_like(x), sp.PGD(steps=3)
+    for precision in ("fp32", "bf16"):
+        result = sp.attack(
+            classifier, x, y, sp.Linf(1e-4), solver, start=start, budget=3, precision=precision, batch_size=4
+        )
+        assert (result.norm == 0).all()
 
 
 def test_inference_mode_is_refused(case):

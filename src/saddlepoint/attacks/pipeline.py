@@ -34,7 +34,7 @@ def run_attack(
     """Attack a stream of inputs; yield a verified row for each, in the order in which they end.
 
     Memory is bounded by the batch, whatever the length of the stream. While the stream is open the classifier is
-    frozen; close it, or exhaust it, to have everything restored.
+    frozen; close it, or exhaust it, to have everything restored. Of two open streams close the later one first.
     """
     with classifier.frozen() as model:
         examples = clean(model, inputs, setting)

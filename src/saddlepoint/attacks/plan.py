@@ -130,11 +130,16 @@ class Plan:
         return _Open(example, runs, limit, left // limit, best) if limit > 0 else None
 
     def _runs(self, example: Example) -> tuple[Run, ...]:
-        if self._stage.resume and example.best is not None:
-            return (example.best.run,)
         runs = self._stage.attack.runs(example.logits[None], example.given.y)
         if example.given.target is not None:
             runs = tuple(dict.fromkeys(replace(run, target=example.given.target) for run in runs))
         if len({run.target is None for run in runs}) > 1:
             raise AttackError(f"{self._stage.attack.name} has runs with and without a target; expected one kind")
+        if self._stage.resume and example.best is not None:
+            return (replace(example.best.run, target=_aim(runs[0], example.best.run)),)
         return runs
+
+
+def _aim(own: Run, best: Run) -> int | None:
+    """Return the target of a run that goes on from the best one, which another attack of the cascade may have found."""
+    return own.target if own.target is None or best.target is None else best.target

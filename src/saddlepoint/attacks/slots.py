@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from saddlepoint import random
 from saddlepoint.attacks.example import Effort, Outcome
@@ -221,10 +222,11 @@ class Slots:
         return random.key(self._setting.seed, given.id, self._stage.name, run.restart, run.target)
 
     def _starts(self, tasks: list[Task]) -> Images | None:
-        if self._stage.resume:
-            starts = [task.example.best.delta for task in tasks if task.example.best is not None]
-        else:
-            starts = [task.example.given.start for task in tasks if task.example.given.start is not None]
+        starts = [start for task in tasks if (start := self._start(task)) is not None]
         if starts and len(starts) < len(tasks):
             raise InputError("some inputs have a start and others have none; expected one for all, or for none")
         return self._setting.stack(starts) if starts else None
+
+    def _start(self, task: Task) -> Tensor | None:
+        best = task.example.best
+        return best.delta if self._stage.resume and best is not None else task.example.given.start

@@ -46,6 +46,10 @@ class Frozen:
     def __enter__(self) -> "Frozen":
         module = self.classifier.module
         with ExitStack() as stack:
+            for outer in self.classifier.open:
+                outer._hold(outer._given)
+            self.classifier.open.append(self)
+            stack.callback(self.classifier.open.remove, self)
             stack.enter_context(_random_state())
             stack.enter_context(_modes(module))
             module.eval()
@@ -155,8 +159,11 @@ def _random_state() -> Iterator[None]:
 
 @contextmanager
 def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Let a CUDA device round float32 products to TF32's 10 bits, or not, forward and backward; and repeat itself."""
-    with ExitStack() as stack:
+    """Let a CUDA device round float32 products to TF32's 10 bits, or not, forward and backward; and repeat itself.
+
+    On every device a caller's autocast is switched off, for it would reach the products of the backward, too.
+    """
+    with torch.autocast(device.type, enabled=False), ExitStack() as stack:
         if device.type == "cuda":
             for owner, name, value in _switches(tensor_cores=precision != "fp32"):
                 stack.callback(setattr, owner, name, getattr(owner, name))

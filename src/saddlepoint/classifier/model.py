@@ -70,6 +70,7 @@ class Classifier(nn.Module):
         self.names = tuple(names) if names is not None else None
         self.preprocessing = preprocessing or Preprocessing()
         self.name = name or type(module).__name__
+        self.open: list[Frozen] = []
 
     @property
     def device(self) -> torch.device:
