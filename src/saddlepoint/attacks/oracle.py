@@ -85,7 +85,7 @@ class Oracle:
         finite = torch.isfinite(logits).all(1)
         if gradient is not None:
             finite &= torch.isfinite(gradient.flatten(1).sum(1))
-        point = self._worth(problem, delta, logits, sure=self._sure(logits, problem))
+        point = self._worth(problem, delta, logits, decided=self.stage.exact)
         blind = self.stage.attack.needs is Need.LABEL
         answer = Answer(
             label=logits.argmax(1),
@@ -98,20 +98,12 @@ class Oracle:
 
     def decide(self, problem: Problem, delta: Images) -> Point:
         """Return what the points are worth to the untouched model in float32."""
-        logits = self.model.decide(problem.x + delta)
-        return self._worth(problem, delta, logits, sure=torch.ones_like(logits[:, 0], dtype=torch.bool))
+        return self._worth(problem, delta, self.model.decide(problem.x + delta), decided=True)
 
     def _gradient(self, loss: PerExample, delta: Images) -> Images:
         if not loss.requires_grad:
             raise ModelError("no gradient reaches the pixels: the model detaches them; expected a differentiable one")
         return torch.autograd.grad(loss.sum(), delta)[0].contiguous()
-
-    def _sure(self, logits: Logits, problem: Problem) -> Rows:
-        """Return which rows' margins are too large for rounding to turn: in float32, weights in another layout."""
-        if self.stage.precision != "fp32":
-            return torch.zeros_like(logits[:, 0], dtype=torch.bool)
-        margin, _ = self.setting.judge(logits, problem.y, problem.target)
-        return (margin.abs() > ROUNDING * logits.abs().amax(1)) | self.stage.attack.plain
 
     def _call(self, problem: Problem, state: object, delta: Images) -> tuple[Logits, PerExample]:
         attack = self.stage.attack
@@ -120,8 +112,11 @@ class Oracle:
             return logits, torch.zeros_like(logits[:, 0])
         return logits, attack.objective(problem, state, logits)
 
-    def _worth(self, problem: Problem, delta: Images, logits: Logits, sure: Rows) -> Point:
+    def _worth(self, problem: Problem, delta: Images, logits: Logits, *, decided: bool) -> Point:
+        """Judge logits: sure if the untouched model gave them or, in float32, if the margin beats rounding."""
         margin, adversarial = self.setting.judge(logits, problem.y, problem.target)
+        beyond = margin.abs() > ROUNDING * logits.abs().amax(1)
+        sure = torch.full_like(adversarial, decided) | (beyond & (self.stage.precision == "fp32"))
         if self.stage.attack.plain:
             delta = problem.region.project(delta)  # a plain clamp may miss Δ by a last bit; what is kept may not
         return Point(delta, self.stage.attack.goal.score(problem.region, delta, margin, adversarial), adversarial, sure)

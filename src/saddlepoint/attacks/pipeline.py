@@ -119,17 +119,17 @@ def verify(model: Frozen, examples: Iterator[Example], setting: Setting) -> Iter
         logits = model.decide(points)
         margin, success = setting.judge(logits, setting.integers([one.y for one in given]), _targets(given, setting))
         norm = region.ball.norm(points.cpu().double() - x.cpu().double())
-        for row, example in enumerate(chunk):
+        columns = zip(chunk, points, inside, success.tolist(), margin.tolist(), norm.tolist(), strict=False)
+        for example, point, within, hit, gap, length in columns:
             name = example.best.attack if example.best else None
-            if not inside[row]:
-                raise AttackError(f"{name} left Δ on example {example.given.id!r}: its point has norm {norm[row]:.9g}")
-            hit = bool(success[row])
+            if not within:
+                raise AttackError(f"{name} left Δ on example {example.given.id!r}: its point has norm {length:.9g}")
             yield Row(
                 given=example.given,
-                x_adv=points[row].clone(),
+                x_adv=point.clone(),
                 success=hit,
-                margin=float(margin[row]) + 0.0,  # not −0
-                norm=float(norm[row]),
+                margin=gap + 0.0,  # not −0
+                norm=length,
                 effort=example.effort + Effort(forwards=1),
                 wasted=example.wasted,
                 attack=("clean" if example.mistaken else name) if hit else None,
