@@ -1,12 +1,13 @@
 """What one step of PGD costs, against the floor and the peers, as ratios in one run.
 
-    python benchmarks/attack_speed.py [--model resnet50|efficientnet-lite0] [--batch 16] [--steps 8] [--allocator keep]
+    python benchmarks/attack_speed.py [--model resnet50|efficientnet-lite0] [--batch 16] [--steps 4] [--allocator keep]
 
 The floor is one forward and one backward to the input of the frozen, channels_last module in the same precision: no
-attack that differentiates that module as it is can do with less. Each contender runs in a process of its own, one after
-another, on the same pixels and labels, with the normalisation inside the module and the parameters as a user has them.
-A step is measured as (T(steps + 2) − T(2)) / steps, the median of the repeats; "PGD-40" adds what an attack does before
-and after its steps. Memory is the peak of the process above what it held before its first attack.
+attack that differentiates that module as it is can do with less. Each contender runs in a process of its own on the
+same pixels and labels, with the normalisation inside the module and the parameters as a user has them. They take turns,
+so that a machine that becomes slower becomes slower for all. A step is measured as (T(steps + 2) − T(2)) / steps, each
+T the least of the turns: what else runs on a machine only ever adds. "PGD-40" adds what an attack does before and after
+its steps. Memory is the peak of the process above what it held before its first attack.
 
 By default the C library gives every large tensor back to the system and asks for a new one, whose pages are touched for
 the first time: on a virtual machine that can cost as much as the arithmetic. `--allocator keep` tells it to keep freed
@@ -17,7 +18,6 @@ import argparse
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -149,15 +149,51 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(contender: str, model: str, batch: int, steps: int, repeats: int) -> dict[str, float]:
-    """Return seconds per step, seconds around the steps, and MiB."""
+def serve(contender: str, model: str, batch: int) -> None:
+    """Time attacks of as many steps as each line of the input asks for; answer with seconds and with MiB so far."""
     attack = prepare(contender, *build(model, batch))
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
-    attack(1)
-    pairs = [(seconds(attack, 2), seconds(attack, steps + 2)) for _ in range(repeats)]
-    step = statistics.median((long - short) / steps for short, long in pairs)
-    around = max(statistics.median(short for short, _ in pairs) - 2 * step, 0.0)
-    return {"step": step, "around": around, "mebibytes": peak() - before}
+    for line in sys.stdin:
+        print(json.dumps([seconds(attack, int(line)), peak() - before]), flush=True)
+
+
+class Contender:
+    """A process that attacks when asked to."""
+
+    def __init__(self, name: str, options: list[str], environment: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "--only", name, *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        self._ask(1)
+        self.short: list[float] = []
+        self.long: list[float] = []
+        self.mebibytes = 0.0
+
+    def turn(self, steps: int) -> None:
+        """Take one measurement."""
+        self.short.append(self._ask(2)[0])
+        long, self.mebibytes = self._ask(steps + 2)
+        self.long.append(long)
+
+    def _ask(self, steps: int) -> tuple[float, float]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(steps, file=self._process.stdin, flush=True)
+        for line in self._process.stdout:
+            if line.startswith("["):
+                time_, memory = json.loads(line)
+                return time_, memory
+        raise SystemExit(f"{self._process.args} ended with {self._process.wait()}")
+
+    def result(self, steps: int) -> dict[str, float]:
+        """Return seconds per step, seconds around the steps, and MiB."""
+        step = (min(self.long) - min(self.short)) / steps
+        around = max(min(self.short) - 2 * step, 0.0)
+        return {"step": step, "around": around, "mebibytes": self.mebibytes}
 
 
 def table(results: dict[str, dict[str, float]]) -> str:
@@ -181,21 +217,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="resnet50", choices=("resnet50", "efficientnet-lite0"))
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--allocator", default="default", choices=("default", "keep"))
-    parser.add_argument("--only", choices=CONTENDERS, help="measure one contender in this process, print JSON")
+    parser.add_argument("--only", choices=CONTENDERS, help="be one contender, which reads numbers of steps")
     args = parser.parse_args()
     if args.only:
-        print(json.dumps(measure(args.only, args.model, args.batch, args.steps, args.repeats)))
+        serve(args.only, args.model, args.batch)
         return
-    results = {}
-    for contender in CONTENDERS:
-        command = [sys.executable, __file__, "--only", contender, *sys.argv[1:]]
-        environment = {**os.environ, **(KEEP if args.allocator == "keep" else {})}
-        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
-        results[contender] = json.loads(output.splitlines()[-1])
-        print(f"{contender}: {results[contender]['step']:.3f} s a step", file=sys.stderr)
+    environment = {**os.environ, **(KEEP if args.allocator == "keep" else {})}
+    contenders = {name: Contender(name, sys.argv[1:], environment) for name in CONTENDERS}
+    for turn in range(args.repeats):
+        for name, contender in contenders.items():
+            contender.turn(args.steps)
+            print(f"{turn + 1}/{args.repeats} {name}: {contender.long[-1]:.3f} s", file=sys.stderr)
+    results = {name: contender.result(args.steps) for name, contender in contenders.items()}
     setting = f"batch {args.batch}, 224×224, allocator: {args.allocator}, {torch.get_num_threads()} threads"
     print(f"\n{args.model}, {setting}, torch {torch.__version__}")
     print(f"\n{table(results)}")

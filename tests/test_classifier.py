@@ -98,14 +98,6 @@ def test_the_decision_is_that_of_the_untouched_model(classifier):
     assert 0 < (low - expected).abs().max() < 0.1 * expected.abs().max()
 
 
-def test_inside_convolutions_lie_in_channels_last(classifier):
-    weight = classifier.module[0].weight
-    with classifier.frozen():
-        assert weight.is_contiguous(memory_format=torch.channels_last)
-        assert not weight.is_contiguous()
-    assert weight.is_contiguous()
-
-
 def test_search_computes_no_weight_gradient(classifier):
     x = toys.pixels(2, (3, 6, 5)).requires_grad_()
     with classifier.frozen() as model:

@@ -99,6 +99,8 @@ class Row:
     Attributes:
         given: the input.
         x_adv: the point, float32 (C, H, W) in Δ.
+        clean: logits of the clean image, (K,), by the untouched model in float32.
+        logits: of the point, likewise.
         success: whether the untouched model misclassifies it, or predicts the target when there is one.
         margin: z_y − max_{j≠y} z_j at the point (targeted: max_{j≠t} z_j − z_t); not above 0 on success.
         norm: ‖x_adv − x‖ in the norm of the ball, in pixel units.
@@ -111,6 +113,8 @@ class Row:
 
     given: Input
     x_adv: Tensor
+    clean: Tensor
+    logits: Tensor
     success: bool
     margin: float
     norm: float

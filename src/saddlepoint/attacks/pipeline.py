@@ -119,14 +119,16 @@ def verify(model: Frozen, examples: Iterator[Example], setting: Setting) -> Iter
         logits = model.decide(points)
         margin, success = setting.judge(logits, setting.integers([one.y for one in given]), _targets(given, setting))
         norm = region.ball.norm(points.cpu().double() - x.cpu().double())
-        columns = zip(chunk, points, inside, success.tolist(), margin.tolist(), norm.tolist(), strict=False)
-        for example, point, within, hit, gap, length in columns:
+        columns = zip(chunk, points, logits, inside, success.tolist(), margin.tolist(), norm.tolist(), strict=False)
+        for example, point, last, within, hit, gap, length in columns:
             name = example.best.attack if example.best else None
             if not within:
                 raise AttackError(f"{name} left Δ on example {example.given.id!r}: its point has norm {length:.9g}")
             yield Row(
                 given=example.given,
                 x_adv=point.clone(),
+                clean=example.logits,
+                logits=last.clone(),
                 success=hit,
                 margin=gap + 0.0,  # not −0
                 norm=length,

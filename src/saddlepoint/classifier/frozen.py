@@ -1,18 +1,20 @@
-"""The classifier as an attack sees it: eval mode, no parameter gradients, its weights in the fastest form.
+"""The classifier as an attack sees it: eval mode, no parameter gradients, computed in its fastest form.
 
 Frozen parameters matter: with them autograd neither computes weight gradients nor keeps the activations that only
-weight gradients need. Weights are exchanged by pointer, so leaving and looking at the original cost no copy.
+weight gradients need.
 """
 
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from saddlepoint.classifier.forms import Form, Trace, forms
+from saddlepoint.random import key, uniform
 from saddlepoint.typing import Images, Logits
 
 if TYPE_CHECKING:
@@ -21,45 +23,39 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "tf32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
-_Weights = dict[nn.Parameter, Tensor]
+_TOLERANCES = {False: (1e-2, 0.1), True: (0.25, 1.0)}
+"""How far logits and gradients of a form may lie from those of the module in float32, as shares of their norms.
 
-_HEAVY = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+Wide for the rounding of either precision (TF32 rounds as "fp32" here), narrow for another function.
+"""
+
+_Response = tuple[Tensor, Tensor]
+
+_AS_GIVEN: AbstractContextManager[object] = nullcontext()
 
 
 class Frozen:
     """A context in which a classifier can be attacked; everything is restored on the way out, whatever happens inside.
 
-    Restored: training mode of every submodule, `requires_grad`, the weights' memory format and dtype, and the global
-    random states of Python, NumPy and torch.
+    Restored: training mode of every submodule, `requires_grad`, the global random states of Python, NumPy and torch.
+    Weights are never written to.
     """
 
-    def __init__(self, classifier: "Classifier", *, fast: bool = True) -> None:
+    def __init__(self, classifier: "Classifier") -> None:
         self.classifier = classifier
-        self._fast = fast
         self._open = False
         self._exit = ExitStack()
-        self._given: _Weights = {}
-        self._held: _Weights = {}
-        self._forms: dict[bool, _Weights] = {}
-        self._proven: set[bool] = set()
+        self._forms: dict[bool, AbstractContextManager[object]] = {}
 
     def __enter__(self) -> "Frozen":
         module = self.classifier.module
         with ExitStack() as stack:
-            for outer in self.classifier.open:
-                outer._hold(outer._given)
-            self.classifier.open.append(self)
-            stack.callback(self.classifier.open.remove, self)
             stack.enter_context(_random_state())
             stack.enter_context(_modes(module))
             module.eval()
             for parameter in module.parameters():
                 stack.callback(parameter.requires_grad_, parameter.requires_grad)
                 parameter.requires_grad_(False)
-            self._given = self._held = {parameter: parameter.data for parameter in module.parameters()}
-            stack.callback(self._hold, self._given)
-            if self._fast:
-                self._hold(self._form(low=False))
             self._open = True
             self._exit = stack.pop_all()
         return self
@@ -68,8 +64,6 @@ class Frozen:
         self._exit.close()
         self._open = False
         self._forms.clear()
-        self._proven.clear()
-        self._given = self._held = {}
 
     def logits(self, x: Images, precision: Precision = "fp32", *, as_given: bool = False) -> Logits:
         """Return float32 logits at pixels x, computed in `precision`; differentiable in x.
@@ -79,58 +73,69 @@ class Frozen:
         """
         low = precision == "bf16"
         if as_given and not low:
-            return self._forward(x, self._given, low=low)
-        try:
-            logits = self._forward(x, self._form(low=low), low=low)
-        except RuntimeError:
-            if low in self._proven:
-                raise
-            # A module may rely on the layout or the type of its weights, with `view` for instance: it keeps them.
-            self._forms[low] = self._given
-            logits = self._forward(x, self._given, low=low)
-        self._proven.add(low)
+            return self._forward(x, _AS_GIVEN)
+        if low not in self._forms:
+            self._forms[low] = self._fastest(x, low=low)
+        form = self._forms[low]
+        logits = self._forward(x, form, low=low)
+        if isinstance(form, Form) and not form.settled():
+            self._forms[low] = _AS_GIVEN
+            return self._forward(x, _AS_GIVEN, low=low)
         return logits
 
     @torch.no_grad()
     def decide(self, x: Images) -> Logits:
         """Return the logits of the untouched model, float32 and weights as given: by these success is decided."""
         with arithmetic("fp32", x.device):
-            return self._forward(x, self._given, low=False)
+            return self._forward(x, _AS_GIVEN)
 
-    def _form(self, *, low: bool) -> _Weights:
-        if low not in self._forms:
-            self._hold(self._given)
-            self._forms[low] = {**self._given, **fastest(self.classifier.module, low=low)}
-        return self._forms[low]
+    def _fastest(self, x: Images, *, low: bool) -> AbstractContextManager[object]:
+        """Return the fastest form that answers as the module itself does; a module may rely on its weights' layout.
 
-    def _forward(self, x: Images, weights: _Weights, *, low: bool) -> Logits:
+        They are compared at pixels that depend on an image's shape alone, so that equal rows come from equal forms.
+        """
+        module = self.classifier.module
+        if any(map(_compiled, module.modules())):
+            return _AS_GIVEN
+        keys = torch.tensor([key(0, "probe", row) for row in range(min(2, len(x)))], device=x.device)
+        probe, trace = uniform(keys, 0, tuple(x.shape[1:])), Trace(module)
+        expected = self._respond(probe, trace)
+        if expected is not None:
+            for form in forms(trace, low=low):
+                response = self._respond(probe, form, low=low)
+                if response is not None and _agree(response, expected, _TOLERANCES[low]):
+                    return form
+        return _AS_GIVEN
+
+    def _respond(self, probe: Images, form: AbstractContextManager[object], *, low: bool = False) -> _Response | None:
+        """Return logits and the gradient of their log-sum-exp at the probe; None if the module cannot compute them."""
+        try:
+            with _random_state(), torch.enable_grad():
+                torch.manual_seed(0)
+                x = probe.clone().requires_grad_()
+                logits = self._forward(x, form, low=low)
+                gradient = torch.autograd.grad(logits.logsumexp(1).sum(), x)[0] if logits.requires_grad else x.detach()
+        except Exception:  # whatever a foreign module raises: it could not bear this form
+            return None
+        return logits.detach(), gradient
+
+    def _forward(self, x: Images, form: AbstractContextManager[object], *, low: bool = False) -> Logits:
         if not self._open:
             raise RuntimeError("this frozen classifier was closed; enter a new one with classifier.frozen()")
-        self._hold(weights)
         pixels = self.classifier.normalise(x)
         # Also when it is not wanted: a caller's autocast must not reach what is decided in float32.
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=low):
+        with form, torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=low):
             return self.classifier.logits(pixels).float()
 
-    def _hold(self, weights: _Weights) -> None:
-        if self._held is not weights:
-            for parameter, data in weights.items():
-                parameter.data = data
-            self._held = weights
+
+def _agree(response: _Response, expected: _Response, tolerances: tuple[float, float]) -> bool:
+    pairs = zip(response, expected, tolerances, strict=True)
+    return all(bool((got - due).norm() <= share * due.norm()) for got, due, share in pairs)
 
 
-def fastest(module: nn.Module, *, low: bool) -> _Weights:
-    """Return the weights that a frozen module had better hold in another form: channels_last, and bf16 if `low`.
-
-    Autocast would cast them again at every forward; it keeps its own rules for all the other layers.
-    """
-    weights: _Weights = {}
-    for layer in module.modules():
-        if isinstance(layer, _HEAVY) and isinstance(layer.weight, nn.Parameter):
-            weight = layer.weight.data.bfloat16() if low else layer.weight.data
-            layout = torch.channels_last if weight.ndim == 4 else torch.contiguous_format
-            weights[layer.weight] = weight.contiguous(memory_format=layout)
-    return weights
+def _compiled(part: nn.Module) -> bool:
+    """Whether torch has translated the module to code that asks nobody before it calls a function."""
+    return hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None
 
 
 @contextmanager

@@ -70,7 +70,7 @@ class Classifier(nn.Module):
         self.names = tuple(names) if names is not None else None
         self.preprocessing = preprocessing or Preprocessing()
         self.name = name or type(module).__name__
-        self.open: list[Frozen] = []
+        self.reference: str | None = None  # with which it was loaded, if it was
 
     @property
     def device(self) -> torch.device:
@@ -102,7 +102,7 @@ class Classifier(nn.Module):
     def predict(self, x: Images, *, box: tuple[float, float] | None = (0.0, 1.0)) -> Prediction:
         """Classify pixels x inside the box (None for any finite pixels), float32 (B, C, H, W), in eval mode."""
         chunks = torch.split(check_images(x, box, self.channels), _CHUNK)
-        with Frozen(self, fast=False) as model:
+        with Frozen(self) as model:
             logits = torch.cat([check_logits(model.decide(part.to(self.device))) for part in chunks])
         probability, label = logits.softmax(1).max(1)
         return Prediction(label, [self.name_of(index) for index in label.tolist()], probability, logits)

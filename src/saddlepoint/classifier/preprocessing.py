@@ -16,8 +16,10 @@ class Preprocessing:
         resize: length of the shorter side in pixels; None leaves the size as it is.
         crop: side of the central square in pixels; None keeps the whole image.
         interpolation: the filter of the resize, with antialiasing.
+        squash: both sides become `resize`, whatever the aspect ratio.
     """
 
     resize: int | None = None
     crop: int | None = None
     interpolation: Interpolation = "bilinear"
+    squash: bool = False

@@ -1,0 +1,175 @@
+"""The form of a frozen module in which a search computes fastest: other operands, handed over call by call.
+
+A search differentiates in the pixels alone, so the weights are constants. A batch norm in eval mode then is one affine
+map per channel, which the convolution before it absorbs; kernels may lie in channels_last, and in low precision they
+are cast once instead of at every forward. Nothing of this is written into the module: while a form is entered, torch
+asks it before each function, and the form exchanges the operands of those it knows.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+_AFFINE = frozenset({functional.conv1d, functional.conv2d, functional.conv3d, functional.linear})
+
+_Function = Callable[..., object]
+
+
+class _Norm(NamedTuple):
+    """The operands of a batch norm in eval mode: (x − mean) / √(variance + eps) · weight + bias, per channel."""
+
+    mean: Tensor
+    variance: Tensor
+    weight: Tensor | None
+    bias: Tensor | None
+    eps: float
+
+
+class _Affine(NamedTuple):
+    """The operands of a convolution or a linear layer, and what it returned."""
+
+    weight: Tensor
+    bias: Tensor | None
+    output: Tensor
+
+    def then(self, norm: _Norm) -> tuple[Tensor, Tensor]:
+        """Return the weight and bias of norm ∘ self: W·s and (b − mean)·s + bias, s = weight / √(variance + eps)."""
+        scale = (norm.variance + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
+        bias = ((0 if self.bias is None else self.bias) - norm.mean) * scale
+        weight = self.weight * scale.reshape(-1, *[1] * (self.weight.ndim - 1))
+        return weight, bias if norm.bias is None else bias + norm.bias
+
+
+class Trace(TorchFunctionMode):
+    """Watch a forward: which parameters it multiplies by, and which convolutions feed a batch norm and nothing else."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._parameters = set(module.parameters())
+        self._layers: dict[Tensor, _Affine] = {}
+        self._norms: dict[Tensor, _Norm] = {}
+        self._uses: Counter[Tensor] = Counter()
+
+    def __torch_function__(
+        self, function: _Function, types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
+    ) -> object:
+        """Run the function, and note it."""
+        kwargs = kwargs or {}
+        result = function(*args, **kwargs)
+        if next(_tensors(result), None) is not None:
+            self._uses.update(_tensors([*args, *kwargs.values()]))
+        if function in _AFFINE:
+            self._affine(result, *args, **kwargs)  # type: ignore[arg-type]
+        elif function is functional.batch_norm:
+            self._norm(*args, **kwargs)  # type: ignore[arg-type]
+        return result
+
+    def _affine(self, output: Tensor, _: Tensor, weight: Tensor, bias: Tensor | None = None, *__: object) -> None:
+        if weight in self._parameters:
+            self._layers[weight] = _Affine(weight, bias, output)
+
+    def _norm(
+        self,
+        x: Tensor,
+        mean: Tensor | None,
+        variance: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> None:
+        if mean is not None and variance is not None and not training:
+            self._norms[x] = _Norm(mean, variance, weight, bias, eps)
+
+    def layers(self) -> Iterator[tuple[_Affine, _Norm | None]]:
+        """Yield each layer, and the batch norm that it can absorb: both used once, what is between seen by no other."""
+        for layer in self._layers.values():
+            norm = self._norms.get(layer.output)
+            pair = layer.weight, layer.output, norm.mean if norm else layer.weight
+            single = layer.weight.ndim > 2 and all(self._uses[tensor] == 1 for tensor in pair)
+            yield layer, norm if single else None
+
+
+class _Operands(NamedTuple):
+    """What stands for a layer's weight and bias; `absorbed` is the mean of the batch norm that they contain."""
+
+    weight: Tensor
+    bias: Tensor | None
+    absorbed: Tensor | None
+
+
+class Form(TorchFunctionMode):
+    """While entered, layers compute from these operands, and an absorbed batch norm returns its input."""
+
+    def __init__(self, operands: dict[Tensor, _Operands]) -> None:
+        super().__init__()
+        self._operands = operands
+        self._due: dict[Tensor, Tensor] = {}
+
+    def __torch_function__(
+        self, function: _Function, types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
+    ) -> object:
+        """Run the function, or what stands for it."""
+        kwargs = kwargs or {}
+        if function in _AFFINE:
+            return self._affine(function, *args, **kwargs)  # type: ignore[arg-type]
+        if function is functional.batch_norm and self._due.get(args[1]) is args[0]:  # type: ignore[call-overload]
+            return self._due.pop(args[1])  # type: ignore[call-overload]
+        return function(*args, **kwargs)
+
+    def settled(self) -> bool:
+        """Whether each batch norm that was absorbed since the last time was then met; forget those that were not.
+
+        A module whose path depends on its input may leave one out.
+        """
+        missing = len(self._due)
+        self._due.clear()
+        return not missing
+
+    def _affine(
+        self,
+        function: _Function,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        *rest: object,
+        **options: object,
+    ) -> object:
+        other = self._operands.get(weight, _Operands(weight, bias, None))
+        output = function(x, other.weight, other.bias, *rest, **options)
+        if other.absorbed is not None:
+            self._due[other.absorbed] = output  # type: ignore[assignment]
+        return output
+
+
+def forms(trace: Trace, *, low: bool) -> Iterator[Form]:
+    """Yield forms of the watched module, the fastest first; `low` casts weights to bf16, as autocast would."""
+    layers = list(trace.layers())
+    if any(norm for _, norm in layers):
+        yield _form(layers, low=low)
+    yield _form([(layer, None) for layer, _ in layers], low=low)
+
+
+def _form(layers: list[tuple[_Affine, _Norm | None]], *, low: bool) -> Form:
+    operands: dict[Tensor, _Operands] = {}
+    for layer, norm in layers:
+        weight, bias = layer.then(norm) if norm else (layer.weight.data, layer.bias)
+        if low:
+            weight, bias = weight.bfloat16(), None if bias is None else bias.bfloat16()
+        layout = torch.channels_last if weight.ndim == 4 else torch.contiguous_format
+        operands[layer.weight] = _Operands(weight.contiguous(memory_format=layout), bias, norm.mean if norm else None)
+    return Form(operands)
+
+
+def _tensors(values: object) -> Iterator[Tensor]:
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _tensors(value)
