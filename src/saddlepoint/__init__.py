@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from saddlepoint.classifier import Classifier
     from saddlepoint.errors import InputError, ModelError, SaddlepointError
     from saddlepoint.geometry import L1, L2, Ball, Linf, Region
-    from saddlepoint.models import load_classifier
+    from saddlepoint.models import load_classifier, save_classifier
 
 __version__ = "0.1.0"
 
@@ -35,6 +35,7 @@ _HOME = {
     "SaddlepointError": "errors",
     "attack": "attacks",
     "load_classifier": "models",
+    "save_classifier": "models",
 }
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "SaddlepointError",
     "attack",
     "load_classifier",
+    "save_classifier",
 ]
 
 

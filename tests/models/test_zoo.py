@@ -130,10 +130,10 @@ def test_old_formats_know_their_version(tmp_path):
             "torchvision:resnet50:V3",
             "unknown weights 'V3' of torchvision:resnet50: expected IMAGENET1K_V1 or IMAGENET1K_V2",
         ),
-        ("resnet50", "expected efficientnet-lite0 or torchvision:NAME.*; did you mean 'torchvision:resnet50'"),
+        ("resnet50", "expected efficientnet-lite0, torchvision:NAME.*; did you mean 'torchvision:resnet50'"),
         ("efficientnet-lite", "did you mean 'efficientnet-lite0'"),
-        ("timm:resnet50", "unknown model 'timm:resnet50': expected efficientnet-lite0 or torchvision:NAME"),
-        ("", "unknown model '': expected efficientnet-lite0 or torchvision:NAME"),
+        ("tim:resnet50", "unknown model 'tim:resnet50': expected efficientnet-lite0, torchvision:NAME"),
+        ("", "unknown model '': expected efficientnet-lite0, torchvision:NAME"),
     ],
 )
 def test_unknown_references(reference, said):

@@ -19,7 +19,8 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> Crop:
         InputError: the image is so elongated that it would have more than 2²⁷ pixels after the resize.
     """
     if preprocessing.resize is not None:
-        image = _resize(image, preprocessing.resize, preprocessing.interpolation)
+        size = (preprocessing.resize,) * 2 if preprocessing.squash else _scaled(image, preprocessing.resize)
+        image = _resize(image, size, preprocessing.interpolation)
     if preprocessing.crop is not None:
         image = _centre_crop(image, preprocessing.crop)
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
@@ -30,17 +31,20 @@ def pixels(levels: AnyLevels) -> AnyPixels:
     return levels.float() / 255
 
 
-def _resize(image: Image.Image, shorter: int, interpolation: str) -> Image.Image:
-    """Scale the shorter side to so many pixels, the longer in proportion, rounded down."""
-    scale = shorter / min(image.size)
-    width, height = (
-        shorter if side == min(image.size) else int(shorter * side / min(image.size)) for side in image.size
-    )
+def _scaled(image: Image.Image, shorter: int) -> tuple[int, int]:
+    """Return the size at which the shorter side has so many pixels, the longer in proportion, rounded down."""
+    least = min(image.size)
+    width, height = (shorter if side == least else int(shorter * side / least) for side in image.size)
+    return width, height
+
+
+def _resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:
+    width, height = size
     if width * height > LARGEST:
         raise InputError(f"an image of {image.width} × {image.height} would become {width} × {height}; expected less")
-    if scale == 1:
+    if size == image.size:
         return image
-    return image.resize((width, height), Image.Resampling[interpolation.upper()])
+    return image.resize(size, Image.Resampling[interpolation.upper()])
 
 
 def _centre_crop(image: Image.Image, side: int) -> Image.Image:

@@ -1,15 +1,16 @@
 """References to classifiers, `KIND` or `KIND:PLACE`, and the one table that says what each kind is."""
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from saddlepoint.classifier import Classifier
 from saddlepoint.errors import InputError
-from saddlepoint.models import lite0, zoo
+from saddlepoint.models import code, folder, hub, lite0, robustbench, zoo
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,49 +19,148 @@ class Kind:
 
     Attributes:
         form: how its references are written.
+        about: where its architecture, weights, normalisation and class names come from, in a few words.
         load: builds the classifier from what follows the colon (None without a colon) and an optional weights file.
         names: every complete reference of this kind that can be listed cheaply; near misses are suggested from it.
     """
 
     form: str
+    about: str
     load: Callable[[str | None, Path | None], Classifier]
-    names: Callable[[], Sequence[str]]
+    names: Callable[[], Sequence[str]] = list
 
 
 KINDS: dict[str, Kind] = {
-    "efficientnet-lite0": Kind("efficientnet-lite0", lite0.load, lambda: ["efficientnet-lite0"]),
-    "torchvision": Kind("torchvision:NAME[:WEIGHTS]", zoo.load, zoo.references),
+    "efficientnet-lite0": Kind(
+        lite0.NAME, "ships with saddlepoint, real ImageNet weights", lite0.load, lambda: [lite0.NAME]
+    ),
+    "torchvision": Kind(zoo.FORM, "torchvision's published weights", zoo.load, zoo.references),
+    "timm": Kind(hub.TIMM, "timm's published weights", hub.load_timm),
+    "hf": Kind(hub.HF, "an image classifier of the Hugging Face hub, or a folder of its format", hub.load_hf),
+    "robustbench": Kind(robustbench.FORM, "RobustBench's model zoo", robustbench.load),
+    "onnx": Kind("onnx:FILE[.gz]", "an ONNX file, as a torch module", lambda place, weights: _onnx(place, weights)),
 }
+CODE = Kind(code.FORM, "your own function that returns a module", code.load)
+FOLDER = Kind("FOLDER", "a model folder that sp.save_classifier wrote", lambda place, _: _opened(Path(str(place))))
 
 
 def load_classifier(
-    reference: str, *, weights: str | Path | None = None, device: str | torch.device | None = None
+    reference: str,
+    *,
+    weights: str | Path | None = None,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
+    device: str | torch.device | None = None,
 ) -> Classifier:
     """Return the classifier that a reference stands for, in eval mode.
 
     Args:
-        reference: `efficientnet-lite0`, which ships with the package and needs no download; `torchvision:NAME` for any
-            torchvision classifier, with the first weights that were published for it (for most IMAGENET1K_V1, which is
-            what the literature means by the name), or `torchvision:NAME:WEIGHTS` for others.
+        reference: what `saddlepoint models` lists: `efficientnet-lite0`, which ships with the package and needs no
+            download; `torchvision:NAME`, with the first weights that were published for it (for most IMAGENET1K_V1,
+            which is what the literature means by the name), or `torchvision:NAME:WEIGHTS`; `timm:NAME`; `hf:ORG/NAME`;
+            `robustbench:ID`; `onnx:FILE`; `FILE.py:FACTORY` or `PACKAGE.MODULE:FACTORY`, your own code; or a model
+            folder.
         weights: a local file to take the weights from: safetensors, or a state dict of `torch.save`. It is read
-            without executing code. Mean, std, preprocessing and class names remain those of the reference.
+            without executing code. Or a model folder, from which normalisation, names and preprocessing come, too.
+        mean: per channel, in pixel units of [0, 1]; replaces that of the reference.
+        std: likewise.
         device: where the classifier shall compute; None leaves it on the CPU.
 
     Raises:
         InputError: the reference or the device does not exist.
         WeightsError: the weights cannot be downloaded, read safely or fitted to the architecture.
     """
-    kind, colon, place = reference.partition(":")
-    if kind not in KINDS:
-        raise InputError(f"unknown model {reference!r}: expected {_forms()}{_near(reference)}")
     computes_on = _usable(device) if device is not None else torch.device("cpu")
-    classifier = KINDS[kind].load(place if colon else None, None if weights is None else Path(weights))
-    classifier.name = reference
+    if weights is not None and folder.claims(str(weights)):
+        classifier = _dressed(reference, Path(weights), folder.read_card(Path(weights)))
+    else:
+        kind, place = _resolved(reference)
+        classifier = kind.load(place, None if weights is None else Path(weights))
+    if mean is not None or std is not None:
+        classifier = Classifier(
+            classifier.module,
+            mean=classifier.mean.flatten().tolist() if mean is None else mean,
+            std=classifier.std.flatten().tolist() if std is None else std,
+            names=classifier.names,
+            preprocessing=classifier.preprocessing,
+        )
+    classifier.name = classifier.reference = reference
     return classifier.to(computes_on).eval()
 
 
+def save_classifier(
+    classifier: Classifier,
+    path: str | Path,
+    *,
+    architecture: str | None = None,
+    card: Mapping[str, object] | None = None,
+) -> Path:
+    """Write a model folder, `model.safetensors` and `model.json`, and see that it can be opened.
+
+    Args:
+        classifier: the classifier.
+        path: the folder; made when missing, its files replaced when it is a model folder.
+        architecture: the reference that builds the module; that with which the classifier was loaded, when not given.
+        card: what else a reader should know, in JSON's types: how it was trained, what it reaches, licence.
+
+    Returns:
+        The folder. One whose architecture is code opens with `load_classifier("FILE.py:FACTORY", weights=FOLDER)` only,
+        for opening a folder never executes code.
+
+    Raises:
+        InputError: no reference builds this module.
+    """
+    target, reference = Path(path), architecture or classifier.reference
+    if reference is None:
+        raise InputError(
+            "the classifier was not made by load_classifier; expected architecture=REF, a reference that builds its "
+            "module, such as 'my_net.py:make'"
+        )
+    if folder.claims(reference):
+        reference = folder.architecture(folder.read_card(Path(reference)), Path(reference))
+    _resolved(reference)
+    folder.write_folder(classifier, target, reference, dict(card or {}))
+    load_classifier(reference, weights=target)
+    return target
+
+
+def _onnx(place: str | None, weights: Path | None) -> Classifier:
+    from saddlepoint.models import onnx
+
+    return onnx.load(place, weights)
+
+
+def _opened(place: Path) -> Classifier:
+    card = folder.read_card(place)
+    reference = folder.architecture(card, place)
+    if code.claims(reference):
+        raise InputError(
+            f"the architecture of {str(place)!r} is code, {reference!r}, which opening a folder does not execute; "
+            f"if you trust it, name it: --model {reference} --weights {place}"
+        )
+    return _dressed(reference, place, card)
+
+
+def _dressed(reference: str, place: Path, card: Mapping[str, Any]) -> Classifier:
+    kind, rest = _resolved(reference)
+    if kind is FOLDER:
+        raise InputError(f"the model {reference!r} is a folder, and so are the weights; expected one of them")
+    return folder.dressed(kind.load(rest, place / folder.WEIGHTS), dict(card))
+
+
+def _resolved(reference: str) -> tuple[Kind, str | None]:
+    """Return the kind of a reference, and what its loader needs of it."""
+    prefix, colon, place = reference.partition(":")
+    if prefix in KINDS:
+        return KINDS[prefix], place if colon else None
+    for kind, claims in ((FOLDER, folder.claims), (CODE, code.claims)):
+        if claims(reference):
+            return kind, reference
+    raise InputError(f"unknown model {reference!r}: expected {_forms()}{_near(reference)}")
+
+
 def _forms() -> str:
-    return " or ".join(kind.form for kind in KINDS.values())
+    return ", ".join(kind.form for kind in KINDS.values()) + f", {CODE.form} or {FOLDER.form}"
 
 
 def _near(reference: str) -> str:

@@ -1,0 +1,145 @@
+"""Code that the user names runs; it alone."""
+
+import pytest
+import torch
+from torch import nn
+
+import saddlepoint as sp
+from saddlepoint.errors import InputError, WeightsError
+from saddlepoint.models import load_classifier, save_classifier
+from saddlepoint.testing import toys
+
+SOURCE = """
+from dataclasses import dataclass
+import torch
+from torch import nn
+import saddlepoint as sp
+
+@dataclass
+class Size:
+    classes: int = 3
+
+def make():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, Size().classes))
+
+def whole():
+    return sp.Classifier(make(), mean=0.5, std=0.25, names=("a", "b", "c"))
+
+def number():
+    return 3
+
+def needs(argument):
+    return make()
+
+def fails():
+    raise ValueError("a\\nb")
+
+constant = 3
+"""
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    (tmp_path / "my_net.py").write_text(SOURCE)
+    (tmp_path / "my_broken.py").write_text("def make(:")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("place", ["my_net.py", "./my_net.py", "my_net", "ABSOLUTE"])
+def test_a_factory_is_run(source, place):
+    place = str(source / "my_net.py") if place == "ABSOLUTE" else place
+    plain, whole = load_classifier(f"{place}:make"), load_classifier(f"{place}:whole")
+    x = toys.pixels(2, (3, 2, 2))
+    assert torch.equal(plain.predict(x).logits, plain.module.eval()(x).detach())
+    assert (whole.names, whole.normalises, plain.normalises) == (("a", "b", "c"), True, False)
+    assert torch.equal(whole.predict(x).logits, plain.module(4 * (x - 0.5)).detach())
+
+
+def test_weights_and_normalisation_are_replaced(source):
+    other = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    torch.save(other.state_dict(), "w.pth")
+    found = load_classifier("my_net.py:make", weights="w.pth", mean=[0.1, 0.2, 0.3], std=0.5)
+    x = toys.pixels(2, (3, 2, 2))
+    expected = other((x - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / 0.5).detach()
+    assert torch.equal(found.predict(x).logits, expected)
+
+
+REFUSED = {
+    "there is no file 'none.py'": "none.py:make",
+    "'my_net.py' has no function 'other'": "my_net.py:other",
+    "'my_net.py' has no function 'constant'": "my_net.py:constant",
+    "returned a int; expected a torch.nn.Module or sp.Classifier": "my_net.py:number",
+    "could not call 'my_net.py:needs' \\(TypeError": "my_net.py:needs",
+    "could not call 'my_net.py:fails' \\(ValueError: a b in my_net.py, line 25\\)": "my_net.py:fails",
+    "could not import 'my_broken.py' \\(SyntaxError": "my_broken.py:make",
+    "unknown model 'no_such_package.x:make'": "no_such_package.x:make",
+    "could not import 'my_net.inner'": "my_net.inner:make",
+    "unknown model 'my_net.py'": "my_net.py",
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_cannot_be_run_is_one_line(source, message):
+    with pytest.raises(InputError, match=message) as caught:
+        load_classifier(REFUSED[message])
+    assert "\n" not in str(caught.value)
+
+
+def test_opening_a_folder_never_runs_code(source, tmp_path):
+    classifier = load_classifier("my_net.py:whole")
+    save_classifier(classifier, "saved")
+    (source / "my_net.py").write_text(SOURCE + "\nopen('ran', 'w').close()\n")
+    with pytest.raises(InputError, match="--model my_net.py:whole --weights saved"):
+        load_classifier("saved")
+    assert not (source / "ran").exists()
+    x = toys.pixels(2, (3, 2, 2))
+    again = load_classifier("my_net.py:make", weights="saved")
+    assert torch.equal(again.predict(x).logits, classifier.predict(x).logits)
+    assert again.names == classifier.names
+
+
+def test_a_folder_holds_all_that_a_classifier_is(tmp_path):
+    classifier = load_classifier("efficientnet-lite0", mean=0.25, std=[0.1, 0.2, 0.3])
+    classifier.names = tuple(f"{name}, é" for name in classifier.names)
+    with torch.no_grad():
+        next(classifier.module.parameters()).mul_(2)
+    save_classifier(classifier, tmp_path / "m", card={"recipe": "none"})
+    found = load_classifier(str(tmp_path / "m"))
+    x = toys.pixels(1, (3, 32, 32))
+    assert torch.equal(found.predict(x).logits, classifier.predict(x).logits)
+    assert (found.names, found.preprocessing) == (classifier.names, classifier.preprocessing)
+    save_classifier(found, tmp_path / "n")
+    assert (tmp_path / "n" / "model.safetensors").read_bytes() == (tmp_path / "m" / "model.safetensors").read_bytes()
+    assert sorted(path.name for path in (tmp_path / "n").iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_saving_needs_a_reference(tmp_path):
+    with pytest.raises(InputError, match="expected architecture=REF"):
+        save_classifier(sp.Classifier(nn.Flatten()), tmp_path)
+    with pytest.raises(WeightsError, match="do not fit"):
+        save_classifier(sp.Classifier(nn.Linear(1, 2)), tmp_path, architecture="efficientnet-lite0")
+
+
+DAMAGED = {
+    "cannot be read": lambda text: text[: len(text) // 2],
+    "is of format 'other'": lambda text: text.replace("saddlepoint-model", "other"),
+    "saved by a newer saddlepoint \\(version 9\\)": lambda text: text.replace('"version": 1', '"version": 9'),
+    "cannot be read \\(KeyError": lambda text: text.replace('"weights"', '"heights"'),
+    "the folder is torn": lambda text: text.replace('"sha256": "', '"sha256": "0'),
+    "cannot be read \\(TypeError": lambda text: text.replace('"crop"', '"crops"'),
+    "cannot be read \\(JSONDecodeError": lambda text: "",
+}
+
+
+@pytest.mark.parametrize("message", DAMAGED)
+def test_a_damaged_folder_is_named(tmp_path, message, monkeypatch):
+    (tmp_path / "my_net.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    save_classifier(load_classifier("my_net.py:make"), "m")
+    card = tmp_path / "m" / "model.json"
+    card.write_text(DAMAGED[message](card.read_text()))
+    with pytest.raises(WeightsError, match=message) as caught:
+        load_classifier("m")
+    assert "\n" not in str(caught.value)
