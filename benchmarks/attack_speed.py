@@ -161,6 +161,7 @@ class Contender:
     """A process that attacks when asked to."""
 
     def __init__(self, name: str, options: list[str], environment: dict[str, str]) -> None:
+        self._name = name
         self._process = subprocess.Popen(
             [sys.executable, __file__, "--only", name, *options],
             stdin=subprocess.PIPE,
@@ -187,7 +188,7 @@ class Contender:
             if line.startswith("["):
                 time_, memory = json.loads(line)
                 return time_, memory
-        raise SystemExit(f"{self._process.args} ended with {self._process.wait()}")
+        raise SystemExit(f"{self._name} ended with {self._process.wait()}")
 
     def result(self, steps: int) -> dict[str, float]:
         """Return seconds per step, seconds around the steps, and MiB."""

@@ -35,7 +35,7 @@ def tiny_model(monkeypatch):
 
     model = SimpleNamespace(asked=[], classifier=tiny())
 
-    def load(reference, *, weights, device):
+    def load(reference, *, weights, mean, std, device):
         model.asked.append((reference, weights, device))
         return tiny(reference)
 

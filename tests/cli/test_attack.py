@@ -227,10 +227,9 @@ def test_what_does_not_go_together_is_one_line(attack, photo, tiny_model, argume
 def test_an_unknown_model_is_one_line(attack, photo):
     code, found, err = attack(photo(), "--model", "resnet50")
     assert (code, found) == (2, None)
-    assert err == (
-        "saddlepoint: unknown model 'resnet50': expected efficientnet-lite0 or torchvision:NAME[:WEIGHTS]; "
-        "did you mean 'torchvision:resnet50'?\n"
-    )
+    assert err.startswith("saddlepoint: unknown model 'resnet50': expected efficientnet-lite0, torchvision:NAME, ")
+    assert err.endswith("; did you mean 'torchvision:resnet50'?\n")
+    assert err.count("\n") == 1
 
 
 def test_a_folder_that_cannot_be_made_is_found_before_the_work(photo, tiny_model, tmp_path, capsys):

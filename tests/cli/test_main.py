@@ -26,7 +26,7 @@ def test_version(capsys):
 
 def test_without_a_command_it_helps(capsys):
     assert main([]) == 0
-    assert "attack the prediction of photographs" in capsys.readouterr().out
+    assert "attack photographs, or a data set" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

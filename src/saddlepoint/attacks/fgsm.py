@@ -1,7 +1,7 @@
 """The fast gradient sign method, in any norm."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from saddlepoint.attacks.ascent import Ascent, Loss
 from saddlepoint.attacks.protocol import Problem
@@ -18,6 +18,8 @@ class FGSM(Ascent):
     Attributes:
         loss: "cross-entropy", "margin" or "difference".
     """
+
+    paper: ClassVar[str] = "Goodfellow et al. 2015"
 
     loss: Loss = "cross-entropy"
 

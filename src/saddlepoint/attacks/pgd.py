@@ -28,6 +28,7 @@ class PGD(Ascent):
         loss: "cross-entropy", "margin" or "difference".
     """
 
+    paper: ClassVar[str] = "Madry et al. 2018"
     tolerance: ClassVar[float] = 0.05  # steps of one length circle the optimum
 
     steps: int = 40

@@ -81,12 +81,16 @@ class Attack(ABC):
         goal: which of its points the loop keeps, and when an example is done.
         tolerance: declared for linear classifiers: how far, as a share of the margin that Δ can take away, the attack
             stays from the closed-form optimum when it runs to the end.
+        norms: of the balls that it can search.
+        paper: where it comes from.
         plain: whether the attack must reproduce a plain loop to the last bit, and forgoes the fastest form of weights.
     """
 
     needs: ClassVar[Need] = Need.GRADIENT
     goal: ClassVar[Goal] = Fool()
     tolerance: ClassVar[float] = 0.01
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
+    paper: ClassVar[str] = ""
     plain: ClassVar[bool] = False
 
     @property

@@ -27,6 +27,7 @@ class SGD(Ascent):
     """
 
     goal: ClassVar[Goal] = Last()
+    paper: ClassVar[str] = "Kolter & Madry, chapter 1"
     plain: ClassVar[bool] = True
 
     steps: int = 30

@@ -1,6 +1,7 @@
 """Any module as a classifier of pixels in [0, 1]."""
 
 import difflib
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -106,6 +107,15 @@ class Classifier(nn.Module):
             logits = torch.cat([check_logits(model.decide(part.to(self.device))) for part in chunks])
         probability, label = logits.softmax(1).max(1)
         return Prediction(label, [self.name_of(index) for index in label.tolist()], probability, logits)
+
+    def digest(self) -> str:
+        """Return a hash of every tensor of the module by name, type, shape and bytes, and of mean and std."""
+        state = {**self.module.state_dict(), "mean ": self.mean, "std ": self.std}
+        total = hashlib.sha256()
+        for name, tensor in state.items():
+            total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return f"sha256:{total.hexdigest()}"
 
     def name_of(self, label: int) -> str:
         """Return the name of a class, or its index as text."""

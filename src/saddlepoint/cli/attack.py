@@ -3,10 +3,11 @@
 import argparse
 from typing import Any
 
-from saddlepoint.cli.flags import Number, Parser, natural, positive
+from saddlepoint.cli.flags import Number, Parser, natural, numbers, positive
 
 _DESCRIPTION = """\
-Attack the prediction of photographs: search a perturbation, too small to be seen, that raises the model's loss.
+Attack the prediction of photographs, or of a data set: search a perturbation, too small to be seen, that raises the
+model's loss.
 
 Each image is brought into the model's shape in 8 bits. For each, DIR receives NAME.adversarial.png (the result, rounded
 to 8 bits inside the ball), NAME.perturbation.png (magnified around mid-grey) and NAME.figure.png (side by side)."""
@@ -16,24 +17,49 @@ examples:
   saddlepoint attack
   saddlepoint attack pig.jpg --attack sgd --lr 0.1 --steps 30 --eps 2/255
   saddlepoint attack pig.jpg --target airliner --model torchvision:resnet50
+  saddlepoint attack --data cifar10:DIR --model onnx:net.onnx --mean 0.49,0.48,0.45 --std 0.25 --limit 1000 --out RUN
 
-All steps are run by default, also when an attack has succeeded before: the aim is a confident, wrong answer.
+A run in the folder RUN goes on where it was stopped when the same command is given again.
+Of images, all steps are run by default, also when an attack has succeeded before: the aim is a confident, wrong answer.
 exit code: 0 when every image was attacked (whether it held or not), 2 on bad input"""
 
 
 def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
-        "attack", help="attack the prediction of photographs", description=_DESCRIPTION, epilog=_EPILOG
+        "attack", help="attack photographs, or a data set", description=_DESCRIPTION, epilog=_EPILOG
     )
     add = parser.add_argument
     add("images", nargs="*", metavar="IMAGE", help="image files (default: an espresso that comes with saddlepoint)")
     add("--json", action="store_true", help="print one JSON object and nothing else")
-    add("--out", default="out", metavar="DIR", help="folder for the pictures, created when missing (default: out)")
+    add("--out", metavar="DIR", help="folder, made when missing: for pictures (default: out) or the run (default: run)")
+    _data(parser.add_argument_group("a data set instead of images"))
     _model(parser.add_argument_group("model"))
     _threat(parser.add_argument_group("what the attack may do and aims at"))
     _search(parser.add_argument_group("search"))
     parser.set_defaults(run=_run)
+
+
+def _data(group: Any) -> None:  # noqa: ANN401
+    add = group.add_argument
+    add(
+        "--data",
+        metavar="REF",
+        help="mnist:DIR, fashion-mnist:DIR, cifar10:DIR, imagefolder:DIR, npz:FILE, hf:NAME, digits",
+    )
+    add("--limit", type=positive, metavar="N", help="a random sample of N examples, the same for a seed")
+    add("--first", type=positive, metavar="N", help="the first N examples (often easier than a sample)")
+    add(
+        "--keep",
+        type=_retention,
+        default="broken",
+        metavar="RULE",
+        help="points to keep: all, broken (default), none, or N per class",
+    )
+
+
+def _retention(text: str) -> str | int:
+    return text if text in ("all", "broken", "none") else positive(text)
 
 
 def _model(group: Any) -> None:  # noqa: ANN401 - argparse keeps the type of groups private
@@ -42,9 +68,11 @@ def _model(group: Any) -> None:  # noqa: ANN401 - argparse keeps the type of gro
         "--model",
         default="efficientnet-lite0",
         metavar="REF",
-        help="efficientnet-lite0 (default, comes with saddlepoint) or torchvision:NAME[:WEIGHTS]",
+        help="efficientnet-lite0 (default, comes with saddlepoint), or what saddlepoint models lists",
     )
-    add("--weights", metavar="FILE", help="local weights for the model: safetensors or a state dict")
+    add("--weights", metavar="FILE", help="local weights for the model: safetensors, a state dict, or a model folder")
+    add("--mean", type=numbers, metavar="M,M,M", help="of the pixels in [0, 1], subtracted before the model")
+    add("--std", type=numbers, metavar="S,S,S", help="by which they are divided then")
     add("--resize", type=positive, metavar="N", help="shorter side to N pixels, no crop (default: as the model says)")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, … (default: cuda where present)")
 
@@ -66,11 +94,18 @@ def _search(group: Any) -> None:  # noqa: ANN401
     add("--restarts", type=positive, metavar="N", help="independent random starts (default: 1)")
     add("--seed", type=natural, default=0, metavar="N", help="of all random numbers (default: 0)")
     add("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="of the search (default: fp32)")
-    add("--batch-size", type=positive, metavar="N", help="images per pass (default: all, at most 16; sgd: 1)")
-    add("--stop", choices=("never", "fooled"), default="never", help="when fooled, or never: run all steps (default)")
+    add(
+        "--batch-size",
+        type=positive,
+        metavar="N",
+        help="images per pass (default: all, at most 16, of a data set 64; sgd: 1)",
+    )
+    add("--stop", choices=("never", "fooled"), help="when fooled (default for --data), or never (default for images)")
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from saddlepoint.cli.attacking import run
-
+    if arguments.data is None:
+        from saddlepoint.cli.attacking import run
+    else:
+        from saddlepoint.cli.running import run
     return run(arguments)

@@ -56,6 +56,17 @@ class Number(float):
         return number
 
 
+def numbers(text: str) -> list[float]:
+    """Parse finite numbers, separated by commas."""
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = [math.nan]
+    if not all(map(math.isfinite, found)):
+        raise argparse.ArgumentTypeError(f"{text!r} given; expected one number, or one per channel: 0.49,0.48,0.45")
+    return found
+
+
 def positive(text: str) -> int:
     """Parse an integer ≥ 1."""
     return _integer(text, 1)

@@ -35,6 +35,26 @@ def load_timm(place: str | None, weights: Path | None) -> Classifier:
     return _of_timm(f"timm:{name}", name, weights)
 
 
+def timm_references() -> list[str]:
+    """Return `timm:NAME` for every timm classifier with published weights."""
+    import timm
+
+    return [f"timm:{name}" for name in timm.list_models(pretrained=True) if _pretrained(name).num_classes]
+
+
+def timm_facts(reference: str) -> dict[str, object]:
+    """Return crop, classes and licence of a timm classifier."""
+    config = _pretrained(reference.partition(":")[2])
+    crop = config.input_size[1]
+    return {"reference": reference, "crop": crop, "classes": config.num_classes, "licence": config.license or "unknown"}
+
+
+def _pretrained(name: str) -> Any:  # noqa: ANN401 - timm has no types
+    import timm
+
+    return timm.get_pretrained_cfg(name)
+
+
 def load_hf(place: str | None, weights: Path | None) -> Classifier:
     """Return an image classifier of the Hugging Face hub, or of a local folder in its format."""
     if not place:

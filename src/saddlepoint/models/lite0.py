@@ -32,6 +32,11 @@ def load(place: str | None, weights: Path | None) -> Classifier:
     return Classifier(module, mean=MEAN, std=STD, names=imagenet_names(), preprocessing=PREPROCESSING, name=NAME)
 
 
+def facts(reference: str) -> dict[str, object]:
+    """Return the size of the embedded model."""
+    return {"reference": reference, "parameters": 4_652_008, "crop": PREPROCESSING.crop, "licence": "Apache-2.0"}
+
+
 def fit_in_order(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
     """Load parameters and buffers by position, after checking the shapes pair by pair.
 

@@ -20,28 +20,47 @@ class Kind:
     Attributes:
         form: how its references are written.
         about: where its architecture, weights, normalisation and class names come from, in a few words.
+        licence: of the weights.
         load: builds the classifier from what follows the colon (None without a colon) and an optional weights file.
         names: every complete reference of this kind that can be listed cheaply; near misses are suggested from it.
+        facts: what a list tells of one of them.
     """
 
     form: str
     about: str
+    licence: str
     load: Callable[[str | None, Path | None], Classifier]
     names: Callable[[], Sequence[str]] = list
+    facts: Callable[[str], dict[str, object]] = lambda reference: {"reference": reference}
 
 
 KINDS: dict[str, Kind] = {
     "efficientnet-lite0": Kind(
-        lite0.NAME, "ships with saddlepoint, real ImageNet weights", lite0.load, lambda: [lite0.NAME]
+        lite0.NAME,
+        "ships with saddlepoint, real ImageNet weights",
+        "Apache-2.0",
+        lite0.load,
+        lambda: [lite0.NAME],
+        lite0.facts,
     ),
-    "torchvision": Kind(zoo.FORM, "torchvision's published weights", zoo.load, zoo.references),
-    "timm": Kind(hub.TIMM, "timm's published weights", hub.load_timm),
-    "hf": Kind(hub.HF, "an image classifier of the Hugging Face hub, or a folder of its format", hub.load_hf),
-    "robustbench": Kind(robustbench.FORM, "RobustBench's model zoo", robustbench.load),
-    "onnx": Kind("onnx:FILE[.gz]", "an ONNX file, as a torch module", lambda place, weights: _onnx(place, weights)),
+    "torchvision": Kind(
+        zoo.FORM, "torchvision's published weights", "BSD-3-Clause", zoo.load, zoo.references, zoo.facts
+    ),
+    "timm": Kind(
+        hub.TIMM, "timm's published weights", "of each model", hub.load_timm, hub.timm_references, hub.timm_facts
+    ),
+    "hf": Kind(
+        hub.HF, "an image classifier of the Hugging Face hub, or a folder of its format", "of each model", hub.load_hf
+    ),
+    "robustbench": Kind(robustbench.FORM, "RobustBench's model zoo", "of each paper", robustbench.load),
+    "onnx": Kind(
+        "onnx:FILE[.gz]", "an ONNX file, as a torch module", "yours", lambda place, weights: _onnx(place, weights)
+    ),
 }
-CODE = Kind(code.FORM, "your own function that returns a module", code.load)
-FOLDER = Kind("FOLDER", "a model folder that sp.save_classifier wrote", lambda place, _: _opened(Path(str(place))))
+CODE = Kind(code.FORM, "your own function that returns a module", "yours", code.load)
+FOLDER = Kind(
+    "FOLDER", "a model folder that sp.save_classifier wrote", "yours", lambda place, _: _opened(Path(str(place)))
+)
 
 
 def load_classifier(
@@ -156,11 +175,10 @@ def _resolved(reference: str) -> tuple[Kind, str | None]:
     for kind, claims in ((FOLDER, folder.claims), (CODE, code.claims)):
         if claims(reference):
             return kind, reference
-    raise InputError(f"unknown model {reference!r}: expected {_forms()}{_near(reference)}")
-
-
-def _forms() -> str:
-    return ", ".join(kind.form for kind in KINDS.values()) + f", {CODE.form} or {FOLDER.form}"
+    raise InputError(
+        f"unknown model {reference!r}: expected {lite0.NAME}, torchvision:NAME, onnx:FILE, a model folder or another "
+        f"reference that `saddlepoint models` lists{_near(reference)}"
+    )
 
 
 def _near(reference: str) -> str:

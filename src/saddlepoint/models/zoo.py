@@ -51,6 +51,18 @@ def references() -> list[str]:
     return [f"torchvision:{name}" for name in _names()]
 
 
+def facts(reference: str) -> dict[str, object]:
+    """Return size, clean accuracy and weights of a torchvision classifier."""
+    entry = _entry(reference.partition(":")[2], "")
+    return {
+        "reference": reference,
+        "parameters": entry.meta["num_params"],
+        "accuracy": entry.meta["_metrics"]["ImageNet-1K"]["acc@1"],
+        "crop": entry.transforms().crop_size[0],
+        "weights": entry.name,
+    }
+
+
 def imagenet_names() -> list[str]:
     """Return the 1000 ImageNet class names as Kolter & Madry's lesson prints them: 341 is "hog"."""
     from torchvision.models import ResNet50_Weights

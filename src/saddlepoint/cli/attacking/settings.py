@@ -51,6 +51,9 @@ def _refusal(attack: str, flag: str, value: object) -> str:
 BALLS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1}
 # The lesson's loop is about one image; beside others its rounding, and with it all that follows, would be another.
 BATCHES = {"sgd": 1}
+# Without and with a data set.
+_OUT, _BATCH = ("out", "run"), (16, 64)
+_STOP: tuple[Stop, Stop] = ("never", "fooled")
 RADII = {"linf": Number("2/255"), "l2": Number("0.5"), "l1": Number("12")}
 
 
@@ -99,8 +102,10 @@ class Settings:
 
 def settings(given: Namespace) -> Settings:
     """Return the settings that the flags stand for; cheap refusals come before the model is loaded."""
-    method, eps, out = chosen_method(given), _radius(given), make_folder(given.out)
-    classifier = load_classifier(given.model, weights=given.weights, device=given.device or _device())
+    method, eps, out = chosen_method(given), _radius(given), make_folder(given.out or _OUT[given.data is not None])
+    classifier = load_classifier(
+        given.model, weights=given.weights, mean=given.mean, std=given.std, device=given.device or _device()
+    )
     label = None if given.label is None else classifier.label_of(given.label)
     target = None if given.target is None else classifier.label_of(given.target)
     if target is not None and target == label:
@@ -118,8 +123,8 @@ def settings(given: Namespace) -> Settings:
         given.box,
         given.seed,
         given.precision,
-        given.batch_size or BATCHES.get(given.attack, 16),
-        given.stop,
+        given.batch_size or BATCHES.get(given.attack, _BATCH[given.data is not None]),
+        given.stop or _STOP[given.data is not None],
         out,
     )
 

@@ -1,0 +1,56 @@
+"""From verified rows to the rows of a run folder."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from saddlepoint.attacks.example import Row
+from saddlepoint.geometry.norms import lp_norm
+from saddlepoint.losses import logit_margin
+
+EXPONENTS = {"linf": math.inf, "l2": 2.0, "l1": 1.0}
+
+
+def record(row: Row, digest: str, method: str, norm: str) -> dict[str, object]:
+    """Return what the run folder keeps of one attacked example."""
+    given = row.given
+    delta = (row.x_adv.cpu().double() - given.x.cpu().double())[None]
+    label = torch.tensor([given.y], device=row.clean.device)
+    sizes = {name: lp_norm(delta, p).item() for name, p in EXPONENTS.items()}
+    return {
+        **identified(given.id, given.index, digest, given.y, method, norm, given.eps),
+        "clean_label": int(row.clean.argmax()),
+        "clean_margin": -logit_margin(row.clean[None], label).item() + 0.0,
+        "clean_correct": int(row.clean.argmax()) == given.y,
+        "success": row.success,
+        "attack": row.attack,
+        "restart": row.run.restart if row.run else 0,
+        "adversarial_label": int(row.logits.argmax()),
+        "margin": row.margin,
+        "distance": row.norm,
+        **sizes,
+        "steps": row.effort.steps,
+        "forwards": row.effort.forwards,
+        "backwards": row.effort.backwards,
+    }
+
+
+def identified(
+    identity: int | str, index: int, digest: str | None, label: int | None, method: str, norm: str, eps: float
+) -> dict[str, object]:
+    """Return the columns that say which example, and under which threat."""
+    return {
+        "id": str(identity),
+        "index": index,
+        "digest": digest,
+        "method": method,
+        "label": label,
+        "norm": norm,
+        "eps": eps,
+    }
+
+
+def method_line(suite: Sequence[object]) -> str:
+    """Return the attacks with all their settings, as one line."""
+    return " → ".join(map(repr, suite))

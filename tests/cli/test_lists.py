@@ -1,0 +1,57 @@
+"""`saddlepoint models` and `saddlepoint attacks`: what they list can be named."""
+
+import json
+
+import pytest
+
+from saddlepoint.cli.main import main
+from saddlepoint.models import KINDS
+
+
+def listed(capsys, *arguments):
+    assert main([*arguments, "--json"]) == 0
+    (rows,) = json.loads(capsys.readouterr().out).values()
+    return rows
+
+
+def test_every_kind_of_model_is_listed(capsys):
+    rows = listed(capsys, "models")
+    assert {row["reference"].partition(":")[0] for row in rows} >= set(KINDS)
+    assert all(row["what"] and row["licence"] for row in rows)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if KINDS[kind].names()])
+def test_names_of_a_kind_are_references(capsys, kind):
+    rows = listed(capsys, "models", kind)
+    assert [row["reference"] for row in rows] == list(KINDS[kind].names())
+    assert all(row["reference"].partition(":")[0] == kind for row in rows)
+    assert all(row["crop"] > 0 for row in rows)
+
+
+def test_the_embedded_model_has_its_size(capsys):
+    import saddlepoint as sp
+
+    (row,) = listed(capsys, "models", "efficientnet-lite0")
+    assert row["parameters"] == sum(p.numel() for p in sp.load_classifier("efficientnet-lite0").parameters())
+
+
+def test_every_attack_is_listed_with_its_source(capsys):
+    rows = listed(capsys, "attacks")
+    assert [row["attack"] for row in rows] == ["pgd", "fgsm", "sgd"]
+    assert all(row["norms"] == "linf l2 l1" and row["sees"] == "gradients" and row["source"] for row in rows)
+
+
+def test_tables_for_people_are_whole_lines(capsys):
+    for command in (["models"], ["attacks"], ["models", "torchvision"]):
+        assert main(command) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) > 3
+        assert not any("…" in line for line in lines)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "hf", "nothing"])
+def test_a_kind_that_cannot_be_listed_is_one_line(capsys, kind):
+    assert main(["models", kind]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "expected one of efficientnet-lite0" in error or "cannot be listed" in error
