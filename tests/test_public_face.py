@@ -26,6 +26,7 @@ def test_all_is_what_is_promised():
         "SaddlepointError",
         "attack",
         "load_classifier",
+        "save_classifier",
     ]
     for name in sp.__all__:
         value = getattr(sp, name)

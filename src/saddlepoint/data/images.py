@@ -29,9 +29,14 @@ def read_image(path: str | Path) -> Image.Image:
             warnings.simplefilter("ignore")
             with Image.open(path, formats=_known()) as image:
                 image.load()
-                return _rgb(_upright(image))
+                return upright_rgb(image)
     except Exception as error:
         raise InputError(f"cannot read image {str(path)!r}: {_reason(path, error)}") from None
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Return a decoded image as upright 8-bit RGB; see `read_image`."""
+    return _rgb(_upright(image))
 
 
 def to_image(levels: torch.Tensor) -> Image.Image:

@@ -185,7 +185,7 @@ def fetched(reference: str, fetch: Callable[[], Made]) -> Made:
         WeightsError: it cannot be had.
     """
     try:
-        with _quiet():
+        with quiet():
             return fetch()
     except (InputError, WeightsError):
         raise
@@ -198,7 +198,7 @@ def fetched(reference: str, fetch: Callable[[], Made]) -> Made:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep announcements off standard output, and retries out of the log."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

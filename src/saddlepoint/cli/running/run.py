@@ -16,7 +16,7 @@ from saddlepoint.cli.running.progress import Advance, progress
 from saddlepoint.cli.running.records import identified, method_line, record
 from saddlepoint.cli.running.specification import provenance, specification
 from saddlepoint.cli.running.text import render
-from saddlepoint.data.sets import Dataset, Sample, load_dataset
+from saddlepoint.data.datasets import Dataset, Sample, load_dataset
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.results import Writer, writing
 

@@ -16,7 +16,7 @@ import torch
 
 from saddlepoint.cli.attacking.settings import Settings
 from saddlepoint.cli.running.records import method_line
-from saddlepoint.data.sets import Dataset
+from saddlepoint.data.datasets import Dataset
 
 PACKAGES = ("saddlepoint", "torch", "torchvision", "timm", "numpy", "onnx", "pillow")
 

@@ -1,0 +1,6 @@
+"""Data sets: one reference in, examples with a stable identity out."""
+
+from saddlepoint.data.datasets.dataset import Dataset, Sample
+from saddlepoint.data.datasets.load import KINDS, Kind, load_dataset
+
+__all__ = ["KINDS", "Dataset", "Kind", "Sample", "load_dataset"]

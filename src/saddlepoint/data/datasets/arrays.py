@@ -1,0 +1,155 @@
+"""Whole data sets in files of arrays: IDX, CIFAR-10's three forms, NPZ. Nothing is executed, sizes are checked."""
+
+import gzip
+import io
+import math
+import pickle
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from saddlepoint.errors import InputError
+
+Arrays = tuple[np.ndarray, np.ndarray]
+LARGEST = 2**34
+"""Bytes that one array may have."""
+
+IMAGES = ("x", "x_test", "images", "data", "x_adv", "test_images")
+LABELS = ("y", "y_test", "labels", "label", "targets", "test_labels")
+
+
+def refuse(path: Path, why: str) -> NoReturn:
+    """Raise InputError about a file."""
+    raise InputError(f"cannot read {str(path)!r}: {why}")
+
+
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """Return the uint8 array of an IDX file, gzip or not (LeCun & Cortes: magic 0, 0, 8, dimensions, then sizes)."""
+    with path.open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+    try:
+        with gzip.open(path) if packed else path.open("rb") as file:
+            head = file.read(4 + 4 * dimensions)
+            if len(head) < 4 + 4 * dimensions or head[:4] != bytes((0, 0, 8, dimensions)):
+                refuse(path, f"it does not begin as IDX with {dimensions} dimensions of bytes")
+            shape = np.frombuffer(head[4:], ">u4").tolist()
+            size = math.prod(shape)
+            # Read no more than what was promised, and see that nothing comes after it.
+            content = file.read(size + 1) if size < LARGEST else b""
+    except (OSError, EOFError, zlib.error) as error:
+        refuse(path, f"the file is broken ({error})")
+    if len(content) != size:
+        refuse(
+            path, f"it promises {size} bytes for shape {tuple(shape)} and holds {len(content)}; expected a whole file"
+        )
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def read_npz(path: Path) -> Arrays:
+    """Return images (N, C, H, W), uint8 or float32, and labels of an NPZ file."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in file.infolist()}
+            x, y = (_one_of(path, sizes, names) for names in (IMAGES, LABELS))
+            if max(sizes[x], sizes[y]) > LARGEST:
+                refuse(path, f"an array has {max(sizes[x], sizes[y])} bytes; expected at most {LARGEST}")
+        with np.load(path, allow_pickle=False) as content:
+            images, labels = content[x], content[y]
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        MemoryError,
+        zlib.error,
+        zipfile.BadZipFile,
+        NotImplementedError,
+    ) as e:
+        if isinstance(e, InputError):
+            raise
+        refuse(path, f"it is no NPZ, or a damaged one ({' '.join(str(e).split())[:80]})")
+    return channels_first(path, images), _labels(path, labels)
+
+
+def channels_first(path: Path, images: np.ndarray) -> np.ndarray:
+    """Return images as (N, C, H, W); grey ones may lack C, and C of 1 or 3 may come last."""
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.ndim != 4 or 0 in images.shape:
+        refuse(path, f"its images have shape {images.shape}; expected (N, C, H, W), (N, H, W, C) or (N, H, W)")
+    if images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+        images = images.transpose(0, 3, 1, 2)
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind != "f" or not np.isfinite(images).all() or images.min() < 0 or images.max() > 1:
+        refuse(path, f"its images are {images.dtype} from {images.min()} to {images.max()}; expected uint8, or [0, 1]")
+    return images.astype(np.float32)
+
+
+def read_binary(path: Path) -> Arrays:
+    """Return a batch of CIFAR-10's binary version: rows of 1 + 3072 bytes, label and pixels."""
+    content = np.fromfile(path, np.uint8)
+    if len(content) == 0 or len(content) % 3073:
+        refuse(path, f"it has {len(content)} bytes; expected rows of 3073")
+    rows = content.reshape(-1, 3073)
+    return rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].astype(np.int64)
+
+
+def read_pickle(path: Path) -> Arrays:
+    """Return a batch of CIFAR-10's Python version; its pickle may hold arrays, numbers and text, and runs nothing."""
+    try:
+        content = _Arrays(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+    except InputError:
+        raise
+    except Exception as error:
+        refuse(path, f"it is no pickle of arrays ({type(error).__name__}: {' '.join(str(error).split())[:80]})")
+    entries = content if isinstance(content, Mapping) else {}
+    images, labels = (entries.get(name, entries.get(name.encode())) for name in ("data", "labels"))
+    if not isinstance(images, np.ndarray) or images.ndim != 2 or images.shape[1] != 3072 or images.dtype != np.uint8:
+        refuse(path, "it holds no uint8 array `data` of shape (N, 3072)")
+    return images.reshape(-1, 3, 32, 32), _labels(path, np.asarray(labels))
+
+
+class _Arrays(pickle.Unpickler):
+    """An unpickler that knows arrays alone."""
+
+    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - as in pickle
+        """Return what builds arrays; refuse to name anything else."""
+        module = module.replace("numpy.core.", "numpy._core.")  # as NumPy 1 called it
+        if (module, name) not in _KNOWN:
+            raise InputError(f"a pickle wants to run {module}.{name}; expected arrays alone, as CIFAR-10's own have")
+        return super().find_class(module, name)
+
+
+_KNOWN = {
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+}
+
+
+def checked(path: Path, arrays: Arrays) -> Arrays:
+    """Return images and labels that belong together."""
+    images, labels = arrays
+    if len(images) != len(labels):
+        refuse(path, f"it has {len(images)} images and {len(labels)} labels; expected as many")
+    return arrays
+
+
+def _labels(path: Path, labels: np.ndarray) -> np.ndarray:
+    labels = labels.reshape(-1) if labels.ndim == 2 and 1 in labels.shape else labels
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
+        refuse(path, f"its labels are {labels.dtype} of shape {labels.shape}; expected class indices, (N,)")
+    return labels.astype(np.int64)
+
+
+def _one_of(path: Path, sizes: Mapping[str, int], names: tuple[str, ...]) -> str:
+    found = next((name for name in names if name in sizes), None)
+    if found is None:
+        refuse(path, f"it holds {', '.join(sorted(sizes)) or 'nothing'}; expected one of {', '.join(names)}")
+    return found

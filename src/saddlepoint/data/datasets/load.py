@@ -1,0 +1,175 @@
+"""References to data sets, `KIND:PLACE`, and the one table that says what each kind is."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saddlepoint.classifier import Classifier, Preprocessing
+from saddlepoint.data.datasets import arrays
+from saddlepoint.data.datasets.dataset import Dataset, of_arrays
+from saddlepoint.data.datasets.folder import load_folder
+from saddlepoint.data.images import upright_rgb
+from saddlepoint.data.preprocess import preprocess
+from saddlepoint.errors import InputError
+from saddlepoint.models.hub import quiet
+
+SPLITS = {"test": "t10k", "train": "train"}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One way to name a data set: how its references are written, what they stand for, and what opens them."""
+
+    form: str
+    about: str
+    load: Callable[[str, str, Classifier | None], Dataset]
+
+
+def load_dataset(reference: str, *, classifier: Classifier | None = None) -> Dataset:
+    """Return the data set that a reference stands for.
+
+    Args:
+        reference: `mnist:DIR`, `fashion-mnist:DIR` and `cifar10:DIR`, each with `:train` for the training images,
+            `imagefolder:DIR` with one folder per class, `npz:FILE`, `hf:NAME[:SPLIT]`, or `digits`.
+        classifier: whose preprocessing, channels and classes the examples are to have.
+
+    Raises:
+        InputError: the reference does not exist, a file is damaged, or a label is no class of the classifier.
+    """
+    kind, colon, place = reference.partition(":")
+    if kind in KINDS and bool(colon) == (":" in KINDS[kind].form):
+        return _fitted(KINDS[kind].load(reference, place, classifier), classifier)
+    if Path(reference).is_dir():
+        return _fitted(load_folder(reference, Path(reference), classifier), classifier)
+    if Path(reference).suffix == ".npz" and Path(reference).is_file():
+        return _fitted(_npz(reference, reference, classifier), classifier)
+    near = difflib.get_close_matches(kind, KINDS, n=1)
+    hint = f"; did you mean {KINDS[near[0]].form}?" if near else ""
+    forms = ", ".join(kind.form for kind in KINDS.values())
+    raise InputError(f"unknown data {reference!r}: expected {forms}, a folder or an NPZ file{hint}")
+
+
+def _idx(reference: str, place: str, _: Classifier | None) -> Dataset:
+    folder, split = _split(place)
+    files = []
+    for kind, dimensions in (("images", 3), ("labels", 1)):
+        stem = f"{SPLITS[split]}-{kind}"
+        names = [f"{stem}{joint}idx{dimensions}-ubyte{end}" for joint in "-." for end in ("", ".gz")]
+        files.append((_first(folder, names, ("", "raw", "MNIST/raw", "FashionMNIST/raw")), dimensions))
+    images, labels = (arrays.read_idx(path, dimensions) for path, dimensions in files)
+    arrays.checked(files[1][0], (images, labels))
+    return of_arrays(reference, split, images[:, None], labels)
+
+
+def _cifar10(reference: str, place: str, _: Classifier | None) -> Dataset:
+    folder, split = _split(place)
+    many = [f"data_batch_{number}" for number in range(1, 6)] if split == "train" else ["test_batch"]
+    inside = ("", "cifar-10-batches-py", "cifar-10-batches-bin")
+    first = _first(folder, [f"{many[0]}.bin", many[0], f"{split}.npz", *(p.name for p in folder.glob("*.npz"))], inside)
+    if first.suffix == ".npz":
+        images, labels = arrays.checked(first, arrays.read_npz(first))
+    else:
+        read = arrays.read_binary if first.suffix == ".bin" else arrays.read_pickle
+        batches = [arrays.checked(path, read(path)) for path in (first.with_name(n + first.suffix) for n in many)]
+        images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    if images.shape[1:] != (3, 32, 32):
+        arrays.refuse(first, f"its images have shape {images.shape[1:]}; expected (3, 32, 32)")
+    return of_arrays(reference, split, images, labels)
+
+
+def _npz(reference: str, place: str, _: Classifier | None) -> Dataset:
+    path = Path(place)
+    if not path.is_file():
+        raise InputError(f"there is no file {place!r}; expected npz:FILE")
+    return of_arrays(reference, path.stem, *arrays.checked(path, arrays.read_npz(path)))
+
+
+def _digits(reference: str, _: str, __: Classifier | None) -> Dataset:
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    return of_arrays(reference, "digits", (images.reshape(-1, 1, 8, 8) / 16).astype(np.float32), labels)
+
+
+def _hf(reference: str, place: str, classifier: Classifier | None) -> Dataset:
+    try:
+        import datasets
+    except ImportError:
+        raise InputError("hf: data need datasets; pip install 'saddlepoint[hf]'") from None
+    name, _, split = place.partition(":")
+    try:
+        local = Path(name).is_dir() and (Path(name) / "dataset_info.json").exists()
+        with quiet():
+            table = datasets.load_from_disk(name) if local else datasets.load_dataset(name, split=split or "test")
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise InputError(
+            f"could not fetch {reference} ({reason}); expected a data set of the hub, and a network"
+        ) from None
+    return _of_hub(reference, table, classifier)
+
+
+def _of_hub(reference: str, table: Any, classifier: Classifier | None) -> Dataset:  # noqa: ANN401 - no types
+    image = next((name for name in ("image", "img") if name in table.column_names), None)
+    label = next((name for name in ("label", "fine_label", "labels") if name in table.column_names), None)
+    if image is None or label is None:
+        raise InputError(f"{reference} has the columns {', '.join(table.column_names)}; expected image and label")
+    recipe = classifier.preprocessing if classifier else Preprocessing()
+
+    def fetch(index: int) -> tuple[np.ndarray, int]:
+        try:
+            row = table[index]
+            return preprocess(upright_rgb(row[image]), recipe).numpy(), int(row[label])
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"example {index} of {reference} is broken ({' '.join(str(error).split())[:80]})"
+            ) from None
+
+    return Dataset(reference, [f"{index:07d}" for index in range(len(table))], fetch, range(len(table)))
+
+
+def _folder(reference: str, place: str, classifier: Classifier | None) -> Dataset:
+    return load_folder(reference, Path(place), classifier)
+
+
+KINDS: dict[str, Kind] = {
+    "mnist": Kind("mnist:DIR[:train]", "MNIST's four IDX files, gzip or not", _idx),
+    "fashion-mnist": Kind("fashion-mnist:DIR[:train]", "Fashion-MNIST's four IDX files, gzip or not", _idx),
+    "cifar10": Kind("cifar10:DIR[:train]", "CIFAR-10: binary version, Python version, or NPZ", _cifar10),
+    "imagefolder": Kind("imagefolder:DIR", "one folder per class: by index, name or WordNet id", _folder),
+    "npz": Kind("npz:FILE", "arrays x (images) and y (labels)", _npz),
+    "hf": Kind("hf:NAME[:SPLIT]", "a data set of the Hugging Face hub, or a folder of its format", _hf),
+    "digits": Kind("digits", "scikit-learn's 1,797 digits of 8 × 8 pixels, no file at all", _digits),
+}
+
+
+def _split(place: str) -> tuple[Path, str]:
+    folder, colon, split = place.rpartition(":")
+    name, chosen = (folder, split) if colon and split in SPLITS else (place, "test")
+    if not Path(name).is_dir():
+        raise InputError(f"there is no folder {name!r}; expected that of the data set")
+    return Path(name), chosen
+
+
+def _first(folder: Path, names: list[str], inside: tuple[str, ...]) -> Path:
+    found = next((path for part in inside for name in names if (path := folder / part / name).is_file()), None)
+    if found is None:
+        raise InputError(f"{str(folder)!r} has none of the files {', '.join(names[:4])}; expected the data set itself")
+    return found
+
+
+def _fitted(data: Dataset, classifier: Classifier | None) -> Dataset:
+    """Refuse labels that are no classes of the model, before anything is computed."""
+    classes = len(classifier.names) if classifier and classifier.names else None
+    if classes is not None and data.labels and max(data.labels) >= classes:
+        raise InputError(
+            f"{data.name} has the label {max(data.labels)}; the model has {classes} classes, 0 to {classes - 1}: "
+            "expected data of the model's own classes"
+        )
+    return data

@@ -1,0 +1,53 @@
+"""Networks in ONNX files as torch modules: a small importer of our own.
+
+    file     bytes → the graph as data
+    reader   the graph → a `Network`: each node translated by the table in `ops`, its shapes known by running it once
+             on tensors without storage, the batch size freed (`batch`)
+    network  the module: a loop over layers
+    check    the network against onnxruntime
+
+To add an operator, write a function of a `Node` (see `node`) that returns a layer, and put it into the table of its
+file; `tests/models/test_onnx.py` wants a graph for each.
+"""
+
+from pathlib import Path
+
+from saddlepoint.classifier import Classifier
+from saddlepoint.errors import InputError, ModelError
+from saddlepoint.models.onnx.check import check
+from saddlepoint.models.onnx.file import read_model
+from saddlepoint.models.onnx.network import Network
+from saddlepoint.models.onnx.reader import read_graph
+
+__all__ = ["Network", "load"]
+
+FORM = "onnx:FILE[.gz]"
+
+
+def load(place: str | None, weights: Path | None) -> Classifier:
+    """Return the network in an ONNX file as a classifier of pixels, checked against onnxruntime.
+
+    Its module is a `Network`, which maps any number of images (B, C, H, W) to logits (B, K), whatever batch size is
+    burnt into the file. `module.input_shape` is what the graph wants of one example; images of another shape with as
+    many numbers are reshaped to it in row-major order. Weights are float32, also where the file has float64 or float16.
+
+    Args:
+        place: the file, which may be compressed by gzip.
+        weights: None; the file has its own.
+
+    Raises:
+        InputError: no such file, a damaged one, or one that is no network from one batch of images to logits, each row
+            by itself; the first node that is not supported is named.
+        ModelError: the import does not compute what onnxruntime does, with the largest difference.
+    """
+    if not place:
+        raise InputError(f"the model 'onnx:' names no file; expected {FORM}")
+    if weights is not None:
+        raise InputError(f"an ONNX file has its own weights, and {str(weights)!r} was given, too; expected no weights")
+    try:
+        model = read_model(Path(place))
+        imported = read_graph(model)
+        check(imported, model)
+    except (InputError, ModelError) as error:
+        raise type(error)(f"cannot use ONNX file {place!r}: {error}") from None
+    return Classifier(imported.network)

@@ -1,0 +1,80 @@
+"""From a file to the graph in it, as data: nothing is executed, and nothing beside the file is opened."""
+
+import io
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from saddlepoint.errors import InputError
+
+LARGEST = 2**31 - 1
+"""Bytes that a graph may have, the limit of its format."""
+
+_ROOM, _RATIO = 2**27, 32
+"""A compressed file may unfold to _ROOM bytes, or to _RATIO times its size; weights shrink by a tenth."""
+
+_EXPECTED = "expected an ONNX file, as torch.onnx.export writes it, or one compressed by gzip"
+
+
+def read_model(path: Path) -> Any:  # noqa: ANN401 - a ModelProto, which has no types
+    """Return the `ModelProto` in a file, which may be compressed by gzip; told by the content, not by its name.
+
+    Raises:
+        InputError: there is no such file, it is damaged or too large, or no graph of plain ONNX that is whole.
+    """
+    data = _unfolded(_bytes(path))
+    import onnx
+
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as error:
+        raise InputError(f"it is no ONNX file, or a damaged one ({type(error).__name__}); {_EXPECTED}") from None
+    if not model.graph.node and not model.graph.output:
+        raise InputError(f"there is no graph in it; {_EXPECTED}")
+    for tensor in tensors(model.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            raise InputError(
+                f"the weights {tensor.name[:60]!r} lie in another file; expected all in one: "
+                "onnx.save(onnx.load(FILE), NEW, save_as_external_data=False)"
+            )
+    if model.graph.sparse_initializer:
+        raise InputError("it has sparse weights; expected dense ones")
+    return model
+
+
+def _bytes(path: Path) -> bytes:
+    if not path.is_file():
+        raise InputError(f"there is no such file; {_EXPECTED}")
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+    except OSError as error:
+        raise InputError(f"it cannot be read ({error.strerror}); {_EXPECTED}") from None
+    if len(data) > LARGEST:
+        raise InputError(f"it has more than {LARGEST} bytes; {_EXPECTED}")
+    return data
+
+
+def _unfolded(data: bytes) -> bytes:
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    import gzip
+
+    most = min(max(_ROOM, _RATIO * len(data)), LARGEST)
+    try:
+        unfolded = gzip.GzipFile(fileobj=io.BytesIO(data)).read(most + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"its compression by gzip is damaged ({error}); fetch the file again") from None
+    if len(unfolded) > most:
+        raise InputError(f"it unfolds to more than {most} bytes; unpack it with gunzip if you trust it")
+    return unfolded
+
+
+def tensors(graph: Any) -> Iterator[Any]:  # noqa: ANN401 - a GraphProto, and TensorProtos
+    """Yield every tensor in a graph: initializers, and attributes of nodes."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield attribute.t
+            yield from attribute.tensors

@@ -1,0 +1,107 @@
+"""An ONNX graph as a module: a plain loop over its nodes."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from saddlepoint.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One node: `outputs = layer(*inputs)`; the inputs and outputs are names of values in the graph."""
+
+    name: str
+    layer: nn.Module
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class _Move(NamedTuple):
+    """A step as the network keeps it: the layer by its name, and the values that are let go after it."""
+
+    layer: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    done: tuple[str, ...]
+
+
+class Network(nn.Module):
+    """Maps pixels (B, C, H, W) to (B, K), row by row: a row's result does not depend on its neighbours.
+
+    Args:
+        entry: name of the value that the images become.
+        input_shape: of one example in the graph; images of another shape with as many elements are reshaped.
+        steps: in an order in which every input is known.
+        constants: the values that depend on no image; they become buffers.
+        result: name of the value to return.
+    """
+
+    def __init__(
+        self,
+        entry: str,
+        input_shape: tuple[int, ...],
+        steps: Sequence[Step],
+        constants: Mapping[str, Tensor],
+        result: str,
+    ) -> None:
+        super().__init__()
+        self.input_shape = input_shape
+        self._entry, self._result = entry, result
+        self._buffers_of: dict[str, str] = {}
+        for value, tensor in constants.items():
+            self._buffers_of[value] = self._free(value)
+            # Indices are part of the graph, not of what was learnt.
+            self.register_buffer(self._buffers_of[value], tensor.clone(), persistent=tensor.is_floating_point())
+        self._moves: list[_Move] = []
+        for step, done in zip(steps, _last_uses(steps, {*constants, result}), strict=True):
+            name = self._free(step.name)
+            self.add_module(name, step.layer)
+            self._moves.append(_Move(name, step.inputs, step.outputs, done))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the graph's output for images; values are let go after their last use."""
+        values: dict[str, Tensor] = {value: getattr(self, buffer) for value, buffer in self._buffers_of.items()}
+        values[self._entry] = self._shaped(x)
+        for move in self._moves:
+            made = getattr(self, move.layer)(*[values[each] for each in move.inputs])
+            # Outputs that a layer does not make, such as the mask of a Dropout, are asked for by nobody.
+            values.update(zip(move.outputs, made if isinstance(made, tuple) else (made,), strict=False))
+            for each in move.done:
+                values.pop(each, None)
+        return values[self._result].flatten(1)
+
+    def extra_repr(self) -> str:
+        """Return the shape of one example."""
+        return f"input_shape={self.input_shape}"
+
+    def _shaped(self, x: Tensor) -> Tensor:
+        if tuple(x.shape[1:]) == self.input_shape:
+            return x
+        if math.prod(x.shape[1:]) != math.prod(self.input_shape):
+            raise InputError(
+                f"images of shape {tuple(x.shape[1:])} do not fit the network's input, {self.input_shape} per example; "
+                f"expected {math.prod(self.input_shape)} numbers: resize or convert the images"
+            )
+        return x.reshape(-1, *self.input_shape)
+
+    def _free(self, wanted: str) -> str:
+        """Return a name for a part of this module that is valid and not taken."""
+        name = re.sub(r"\W+", "_", wanted).strip("_")[:80] or "value"
+        name = f"_{name}" if name[0].isdigit() else name
+        tries = (f"{name}_{count}" if count else name for count in range(2**31))
+        return next(each for each in tries if not hasattr(self, each))
+
+
+def _last_uses(steps: Sequence[Step], kept: set[str]) -> list[tuple[str, ...]]:
+    """Return, for each step, the values that no later step needs."""
+    needed, done = set(kept), []
+    for step in reversed(steps):
+        here = dict.fromkeys((*step.inputs, *step.outputs))
+        done.append(tuple(each for each in here if each not in needed))
+        needed.update(here)
+    return done[::-1]

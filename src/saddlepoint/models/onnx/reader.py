@@ -1,0 +1,210 @@
+"""From a graph to a `Network`: each node is translated once, and run once on tensors without storage."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from saddlepoint.errors import InputError
+from saddlepoint.models.onnx.batch import BATCH, batch_axis, depends, grows, show
+from saddlepoint.models.onnx.network import Network, Step
+from saddlepoint.models.onnx.node import LIMIT, META, Node, Operand
+from saddlepoint.models.onnx.ops import OPS
+
+_DOMAINS = ("", "ai.onnx")
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A graph that was read.
+
+    Attributes:
+        network: the module, in eval mode.
+        fixed: the batch size of the file; None if it is free.
+    """
+
+    network: Network
+    fixed: int | None
+
+
+def read_graph(model: Any) -> Imported:  # noqa: ANN401 - a ModelProto
+    """Translate a graph.
+
+    float64 and float16 weights become float32, and casts between these types nothing; integers become int64.
+
+    Raises:
+        InputError: naming the first node, input or output that is none of a network from images to logits.
+    """
+    graph = model.graph
+    reading = _Reading(_opset(model), *_entry(graph))
+    for tensor in graph.initializer:
+        reading.know(tensor.name, _tensor(tensor))
+    for place, proto in enumerate(graph.node):
+        reading.node(proto, place)
+    result = _result(graph, reading.values)
+    used = {name for step in reading.steps for name in step.inputs}
+    constants = {name: value for name, value in reading.values.items() if name in used and not depends(value)}
+    shape = tuple(reading.entry.value.shape[1:])
+    network = Network(reading.entry.name, shape, reading.steps, constants, result)
+    return Imported(network.eval(), reading.fixed)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What is known so far: values by name, and the steps that compute those that depend on the image."""
+
+    opset: int
+    entry: Operand
+    fixed: int | None
+    values: dict[str, Tensor] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.know(*self.entry)
+
+    def know(self, name: str, value: Tensor) -> None:
+        if name in self.values:
+            raise InputError(f"the value {name[:60]!r} is defined twice; expected each name once")
+        self.values[name] = value
+
+    def node(self, proto: Any, place: int) -> None:  # noqa: ANN401 - a NodeProto
+        node = self._opened(proto, place)
+        build = OPS.get(node.op)
+        if build is None:
+            raise node.refused(f"this operator is not supported; the importer knows {', '.join(OPS)}")
+        try:
+            layer = build(node)
+            results = (layer,) if isinstance(layer, Tensor) else self._run(node, layer)
+        except InputError:
+            raise
+        except Exception as error:  # whatever torch says of sizes that do not fit, or of attributes of another type
+            reason = " ".join(str(error).split())[:160]
+            raise node.refused(f"it cannot be computed ({type(error).__name__}: {reason})") from None
+        if node.unread:
+            raise node.refused(f"its attribute {min(node.unread)[:60]!r} is not supported")
+        for name, value in zip(proto.output, results, strict=False):
+            _check(node, value)
+            if name:
+                self.know(name, value)
+        if isinstance(layer, nn.Module) and any(map(depends, results)):
+            inputs = tuple(operand.name for operand in node.operands)
+            self.steps.append(Step(_name(proto, layer, place), layer, inputs, tuple(proto.output)))
+
+    def _opened(self, proto: Any, place: int) -> Node:  # noqa: ANN401
+        title = f"node {place} {proto.op_type[:60]!r}" + (f" named {proto.name[:80]!r}" if proto.name else "")
+        if proto.domain not in _DOMAINS:
+            raise InputError(f"{title} is of the domain {proto.domain[:60]!r}; expected operators of ONNX itself")
+        inputs: list[Operand | None] = []
+        for name in proto.input:
+            if name and name not in self.values:
+                raise InputError(f"{title} needs {name[:60]!r}, which no node before it computes")
+            inputs.append(Operand(name, self.values[name]) if name else None)
+        attributes = {each.name: _attribute(each, title) for each in proto.attribute}
+        return Node(proto.op_type, title, self.opset, attributes, inputs, len(proto.output), self.entry, self.fixed)
+
+    @torch.no_grad()
+    def _run(self, node: Node, layer: nn.Module) -> tuple[Tensor, ...]:
+        """Return the results of a layer: without storage first, so that nothing too large is ever made."""
+        operands = [operand.value for operand in node.operands]
+        state = {name: tensor.to(META) for name, tensor in (*layer.named_parameters(), *layer.named_buffers())}
+        layer.eval()
+        results = functional_call(layer, state, tuple(value.to(META) for value in operands))
+        results = results if isinstance(results, tuple) else (results,)
+        for value in results:
+            if math.prod(value.shape) // (BATCH if any(map(grows, value.shape)) else 1) > LIMIT:
+                raise node.refused(f"it makes a tensor {show(value.shape)}; expected at most {LIMIT} numbers per row")
+        if any(map(depends, operands)):
+            return results
+        known = layer(*operands)
+        return known if isinstance(known, tuple) else (known,)
+
+
+def _check(node: Node, value: Tensor) -> None:
+    if depends(value) and (batch_axis(value.shape) is None or 0 in value.shape):
+        raise node.refused(f"it makes a tensor {show(value.shape)} of the images; expected one axis B of the batch")
+
+
+def _name(proto: Any, layer: nn.Module, place: int) -> str:  # noqa: ANN401
+    """Return how to call a layer: as its weight if that says so, as its node, or as its operator."""
+    stems = [name.removesuffix(".weight") for name in proto.input if name.endswith(".weight")]
+    return stems[0] if stems and any(True for _ in layer.parameters()) else proto.name or f"{proto.op_type}_{place}"
+
+
+def _opset(model: Any) -> int:  # noqa: ANN401
+    versions = [each.version for each in model.opset_import if each.domain in _DOMAINS]
+    if not versions and model.opset_import:
+        raise InputError("it uses no operator set of ONNX itself; expected one with the domain ''")
+    return max(versions, default=1)
+
+
+def _entry(graph: Any) -> tuple[Operand, int | None]:  # noqa: ANN401
+    """Return the graph's input with `BATCH` rows, and the batch size of the file."""
+    known = {each.name for each in graph.initializer}
+    inputs = [each for each in graph.input if each.name not in known]
+    if len(inputs) != 1:
+        names = ", ".join(repr(each.name[:60]) for each in inputs[:8])
+        raise InputError(f"it has {len(inputs)} inputs ({names}); expected one, the images")
+    (entry,) = inputs
+    kind = entry.type.tensor_type
+    if kind.elem_type not in (1, 10, 11):
+        raise InputError(f"its input {entry.name[:60]!r} has ONNX type {kind.elem_type}; expected floating point")
+    sizes = [dim.dim_value for dim in kind.shape.dim]
+    if len(sizes) < 2 or min(sizes[1:]) < 1:
+        shown = ", ".join(str(dim.dim_value or dim.dim_param[:20] or "?") for dim in kind.shape.dim[:8])
+        raise InputError(
+            f"its input {entry.name[:60]!r} has shape ({shown}); expected a batch of a fixed shape per example, such "
+            "as (N, 3, 32, 32): fix free sizes with onnx.tools.update_model_dims.update_inputs_outputs_dims"
+        )
+    if math.prod(sizes[1:]) > LIMIT:
+        raise InputError(f"its input has {math.prod(sizes[1:])} numbers per row; expected at most {LIMIT}")
+    fixed = sizes[0] if sizes[0] > 0 else None
+    return Operand(entry.name, torch.empty(BATCH, *sizes[1:], device=META)), fixed
+
+
+def _result(graph: Any, values: dict[str, Tensor]) -> str:  # noqa: ANN401
+    """Return the name of the output, logits (B, K) but for axes of size 1."""
+    names = [each.name for each in graph.output]
+    if len(names) != 1:
+        shown = ", ".join(repr(name[:60]) for name in names[:8])
+        raise InputError(f"it has {len(names)} outputs ({shown}); expected one, the logits")
+    (name,) = names
+    if name not in values or not depends(values[name]):
+        raise InputError(f"its output {name[:60]!r} does not depend on the images; expected logits")
+    shape = values[name].shape
+    if shape[0] != BATCH or math.prod(shape[1:]) != max(shape[1:], default=0) or math.prod(shape[1:]) < 2:
+        raise InputError(f"its output {name[:60]!r} has shape {show(shape)}; expected logits (B, K ≥ 2)")
+    return str(name)
+
+
+def _attribute(proto: Any, title: str) -> Any:  # noqa: ANN401
+    from onnx import AttributeProto, helper
+
+    if proto.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS, AttributeProto.SPARSE_TENSOR):
+        raise InputError(f"{title} has a subgraph or sparse tensor, {proto.name[:60]!r}; expected a plain operator")
+    value = helper.get_attribute_value(proto)
+    if proto.type == AttributeProto.TENSOR:
+        return _tensor(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _tensor(proto: Any) -> Tensor:  # noqa: ANN401 - a TensorProto
+    """Return the tensor: float32, int64 or bool."""
+    from onnx import TensorProto, numpy_helper
+
+    kinds = {
+        **dict.fromkeys((TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE), "float32"),
+        **dict.fromkeys((TensorProto.INT32, TensorProto.INT64), "int64"),
+        TensorProto.BOOL: "bool",
+    }
+    if proto.data_type not in kinds:
+        raise InputError(
+            f"the tensor {proto.name[:60]!r} has ONNX type {proto.data_type}; expected float16, float32, float64, "
+            "int32, int64 or bool: quantized networks are not supported"
+        )
+    try:
+        return torch.tensor(numpy_helper.to_array(proto).astype(kinds[proto.data_type]))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"the tensor {proto.name[:60]!r} is damaged ({' '.join(str(error).split())[:120]})") from None

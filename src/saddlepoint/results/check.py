@@ -1,0 +1,69 @@
+"""Whether a run folder is sound: every file read, every point compared with what was written."""
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from saddlepoint.errors import InputError
+from saddlepoint.results.errors import RunError
+from saddlepoint.results.merge import load
+from saddlepoint.results.points import read_points, stored
+from saddlepoint.results.reader import SPEC, SUMMARY, read_sessions, read_spec
+from saddlepoint.results.schema import checked
+from saddlepoint.results.shards import names, points_path, read_rows, rows_path
+from saddlepoint.results.store import read_document
+from saddlepoint.results.summary import summarise
+
+
+def check_run(path: str | Path) -> list[str]:
+    """Return one line for everything that is wrong with a run folder; none when it is sound."""
+    folder = Path(path).absolute()
+    if not (folder / SPEC).is_file():
+        return [f"{str(folder)!r} is no run folder: it has no {SPEC}"]
+    parts = [_documents(folder), _summary(folder)]
+    try:
+        parts += [_shard(folder, name) for name in names(folder)]
+    except RunError as error:
+        return [str(error)]
+    return list(dict.fromkeys(line for part in parts for line in part))
+
+
+def _documents(folder: Path) -> Iterator[str]:
+    for read in (read_spec, read_sessions):
+        try:
+            read(folder)
+        except RunError as error:
+            yield str(error)
+
+
+def _summary(folder: Path) -> Iterator[str]:
+    """Yield what is wrong with the rows together, and with what is said to follow from them."""
+    try:
+        found = summarise(load(folder))
+        if (folder / SUMMARY).exists() and read_document(folder / SUMMARY) != found:
+            yield f"{str(folder / SUMMARY)!r} does not follow from the rows; the same command writes it again"
+    except RunError as error:
+        yield str(error)
+
+
+def _shard(folder: Path, name: str) -> Iterator[str]:
+    try:
+        rows, there = read_rows(folder, name).to_pylist(), stored(points_path(folder, name))
+    except RunError as error:
+        yield str(error)
+        return
+    for row in rows:
+        try:
+            checked(row)
+        except InputError as error:
+            yield f"{str(rows_path(folder, name))!r}: {error}"
+    kept = {row["id"] for row in rows if row["kept"]}
+    if kept & there:
+        try:
+            deque(read_points(points_path(folder, name), sorted(kept & there)), maxlen=0)
+        except RunError as error:
+            yield str(error)
+    for identity in sorted(kept - there):
+        yield f"the point of {identity!r} is missing; expected it in {str(points_path(folder, name))!r}"
+    for identity in sorted(there - kept):
+        yield f"{str(points_path(folder, name))!r} holds a point of {identity!r}, which no row keeps"

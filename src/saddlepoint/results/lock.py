@@ -1,0 +1,95 @@
+"""One writer at a time.
+
+The lock is the operating system's (`flock`): it ends with its process, however that ends, so a killed writer never has
+to be waited for and a live one is never robbed. The file's content is for people, and for one case: a folder shared
+between machines, where `flock` may not reach. There, a lock that was not given back belongs to whom it names.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from saddlepoint.results.errors import RunError, reason
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock at `path`; the file stays, empty when nobody holds it, since removing it would let in two.
+
+    Raises:
+        RunError: another process holds it, or one on another machine did not give it back.
+    """
+    descriptor = _opened(path)
+    try:
+        _acquire(descriptor, path)
+        _take(descriptor, path)
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise RunError(f"cannot open the lock {str(path)!r} ({reason(error)}); pass another folder") from None
+
+
+def _acquire(descriptor: int, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        raise RunError("a run folder can be written on Linux and macOS only; it can be read anywhere") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RunError(
+            f"{str(path.parent)!r} is being written by {_named(_holder(descriptor))}; wait until it ends, or "
+            "pass another folder"
+        ) from None
+    except OSError as error:
+        raise RunError(f"{str(path)!r} cannot be locked ({reason(error)}); pass a folder on another disk") from None
+
+
+def _take(descriptor: int, path: Path) -> None:
+    """Write our name, unless a holder that may be alive where `flock` does not reach is named."""
+    holder, mine = _holder(descriptor), _here()
+    if holder and holder.get("host") != mine["host"] and holder.get("boot") != mine["boot"]:
+        raise RunError(
+            f"{str(path.parent)!r} was being written by {_named(holder)}; if that has ended, remove {str(path)!r}"
+        )
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(mine).encode(), 0)
+
+
+def _here() -> dict[str, Any]:
+    # Containers of one machine have many names and one boot.
+    boot = _BOOT.read_text().strip() if _BOOT.exists() else socket.gethostname()
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"host": socket.gethostname(), "boot": boot, "pid": os.getpid(), "started": started}
+
+
+def _holder(descriptor: int) -> dict[str, Any]:
+    """Return what the lock says; nothing when it is empty or torn."""
+    try:
+        content = json.loads(os.pread(descriptor, 4096, 0))
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _named(holder: dict[str, Any]) -> str:
+    if not holder:
+        return "another process"
+    host, pid, started = (f"{holder.get(key)!s:.60}" for key in ("host", "pid", "started"))
+    return " ".join(f"process {pid} on {host} since {started}".split())

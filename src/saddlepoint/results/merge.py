@@ -1,0 +1,72 @@
+"""From shards to one row per example.
+
+An id can occur twice: files were copied together, or an example failed and was tried again. What was found wins over an
+error, and of errors the last one stands. Two rows that say the same are one; between two that differ nobody can choose.
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from saddlepoint.results.errors import RunError
+from saddlepoint.results.schema import NAMES, SCHEMA
+from saddlepoint.results.shards import names, read_rows
+
+SHARD = "shard"
+"""Beside the columns of a row: the name of the shard that holds it."""
+_FOUND = tuple(name for name in NAMES if name != "kept")
+_SHARDED = SCHEMA.append(pa.field(SHARD, pa.string(), nullable=False))
+
+
+def load(folder: Path) -> Any:  # noqa: ANN401 - pyarrow has no types
+    """Return the rows of all shards, one per id, sorted by index and id, with the column `shard`.
+
+    Raises:
+        RunError: a shard cannot be read, or two rows of an id differ.
+    """
+    tables = [_SHARDED.empty_table()]
+    for name in names(folder):
+        table = read_rows(folder, name)
+        column = pa.repeat(pa.scalar(name), table.num_rows)
+        tables.append(table.append_column(_SHARDED.field(SHARD), column).cast(_SHARDED))
+    table = pa.concat_tables(tables)
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, identity in enumerate(table["id"].to_pylist()):
+        places[identity].append(place)
+    if len(places) < table.num_rows:
+        table = table.take([_survivor(table, found) for found in places.values()])
+    return table.sort_by([("index", "ascending"), ("id", "ascending")])
+
+
+def said(row: Mapping[str, object]) -> str:
+    """Return what a row says as one line of JSON; whether its point is kept is not a finding, and left out."""
+    return json.dumps([row[name] for name in _FOUND], ensure_ascii=False, separators=(",", ":"))
+
+
+def rows_digest(table: Any) -> str:  # noqa: ANN401
+    """Return "sha256:…" of what the rows say, line by line in their order."""
+    lines = "".join(f"{said(row)}\n" for row in table.to_pylist())
+    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+
+
+def _survivor(table: Any, places: Sequence[int]) -> int:  # noqa: ANN401
+    if len(places) == 1:
+        return places[0]
+    rows = table.take(places).to_pylist()
+    found = [(place, row) for place, row in zip(places, rows, strict=True) if row["error"] is None]
+    if not found:
+        return places[-1]
+    _, first = found[0]
+    other = next((row for _, row in found if said(row) != said(first)), None)
+    if other is not None:
+        column = next(name for name in _FOUND if first[name] != other[name])
+        raise RunError(
+            f"the id {first['id']!r} has two rows: {column} is {first[column]!r:.60} in {first[SHARD]!r} and "
+            f"{other[column]!r:.60} in {other[SHARD]!r}; move one of these shards away"
+        )
+    return max(found, key=lambda pair: (pair[1]["kept"], -pair[0]))[0]

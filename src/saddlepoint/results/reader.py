@@ -1,0 +1,103 @@
+"""A run folder, read: what was asked, on what it ran, every row, every point that was kept. Nothing here writes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saddlepoint.errors import InputError
+from saddlepoint.results.errors import RunError
+from saddlepoint.results.merge import SHARD, load
+from saddlepoint.results.points import read_points
+from saddlepoint.results.shards import points_path
+from saddlepoint.results.spec import digest
+from saddlepoint.results.store import read_document
+from saddlepoint.results.summary import summarise
+
+SPEC, PROVENANCE, SUMMARY = "spec.json", "provenance.json", "summary.json"
+
+
+@dataclass(frozen=True, eq=False)
+class RunFolder:
+    """A run as it was when it was opened.
+
+    Attributes:
+        path: the folder, absolute.
+        spec: what was asked, `keep` included.
+        provenance: one entry per session that worked on it: when, by which software, on which machine.
+        finished: whether its last writer said that nothing is missing.
+    """
+
+    path: Path
+    spec: Mapping[str, Any]
+    provenance: tuple[Mapping[str, Any], ...]
+    finished: bool
+    _table: Any = field(repr=False)
+
+    def rows(self) -> Any:  # noqa: ANN401 - pyarrow has no types
+        """Return one row per example as a pyarrow.Table, sorted by index; its columns are those of `COLUMNS`."""
+        return self._table.drop_columns([SHARD])
+
+    def summary(self) -> dict[str, Any]:
+        """Return the counts and accuracies that follow from the rows, also of a run that is not finished."""
+        return summarise(self._table)
+
+    def point(self, identity: str) -> NDArray[np.float32]:
+        """Return x_adv of an example, float32 (C, H, W).
+
+        Raises:
+            InputError: there is no such example, or its point was not kept.
+            RunError: the file of the point is missing or torn.
+        """
+        import pyarrow.compute as pc
+
+        row = self._table.filter(pc.equal(self._table["id"], identity)).select(["kept", "error", SHARD]).to_pylist()
+        if not row:
+            raise InputError(f"{str(self.path)!r} has no row of {identity!r}; expected an id of its rows")
+        if not row[0]["kept"]:
+            error = " ".join((row[0]["error"] or "").split())
+            why = f"the example has an error: {error}" if error else f"keep: {self.spec['keep']}"
+            raise InputError(f"the point of {identity!r} was not kept ({why}); the column `kept` tells which are")
+        ((_, point),) = read_points(points_path(self.path, row[0][SHARD]), [identity])
+        return point
+
+
+def open_run(path: str | Path) -> RunFolder:
+    """Open a run folder for reading, also while it is being written; no torch, nothing executed.
+
+    Raises:
+        RunError: it is no run folder, or a file of it is torn, foreign, or newer than this saddlepoint.
+    """
+    folder = Path(path).absolute()
+    if not (folder / SPEC).is_file():
+        raise RunError(
+            f"{str(folder)!r} is no run folder: it has no {SPEC}; expected what saddlepoint attack --out wrote"
+        )
+    spec, sessions = read_spec(folder), read_sessions(folder)
+    return RunFolder(folder, spec, tuple(sessions), (folder / SUMMARY).is_file(), load(folder))
+
+
+def read_spec(folder: Path) -> dict[str, Any]:
+    """Return what was asked, after checking it against its digest.
+
+    Raises:
+        RunError: the file is missing, torn, foreign, newer, or was edited.
+    """
+    content = read_document(folder / SPEC, ("spec", dict), ("digest", str))
+    spec: dict[str, Any] = content["spec"]
+    if content["digest"] != digest(spec):
+        raise RunError(f"{str(folder / SPEC)!r} was edited: it does not have its digest; restore it")
+    return spec
+
+
+def read_sessions(folder: Path) -> list[dict[str, Any]]:
+    """Return the provenance, one entry per session.
+
+    Raises:
+        RunError: the file is missing, torn, foreign or newer.
+    """
+    sessions: list[dict[str, Any]] = read_document(folder / PROVENANCE, ("sessions", list))["sessions"]
+    return sessions

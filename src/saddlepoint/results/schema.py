@@ -1,0 +1,135 @@
+"""The columns of a row, in one table: the Parquet schema, the check of a row and the docs derive from it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from saddlepoint.errors import InputError
+
+SCHEMA_VERSION = 1
+"""Raised when a column changes its name, type or meaning."""
+
+
+class Presence(Enum):
+    """When a column is null."""
+
+    ALWAYS = "never"
+    READ = "at most where there is an error"
+    FOUND = "where there is an error, only there"
+    OPTIONAL = "may be"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name, Python type, unit, when it is null, and what it means."""
+
+    name: str
+    kind: type
+    unit: str
+    presence: Presence
+    meaning: str
+
+    @property
+    def arrow(self) -> Any:  # noqa: ANN401 - pyarrow has no types
+        """The Arrow type."""
+        return _ARROW[self.kind]
+
+
+_ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+_WORDS = {str: "text in UTF-8", int: "a 64-bit integer", float: "a number, not NaN", bool: "true or false"}
+_ALWAYS, _READ, _FOUND, _OPTIONAL = Presence
+
+COLUMNS: tuple[Column, ...] = (
+    Column("id", str, "", _ALWAYS, "stable identity of the example in its data set; the key of its row and its point"),
+    Column("index", int, "position", _ALWAYS, "place of the example in the data set, from 0"),
+    Column("digest", str, "SHA-256, hex", _READ, "of the pixels and the label: what was attacked"),
+    Column("method", str, "", _ALWAYS, "the attack or suite with all its settings, as one line"),
+    Column("label", int, "class", _READ, "the true class y"),
+    Column("target", int, "class", _OPTIONAL, "the class to be predicted instead; null when any other will do"),
+    Column("norm", str, "", _ALWAYS, "norm of the ball: linf, l2, l1"),
+    Column("eps", float, "pixels in [0, 1]", _ALWAYS, "radius of the ball, in its norm"),
+    Column("clean_label", int, "class", _FOUND, "prediction for the clean image"),
+    Column("clean_margin", float, "logits", _FOUND, "z_y − max_{j≠y} z_j of the clean image"),
+    Column("clean_correct", bool, "", _FOUND, "whether the clean image is classified as its label"),
+    Column("success", bool, "", _FOUND, "misclassified inside the ball (with a target: the target is predicted)"),
+    Column("attack", str, "", _OPTIONAL, "which attack broke it; clean when wrong from the start; null when it stands"),
+    Column("restart", int, "", _FOUND, "the restart that found the point, from 0"),
+    Column("adversarial_label", int, "class", _FOUND, "prediction for the point"),
+    Column(
+        "margin", float, "logits", _FOUND, "z_y − max_{j≠y} z_j at the point (with a target t: max_{j≠t} z_j − z_t)"
+    ),
+    Column("distance", float, "pixels in [0, 1]", _FOUND, "size of x_adv − x in the norm of the ball"),
+    Column("linf", float, "pixels in [0, 1]", _FOUND, "ℓ∞ norm of x_adv − x"),
+    Column("l2", float, "pixels in [0, 1]", _FOUND, "ℓ2 norm of x_adv − x"),
+    Column("l1", float, "pixels in [0, 1]", _FOUND, "ℓ1 norm of x_adv − x"),
+    Column("steps", int, "updates", _FOUND, "updates of δ"),
+    Column("forwards", int, "passes", _FOUND, "forward passes, clean evaluation and verification included"),
+    Column("backwards", int, "passes", _FOUND, "backward passes"),
+    Column("kept", bool, "", _ALWAYS, "whether the point is stored in the folder adversarial"),
+    Column("error", str, "", _OPTIONAL, "why the example could not be read or attacked; null when it was"),
+)
+NAMES = tuple(column.name for column in COLUMNS)
+
+MARK = {b"saddlepoint.schema": str(SCHEMA_VERSION).encode()}
+SCHEMA = pa.schema([pa.field(c.name, c.arrow, nullable=c.presence is not _ALWAYS) for c in COLUMNS], metadata=MARK)
+
+_LEAST, _MOST = -(2**63), 2**63 - 1
+
+
+def checked(row: Mapping[str, object]) -> dict[str, Any]:
+    """Return a row with every column in its own type and order; what is missing is null, `kept` false.
+
+    Raises:
+        InputError: a column is unknown, of another type, or null where it must not be (or the reverse).
+    """
+    unknown = [name for name in row if name not in NAMES]
+    if unknown:
+        raise InputError(f"a row has the column {unknown[0]!r}; expected some of: {', '.join(NAMES)}")
+    failed = row.get("error") is not None
+    found = {c.name: _value(c, row.get(c.name, False if c.name == "kept" else None), failed) for c in COLUMNS}
+    if bool(found["success"]) != (found["attack"] is not None):
+        raise InputError(
+            f"the row of {found['id']!r} has success {found['success']} and attack {found['attack']!r}; "
+            "expected the attack that broke it on success, null else"
+        )
+    return found
+
+
+def _value(column: Column, given: Any, failed: bool) -> Any:  # noqa: ANN401
+    value = given.item() if isinstance(given, np.generic) else given
+    if value is None:
+        if column.presence is _ALWAYS or (column.presence in (_READ, _FOUND) and not failed):
+            raise InputError(f"the column {column.name!r} of a row is null; expected {_WORDS[column.kind]}")
+        return None
+    if column.presence is _FOUND and failed:
+        raise InputError(f"the column {column.name!r} of a row with an error is {value!r:.80}; expected null")
+    if column.kind is float and type(value) is int and _LEAST <= value <= _MOST:
+        value = float(value)
+    if not _fits(column.kind, value):
+        raise InputError(f"the column {column.name!r} of a row is {value!r:.80}; expected {_WORDS[column.kind]}")
+    return value
+
+
+def _fits(kind: type, value: Any) -> bool:  # noqa: ANN401
+    match value:
+        case bool():
+            return kind is bool
+        case int():
+            return kind is int and _LEAST <= value <= _MOST
+        case float():
+            return kind is float and not math.isnan(value)
+        case str():  # half a surrogate pair is what Python makes of a file name in another encoding
+            return kind is str and (value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value))
+    return False
+
+
+def describe() -> str:
+    """Return the columns as a table in Markdown: the one that docs/run-folder.md shows."""
+    lines = ["| column | type | unit | null | meaning |", "|---|---|---|---|---|"]
+    lines += [f"| `{c.name}` | {c.arrow} | {c.unit} | {c.presence.value} | {c.meaning} |" for c in COLUMNS]
+    return "\n".join(lines)

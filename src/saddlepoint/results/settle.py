@@ -1,0 +1,34 @@
+"""The end of a run: the shards are made to hold what the merged rows say, no more."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from saddlepoint.results.merge import SHARD, load
+from saddlepoint.results.retention import Retention
+from saddlepoint.results.schema import SCHEMA
+from saddlepoint.results.shards import names, prune, read_rows, write_rows
+
+
+def settle(folder: Path, retention: Retention) -> None:
+    """Remove errors that a later attempt replaced, and points that the rule does not keep.
+
+    Of each shard the rows are replaced first: a kill in between leaves points that no row names, and the next call
+    removes those. Rows without an error are never removed.
+
+    Raises:
+        RunError: a shard cannot be read or written, or two rows of an id differ.
+    """
+    rows = load(folder).to_pylist()
+    home = {row["id"]: row[SHARD] for row in rows}
+    keep = {row["id"] for row in rows if retention.keeps(row)}
+    for name in names(folder):
+        before = read_rows(folder, name).to_pylist()
+        after = [
+            {**row, "kept": row["kept"] and row["id"] in keep}
+            for row in before
+            if row["error"] is None or home[row["id"]] == name
+        ]
+        if after != before:
+            write_rows(folder, name, pa.Table.from_pylist(after, schema=SCHEMA))
+        prune(folder, name, {row["id"] for row in after if row["kept"]})

@@ -1,0 +1,139 @@
+"""Shards: a Parquet file of rows and, under the same name, the safetensors of their points.
+
+The points are written first, the rows commit them. So rows never miss a point that they claim, whenever a writer is
+killed, and points without rows are what is left of a shard that was never committed.
+"""
+
+import io
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from saddlepoint.results.errors import RunError, reason
+from saddlepoint.results.points import encode, read_points, stored
+from saddlepoint.results.schema import MARK, SCHEMA, SCHEMA_VERSION
+from saddlepoint.results.store import remove, write_bytes
+
+ROWS, POINTS = "rows", "adversarial"
+_OURS = re.compile(r"\d{6,}-[0-9a-f]{16}")
+
+
+def fresh_name(folder: Path) -> str:
+    """Return a name that sorts after those that are there, and that no other writer would choose."""
+    numbers = [int(name.partition("-")[0]) for name in names(folder) if _OURS.fullmatch(name)]
+    return f"{max(numbers, default=-1) + 1:06}-{secrets.token_hex(8)}"
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of the committed shards, in the order in which they were begun.
+
+    Raises:
+        RunError: the folder of rows is missing, or holds something else.
+    """
+    try:
+        paths = sorted(path for path in (folder / ROWS).iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise RunError(f"{str(folder / ROWS)!r} cannot be read ({reason(error)}); expected a run folder") from None
+    foreign = next((path for path in paths if path.suffix != ".parquet"), None)
+    if foreign is not None:
+        raise RunError(f"{str(foreign)!r} is not of a run folder; move it out of there")
+    return [path.stem for path in paths]
+
+
+def rows_path(folder: Path, name: str) -> Path:
+    """Return where the rows of a shard are."""
+    return folder / ROWS / f"{name}.parquet"
+
+
+def points_path(folder: Path, name: str) -> Path:
+    """Return where the points of a shard are, if it has any."""
+    return folder / POINTS / f"{name}.safetensors"
+
+
+def write_rows(folder: Path, name: str, table: Any) -> None:  # noqa: ANN401 - pyarrow has no types
+    """Write the rows of a shard, or replace them; a shard without rows is removed.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    path, content = rows_path(folder, name), io.BytesIO()
+    if table.num_rows:
+        pq.write_table(table, content, write_page_checksum=True)
+        write_bytes(path, content.getvalue())
+    else:
+        remove(path)
+
+
+def write_shard(
+    folder: Path, name: str, rows: Sequence[Mapping[str, object]], points: Mapping[str, NDArray[np.float32]]
+) -> None:
+    """Write a shard; once this returns, its rows outlive a kill and a power cut.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    if points:
+        write_bytes(points_path(folder, name), encode(points))
+    write_rows(folder, name, pa.Table.from_pylist(list(rows), schema=SCHEMA))
+
+
+def read_rows(folder: Path, name: str) -> Any:  # noqa: ANN401
+    """Return the rows of a shard as a pyarrow.Table.
+
+    Raises:
+        RunError: the file is torn, foreign or of a newer version.
+    """
+    path = rows_path(folder, name)
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            schema = file.schema_arrow
+            _check_schema(schema, path)
+            table = file.read(use_threads=False)
+            table.validate(full=True)
+    except RunError:
+        raise
+    except Exception as error:  # whatever pyarrow makes of broken bytes
+        raise RunError(
+            f"{str(path)!r} cannot be read ({reason(error)}); it is torn: remove it, and the same command computes its "
+            "rows again"
+        ) from None
+    return table
+
+
+def prune(folder: Path, name: str, keep: set[str]) -> None:
+    """Remove all points of a shard but those in `keep`; points that no row names go, too."""
+    path = points_path(folder, name)
+    there = stored(path)
+    if there <= keep:
+        return
+    left = dict(read_points(path, sorted(there & keep)))
+    if left:
+        write_bytes(path, encode(left))
+    else:
+        remove(path)
+
+
+def remove_uncommitted(folder: Path) -> None:
+    """Remove points whose rows were never written; only a holder of the lock may."""
+    committed = set(names(folder))
+    for path in (folder / POINTS).iterdir():
+        if path.suffix == ".safetensors" and _OURS.fullmatch(path.stem) and path.stem not in committed:
+            remove(path)
+
+
+def _check_schema(schema: Any, path: Path) -> None:  # noqa: ANN401
+    (key,) = MARK
+    version = (schema.metadata or {}).get(key, b"").decode("ascii", "replace")
+    if not version.isdecimal():
+        raise RunError(f"{str(path)!r} is not of a run folder; move it out of there")
+    if int(version) > SCHEMA_VERSION:
+        raise RunError(f"{str(path)!r} was written by a newer saddlepoint (schema {version}); update saddlepoint")
+    if not schema.equals(SCHEMA):
+        raise RunError(f"{str(path)!r} has other columns than schema {SCHEMA_VERSION}; restore it or move it away")

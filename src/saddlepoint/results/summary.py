@@ -1,0 +1,34 @@
+"""What follows from the rows: counts and accuracies, nothing measured, so that equal rows have equal summaries."""
+
+from collections import Counter
+from typing import Any
+
+from saddlepoint.results.merge import rows_digest
+
+
+def summarise(table: Any) -> dict[str, Any]:  # noqa: ANN401 - pyarrow has no types
+    """Return the counts of a table of rows, one per example.
+
+    `clean_accuracy` and `attacked_accuracy` are fractions of the examples without an error, null when there is none.
+    The second, of examples that are classified correctly and that no attack broke, bounds robust accuracy from above.
+    `broken` counts per attack; "clean" are those that were wrong from the start.
+    """
+    columns = {name: table[name].to_pylist() for name in ("error", "success", "clean_correct", "attack", "kept")}
+    judged = [number for number, error in enumerate(columns["error"]) if error is None]
+    correct = [number for number in judged if columns["clean_correct"][number]]
+    robust = [number for number in correct if not columns["success"][number]]
+    broken = Counter(columns["attack"][number] for number in judged if columns["success"][number])
+    return {
+        "examples": table.num_rows,
+        "errors": table.num_rows - len(judged),
+        "clean_correct": len(correct),
+        "clean_accuracy": len(correct) / len(judged) if judged else None,
+        "robust": len(robust),
+        "attacked_accuracy": len(robust) / len(judged) if judged else None,
+        "broken": dict(sorted(broken.items())),
+        "kept": sum(columns["kept"]),
+        "steps": sum(filter(None, table["steps"].to_pylist())),
+        "forwards": sum(filter(None, table["forwards"].to_pylist())),
+        "backwards": sum(filter(None, table["backwards"].to_pylist())),
+        "rows": rows_digest(table),
+    }

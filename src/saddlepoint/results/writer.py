@@ -1,0 +1,174 @@
+"""A run folder, written: begun or gone on with, flushed as results come, and closed however it ends."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import RLock, Timer
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saddlepoint.errors import InputError
+from saddlepoint.results.begin import LOCK, asked, begin, claim
+from saddlepoint.results.errors import RunError
+from saddlepoint.results.lock import locked
+from saddlepoint.results.merge import load
+from saddlepoint.results.points import owned
+from saddlepoint.results.reader import SUMMARY
+from saddlepoint.results.retention import Keep, Retention
+from saddlepoint.results.schema import checked
+from saddlepoint.results.settle import settle
+from saddlepoint.results.shards import fresh_name, write_shard
+from saddlepoint.results.spec import canonical
+from saddlepoint.results.store import remove, write_document
+from saddlepoint.results.summary import summarise
+
+SHARD_ROWS, SHARD_BYTES, SECONDS = 1024, 64 * 2**20, 30.0
+
+
+@contextmanager
+def writing(
+    path: str | Path,
+    spec: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    keep: Keep = "broken",
+    *,
+    shard_rows: int = SHARD_ROWS,
+    seconds: float = SECONDS,
+) -> Iterator["Writer"]:
+    """Begin a run in a folder, or go on with the one that is there; whatever ends the block, what was added is flushed.
+
+    Args:
+        path: the folder, made when missing.
+        spec: everything that the rows depend on, as JSON; a run goes on only under an equal one.
+        provenance: when, by which software and on which machine this session works, as JSON.
+        keep: which points are kept (`Keep`); part of the specification.
+        shard_rows: rows per shard at most; points fill one, too, at 64 MiB.
+        seconds: how long a row waits to be written at most. A kill loses no more than what waits.
+
+    Raises:
+        InputError: the specification or the provenance is not JSON, or `keep` is no rule.
+        RunError: the folder holds something else, a run of another specification or a broken file, or has a writer.
+    """
+    folder, whole = Path(path).absolute(), asked(spec, keep)
+    canonical(provenance)
+    claim(folder)
+    with locked(folder / LOCK):
+        begin(folder, whole, provenance)
+        writer = Writer(folder, Retention(keep), shard_rows, seconds)
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+
+class Writer:
+    """What adds rows to a run; made by `writing`.
+
+    Attributes:
+        done: ids that had a result when the run was opened; not those with an error, which are to be tried again.
+    """
+
+    def __init__(self, folder: Path, retention: Retention, shard_rows: int, seconds: float) -> None:
+        self._folder, self._retention, self._shard_rows, self._seconds = folder, retention, shard_rows, seconds
+        earlier = load(folder).select(["id", "index", "label", "success", "attack", "error"]).to_pylist()
+        for row in earlier:
+            retention.note(row)
+        self.done = frozenset(row["id"] for row in earlier if row["error"] is None)
+        self._seen = set(self.done)
+        # A timer flushes what waits while the attack is at work; the guard keeps it and the caller apart.
+        self._guard, self._timer, self._open = RLock(), Timer(0, self._on_time), True
+        self._empty()
+
+    def add(self, row: Mapping[str, object], point: NDArray[Any] | None) -> None:
+        """Add the row of one example, and its point, float32 (C, H, W), which is copied.
+
+        Args:
+            row: by column (`COLUMNS`); what is missing is null, and `kept` is decided here.
+            point: x_adv; None for an example with an error, or when no point is kept.
+
+        Raises:
+            InputError: the row or point breaks the schema, the id has a row, or a point that is to be kept is missing.
+            RunError: a full shard cannot be written; what was added is kept in memory for the next attempt.
+        """
+        found = checked({**row, "kept": False})
+        identity = found["id"]
+        with self._guard:
+            self._check_open()
+            if identity in self._seen:
+                raise InputError(f"the id {identity!r} has a row already; expected one row per example")
+            kept = self._retention.keeps(found)
+            if kept and point is None:
+                raise InputError(f"the row of {identity!r} has no point; expected one, which this run is to keep")
+            if kept and point is not None:
+                self._points[identity] = owned(identity, point)
+                self._bytes += self._points[identity].nbytes
+            self._retention.note(found)
+            self._seen.add(identity)
+            self._rows.append({**found, "kept": kept})
+            if len(self._rows) == 1:
+                self._start()
+            if len(self._rows) >= self._shard_rows or self._bytes >= SHARD_BYTES or time.monotonic() >= self._due:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write what waits; once this returns, it outlives a kill and a power cut.
+
+        Raises:
+            RunError: it cannot be written; it waits on.
+        """
+        with self._guard:
+            self._check_open()
+            self._timer.cancel()
+            if self._rows:
+                remove(self._folder / SUMMARY)  # it says that nothing is missing
+                write_shard(self._folder, self._name, self._rows, self._points)
+                self._empty()
+
+    def finish(self) -> dict[str, Any]:
+        """Say that nothing is missing: settle the shards, write `summary.json`, and return what it says.
+
+        Raises:
+            RunError: a file cannot be read or written, or two rows of an id differ.
+        """
+        with self._guard:
+            self.flush()
+            settle(self._folder, self._retention)
+            summary = summarise(load(self._folder))
+            write_document(self._folder / SUMMARY, summary)
+            return summary
+
+    def close(self) -> None:
+        """Write what waits, and nothing after that: the lock is about to be given back.
+
+        Raises:
+            RunError: it cannot be written, and is lost.
+        """
+        with self._guard:
+            try:
+                self.flush()
+            finally:
+                self._open = False
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise RunError(f"{str(self._folder)!r} is closed; write to it inside of its `with writing(...)` block")
+
+    def _empty(self) -> None:
+        self._name, self._due = fresh_name(self._folder), float("inf")
+        self._rows: list[dict[str, Any]] = []
+        self._points: dict[str, NDArray[np.float32]] = {}
+        self._bytes = 0
+
+    def _start(self) -> None:
+        self._due = time.monotonic() + self._seconds
+        self._timer = Timer(self._seconds, self._on_time)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _on_time(self) -> None:
+        # The next `add` is due, too: it tries again, where an error reaches somebody.
+        with suppress(RunError):
+            self.flush()

@@ -1,0 +1,183 @@
+"""`saddlepoint attack --data`: the rows are those of `sp.attack`, and survive whatever happens."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import saddlepoint as sp
+from saddlepoint.cli.attacking import settings
+from saddlepoint.cli.main import main
+from saddlepoint.cli.running.run import Campaign
+from saddlepoint.results import open_run
+
+COUNT = 23
+
+
+@pytest.fixture
+def data(tmp_path, tiny_model):
+    """Images of one colour each, labelled by what the tiny model says of most of them."""
+    random = np.random.default_rng(0)
+    images = (random.integers(0, 256, (COUNT, 1, 1, 3)) * np.ones((1, 8, 8, 1))).astype(np.uint8)
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    labels = tiny_model.classifier.predict(x).label.numpy().copy()
+    labels[::7] = (labels[::7] + 1) % 6
+    np.savez(tmp_path / "tiny.npz", images=images, labels=labels)
+    return tmp_path / "tiny.npz", x, torch.from_numpy(labels)
+
+
+@pytest.fixture
+def command(data, tmp_path, capsys):
+    def run(*arguments, out="run"):
+        options = ["--out", str(tmp_path / out), "--eps", "0.1", "--batch-size", "4", "--json"]
+        code = main(["attack", "--data", f"npz:{data[0]}", *options, *arguments])
+        done, err = capsys.readouterr()
+        return code, json.loads(done) if done else None, err
+
+    return run
+
+
+def rows(folder):
+    return open_run(folder).rows().to_pylist()
+
+
+def test_the_rows_are_those_of_the_library(command, data, tiny_model, tmp_path):
+    _, x, y = data
+    code, found, err = command("--restarts", "2", "--keep", "all")
+    assert (code, err) == (0, "")
+    listed = rows(tmp_path / "run")
+    ids = [row["id"] for row in listed]
+    solver = sp.PGD(steps=40, restarts=2)
+    expected = sp.attack(tiny_model.classifier, x, y, sp.Linf(0.1), solver, batch_size=4, ids=ids)
+    for name, column in {
+        "success": expected.success,
+        "margin": expected.margin,
+        "distance": expected.norm,
+        "steps": expected.steps,
+        "forwards": expected.forwards,
+        "backwards": expected.backwards,
+    }.items():
+        assert [row[name] for row in listed] == column.tolist(), name
+    assert [row["attack"] for row in listed] == expected.attack
+    assert [row["label"] for row in listed] == y.tolist()
+    assert [row["index"] for row in listed] == list(range(COUNT))
+    run = open_run(tmp_path / "run")
+    for row, point in zip(listed, expected.x_adv, strict=True):
+        assert np.array_equal(run.point(row["id"]), point.numpy())
+        assert row["linf"] == row["distance"] <= 0.1
+    clean = tiny_model.classifier.predict(x).label
+    assert [row["clean_correct"] for row in listed] == (clean == y).tolist()
+    assert found["summary"]["robust"] == int((~expected.success).sum())
+    assert 0 < found["summary"]["robust"] < found["summary"]["clean_correct"] < COUNT
+
+
+@pytest.mark.parametrize("stops", [[1], [3, 5, 2], [22]])
+def test_a_run_that_was_stopped_goes_on_to_the_same_rows(command, tmp_path, monkeypatch, stops):
+    command(out="whole")
+    advance = Campaign.run
+
+    for stop in stops:
+
+        def cut(self, left=stop):
+            count = iter(range(left))
+            tell = self._advance
+
+            def told(success):
+                tell(success)
+                if next(count, None) is None:
+                    raise KeyboardInterrupt
+
+            self._advance = told
+            advance(self)
+
+        monkeypatch.setattr(Campaign, "run", cut)
+        code, found, err = command()
+        assert (code, found) == (130, None)
+        assert "interrupted" in err
+    monkeypatch.setattr(Campaign, "run", advance)
+    assert command()[0] == 0
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+    assert (tmp_path / "run" / "summary.json").read_bytes() == (tmp_path / "whole" / "summary.json").read_bytes()
+    assert command()[0] == 0, "a run that is complete"
+
+
+def test_another_specification_is_refused_with_the_difference(command):
+    command()
+    code, _, err = command("--seed", "1")
+    assert code == 2
+    assert "seed: 0 → 1" in err
+    assert err.count("\n") == 1
+
+
+def test_a_sample_is_the_same_for_a_seed_and_its_rows_those_of_the_whole(command, tmp_path):
+    command(out="whole")
+    command("--limit", "9", out="part")
+    whole = {row["id"]: row for row in rows(tmp_path / "whole")}
+    part = rows(tmp_path / "part")
+    assert len(part) == 9
+    same = ("digest", "success", "margin", "steps", "linf")
+    assert all(row[name] == whole[row["id"]][name] for row in part for name in same)
+    command("--first", "9", out="first")
+    assert [row["id"] for row in rows(tmp_path / "first")] == list(whole)[:9]
+
+
+def test_what_cannot_be_read_has_its_error_and_the_rest_goes_on(tmp_path, tiny_model, photo, capsys):
+    for index in range(4):
+        photo(f"red{index}.png", (200 - index, 60, 50))
+    folder = tmp_path / "set" / "crimson"
+    folder.mkdir(parents=True)
+    for path in tmp_path.glob("red*.png"):
+        path.rename(folder / path.name)
+    (folder / "red2.png").write_bytes(b"\x89PNG no more")
+    arguments = ["attack", "--data", f"imagefolder:{tmp_path / 'set'}", "--out", str(tmp_path / "run")]
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert "not readable" in out
+    assert "1 examples could not be read" in err
+    listed = rows(tmp_path / "run")
+    assert [row["error"] is None for row in listed] == [True, True, False, True]
+    assert "red2.png" in listed[2]["error"]
+    Image.new("RGB", (20, 16), (190, 60, 50)).save(folder / "red2.png")
+    assert main(arguments) == 0, "what was mended is read when the run goes on"
+    assert [row["error"] for row in rows(tmp_path / "run")] == [None] * 4
+
+
+def test_text_for_people(command, data, tmp_path, capsys):
+    assert main(["attack", "--data", f"npz:{data[0]}", "--out", str(tmp_path / "run"), "--norm", "l2"]) == 0
+    text = capsys.readouterr().out
+    assert "clean accuracy" in text
+    assert "an upper bound on robust accuracy" in text
+    assert str(tmp_path / "run") in text
+
+
+WRONG = {
+    "IMAGE and --data were both given": ["a.png"],
+    "--label and --data were both given": ["--label", "1"],
+    "--target and --data were both given": ["--target", "1"],
+    "'some' given; expected a whole number": ["--keep", "some"],
+    "'x,1' given; expected one number, or one per channel": ["--mean", "x,1"],
+    "holds 'other' and no spec.json": [],
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_what_does_not_go_together_is_one_line(command, tmp_path, message):
+    if not WRONG[message]:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "other").touch()
+    code, found, err = command(*WRONG[message])
+    assert (code, found) == (2, None)
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_model_that_cannot_take_the_images_ends_the_run(command, monkeypatch):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(7, 6))
+    monkeypatch.setattr(settings, "load_classifier", lambda *_, **__: sp.Classifier(module))
+    code, _, err = command()
+    assert code == 2
+    assert "the model cannot take images of shape (3, 8, 8)" in err
+    assert err.count("\n") == 1

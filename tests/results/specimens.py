@@ -1,0 +1,149 @@
+"""Examples as an attack would have found them, and a program that writes them while it is being killed."""
+
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+
+from saddlepoint.results import open_run, writing
+
+SPEC = {"attack": "PGD()", "seed": 0}
+FATES = ("stands", "broken", "broken", "clean", "error")
+_WATCHED = {"open", "os.rename", "os.remove", "os.mkdir", "os.truncate"}
+
+
+def row(index, fate="broken", label=None, **changed):
+    """The row of one example; everything in it follows from the index."""
+    given = {
+        "id": f"class/{index:03} é.png",
+        "index": index,
+        "method": "PGD(steps=10)",
+        "norm": "linf",
+        "eps": 2 / 255,
+    }
+    if fate == "error":
+        return {**given, "error": "truncated", **changed}
+    attack = {"stands": None, "broken": "PGD", "clean": "clean"}[fate]
+    found = {
+        "digest": f"{index:064x}",
+        "label": index % 3 if label is None else label,
+        "clean_label": index % 3,
+        "clean_margin": 0.1 * index,
+        "clean_correct": fate != "clean",
+        "success": attack is not None,
+        "attack": attack,
+        "restart": 0,
+        "adversarial_label": 1,
+        "margin": -1 / (index + 3),
+        "distance": 2 / 255,
+        "linf": 2 / 255,
+        "l2": 0.3,
+        "l1": 1 / 3,
+        "steps": index,
+        "forwards": index + 2,
+        "backwards": index,
+    }
+    return {**given, **found, **changed}
+
+
+def point(index, shape=(1, 2, 3)):
+    """The point of one example."""
+    return np.random.default_rng(index).random(shape, np.float32)
+
+
+def fate(index):
+    return random.Random(index).choice(FATES)
+
+
+def attack(folder, count, keep, pause=0.0, **how):
+    """Attack what is not done, in an order of its own each time, as a loop with refilled slots would."""
+    with writing(folder, SPEC, {"pid": os.getpid()}, keep, **how) as run:
+        left = [index for index in range(count) if row(index)["id"] not in run.done]
+        random.Random(os.getpid()).shuffle(left)
+        for index in left:
+            time.sleep(pause)
+            run.add(row(index, fate(index)), None if fate(index) == "error" else point(index))
+        return run.finish()
+
+
+def content(folder):
+    """What a run comes to: its rows, its points and the bytes of its summary."""
+    run = open_run(folder)
+    rows = run.rows().to_pylist()
+    points = {one["id"]: run.point(one["id"]).tolist() for one in rows if one["kept"]}
+    return rows, points, (Path(folder) / "summary.json").read_bytes()
+
+
+def _forked(work, kill_after=None):
+    """Do the work in a process of its own; return its exit code, negative when it was killed."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _dies_before(number, work):
+    """Return work that is killed before its file operation of that number."""
+
+    def doomed():
+        seen = 0
+
+        def watch(event, _):
+            nonlocal seen
+            if event in _WATCHED:
+                seen += 1
+                if seen == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(watch)
+        work()
+
+    return doomed
+
+
+def killed_at_random(folder, seed):
+    """Kill a writer again and again at random moments, then let it end; return how often it was killed."""
+    draw, kills = random.Random(seed), 0
+    for _ in range(25):
+        kills += _forked(lambda: attack(folder, 40, 2, 0.002, shard_rows=5, seconds=0.005), draw.uniform(0, 0.12)) < 0
+    assert _forked(lambda: attack(folder, 40, 2, shard_rows=5)) == 0
+    return kills
+
+
+def killed_everywhere(folder, keep):
+    """Kill a writer before each of its file operations, and resume it each time; return how many there are."""
+    whole = Path(folder) / "whole"
+    attack(whole, 7, keep, shard_rows=3)
+    number, code = 0, -1
+    while code < 0:
+        number, part = number + 1, Path(folder) / "part"
+        code = _forked(_dies_before(number, lambda: attack(part, 7, keep, shard_rows=3)))  # noqa: B023
+        assert code in (0, -signal.SIGKILL), code
+        assert _forked(lambda: attack(part, 7, keep, shard_rows=3)) == 0  # noqa: B023
+        assert content(part) == content(whole), f"after a kill before operation {number}"
+        left = [path for path in part.rglob("*") if path.name.startswith(".")]
+        assert not left, f"after a kill before operation {number}: {left}"
+        shutil.rmtree(part)
+    return number - 1
+
+
+if __name__ == "__main__":
+    how, place, argument = sys.argv[1:]
+    count = {"random": killed_at_random, "everywhere": killed_everywhere}[how](place, int(argument))
+    sys.stdout.write(f"{count}\n")

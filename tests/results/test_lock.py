@@ -1,0 +1,73 @@
+"""One writer at a time: a live one is never robbed, a dead one never waited for."""
+
+import json
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+from results.specimens import SPEC, point, row
+from saddlepoint.results import RunError, open_run, writing
+
+HOLD = """
+import sys
+from saddlepoint.results import writing
+with writing(sys.argv[1], {"attack": "PGD()", "seed": 0}, {}, "all"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def holder(folder):
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def write(folder):
+    with writing(folder, SPEC, {}, "all") as run:
+        run.add(row(0), point(0))
+
+
+def test_a_second_writer_is_told_who_holds_the_folder(tmp_path):
+    with holder(tmp_path) as process:
+        for _ in range(2):
+            with pytest.raises(RunError, match=rf"is being written by process {process.pid} on .* since 20.*; wait"):
+                write(tmp_path)
+        assert open_run(tmp_path).rows().num_rows == 0  # readers are free
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert json.loads((tmp_path / "lock").read_bytes())["pid"] == process.pid  # it could not give it back
+        write(tmp_path)
+    assert (tmp_path / "lock").read_bytes() == b""
+
+
+def test_a_second_writer_in_the_same_process_is_refused(tmp_path):
+    with writing(tmp_path, SPEC, {}, "all"), pytest.raises(RunError, match="is being written by process"):
+        write(tmp_path)
+    write(tmp_path)
+
+
+@pytest.mark.parametrize("left", [b"", b"{", b"\xff", b"[1]", b"[" * 5000, b'{"host": 3, "boot": ', b"\0" * 99])
+def test_a_torn_lock_is_taken(tmp_path, left):
+    write(tmp_path)
+    (tmp_path / "lock").write_bytes(left)
+    with writing(tmp_path, SPEC, {}, "all"):
+        assert json.loads((tmp_path / "lock").read_bytes())["pid"]
+
+
+def test_a_lock_of_another_machine_is_not_stolen(tmp_path):
+    write(tmp_path)
+    (tmp_path / "lock").write_text('{"host": "far\\naway", "boot": "b", "pid": 7, "started": "2026-01-01"}')
+    with pytest.raises(RunError, match=r"process 7 on far away since 2026-01-01; if that has ended, remove '.*lock'"):
+        write(tmp_path)
+    (tmp_path / "lock").unlink()
+    with writing(tmp_path, SPEC, {}, "all"):
+        pass

@@ -1,0 +1,254 @@
+"""What is written comes back, whatever the order, the flushes and the interruptions."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from results.specimens import FATES, SPEC, content, point, row
+from saddlepoint.errors import InputError
+from saddlepoint.results import COLUMNS, RunError, check_run, open_run, writing
+from saddlepoint.results import writer as writer_module
+
+FOLDERS = settings(max_examples=40, deadline=None)
+texts = st.text(st.characters(codec="utf-8"), max_size=20)
+numbers = st.floats(allow_nan=False)
+integers = st.integers(-(2**63), 2**63 - 1)
+
+
+def filled(folder, fates, keep="all", order=None, **how):
+    with writing(folder, SPEC, {}, keep, **how) as run:
+        for index in range(len(fates)) if order is None else order:
+            run.add(row(index, fates[index]), None if fates[index] == "error" else point(index))
+        return run.finish()
+
+
+def shard_files(folder):
+    return sorted((Path(folder) / "rows").iterdir())
+
+
+def kept_by_brute_force(fates, keep):
+    """The rule, said once more: of the broken of a label, in the order of the data set, the first N."""
+    broken = [index for index, fate in enumerate(fates) if fate == "broken"]
+    if keep in ("all", "none"):
+        return {index for index, fate in enumerate(fates) if fate != "error"} if keep == "all" else set()
+    if keep == "broken":
+        return set(broken)
+    return {i for i in broken if sum(j % 3 == i % 3 for j in broken if j < i) < keep}
+
+
+@FOLDERS
+@given(st.data())
+def test_a_run_does_not_depend_on_how_it_was_computed(data):
+    fates = data.draw(st.lists(st.sampled_from(FATES), max_size=25), "fates")
+    keep = data.draw(st.sampled_from(["all", "broken", "none", 1, 2, 3]), "keep")
+    order = data.draw(st.permutations(range(len(fates))), "order")
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(fates)), max_size=4), "sessions end at"))
+    with tempfile.TemporaryDirectory() as folder:
+        for start, end in zip([0, *cuts], [*cuts, len(fates)], strict=True):
+            how = {"shard_rows": data.draw(st.integers(1, 6), "rows per shard")}
+            with writing(folder, SPEC, {"start": start}, keep, **how) as run:
+                assert run.done == {row(i)["id"] for i in order[:start] if fates[i] != "error"}
+                for index in order[start:end]:
+                    run.add(row(index, fates[index]), None if fates[index] == "error" else point(index))
+                    if data.draw(st.booleans(), "flush"):
+                        run.flush()
+                if end == len(fates):
+                    summary = run.finish()
+        rows, points, _ = content(folder)
+        kept = kept_by_brute_force(fates, keep)
+        blank = dict.fromkeys(column.name for column in COLUMNS)
+        assert rows == [{**blank, **row(i, fate), "kept": i in kept} for i, fate in enumerate(fates)]
+        assert points == {row(i)["id"]: point(i).tolist() for i in kept}
+        assert check_run(folder) == []
+        assert sum(pq.read_metadata(file).num_rows for file in shard_files(folder)) == len(fates)
+        assert len(open_run(folder).provenance) == len(cuts) + 1
+    counts = Counter(fates)
+    judged = len(fates) - counts["error"]
+    assert (summary["examples"], summary["errors"], summary["robust"]) == (
+        len(fates),
+        counts["error"],
+        counts["stands"],
+    )
+    assert summary["clean_correct"] == counts["stands"] + counts["broken"]
+    assert summary["attacked_accuracy"] == (counts["stands"] / judged if judged else None)
+    wanted = {"PGD": counts["broken"], "clean": counts["clean"]}
+    assert summary["broken"] == {name: number for name, number in wanted.items() if number}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_every_value_comes_back_exactly(data):
+    values = {str: texts, int: integers, float: numbers}
+    changed = {c.name: data.draw(values[c.kind], c.name) for c in COLUMNS if c.kind in values and c.name != "error"}
+    x = np.frombuffer(data.draw(st.binary(min_size=24, max_size=24), "point"), "<f4").reshape(1, 2, 3)
+    given_row = {**row(0), **changed}
+    with tempfile.TemporaryDirectory() as folder:
+        with writing(folder, SPEC, {}, "all") as run:
+            run.add(given_row, x)
+        (found,) = open_run(folder).rows().to_pylist()
+        assert repr({**given_row, "kept": True}) == repr({name: found[name] for name in [*given_row, "kept"]})
+        assert open_run(folder).point(found["id"]).tobytes() == x.tobytes()
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, ZeroDivisionError, SystemExit])
+def test_whatever_ends_the_block_nothing_is_lost(tmp_path, failure):
+    def interrupted():
+        with writing(tmp_path, SPEC, {}, "all") as run:
+            run.add(row(0), point(0))
+            raise failure
+
+    with pytest.raises(failure):
+        interrupted()
+    found = open_run(tmp_path)
+    assert found.rows().num_rows == 1
+    assert not found.finished
+    assert np.array_equal(found.point(row(0)["id"]), point(0))
+
+
+def test_a_row_is_written_in_time_without_any_call(tmp_path):
+    with writing(tmp_path, SPEC, {}, "all", seconds=0.02) as run:
+        run.add(row(0), point(0))
+        deadline = time.monotonic() + 30
+        while not shard_files(tmp_path) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert open_run(tmp_path).rows().num_rows == 1
+
+
+def test_points_fill_a_shard(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer_module, "SHARD_BYTES", 100)
+    filled(tmp_path, ["broken"] * 10)  # 24 bytes each
+    assert [pq.read_metadata(file).num_rows for file in shard_files(tmp_path)] == [5, 5]
+
+
+def test_the_caller_may_go_on_to_use_its_array(tmp_path):
+    x = point(0)
+    with writing(tmp_path, SPEC, {}, "all") as run:
+        run.add(row(0), x)
+        x[:] = 0
+    assert np.array_equal(open_run(tmp_path).point(row(0)["id"]), point(0))
+
+
+def test_an_array_of_any_layout_is_kept(tmp_path):
+    x = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+    with writing(tmp_path, SPEC, {}, "all") as run:
+        run.add(row(0), x.transpose(2, 1, 0)[:, ::-1])
+    assert np.array_equal(open_run(tmp_path).point(row(0)["id"]), x.transpose(2, 1, 0)[:, ::-1])
+
+
+REFUSED = {
+    "unknown": ({"colour": 1}, "column 'colour'; expected some of: id, index"),
+    "null": ({"margin": None}, "'margin' of a row is null; expected a number, not NaN"),
+    "nan": ({"margin": float("nan")}, "'margin' of a row is nan"),
+    "type": ({"steps": 1.5}, "'steps' of a row is 1.5; expected a 64-bit integer"),
+    "bool": ({"steps": True}, "'steps' of a row is True"),
+    "large": ({"label": 2**63}, "'label' of a row is 9223372036854775808"),
+    "text": ({"id": "a\udcff.png"}, "'id' of a row is .*; expected text in UTF-8"),
+    "half": ({"error": "torn"}, "of a row with an error is .*; expected null"),
+    "claim": ({"attack": None}, "success True and attack None; expected the attack that broke it"),
+    "twice": ({"id": "before"}, "'before' has a row already"),
+    "reserved": ({"id": "__metadata__"}, "which safetensors reserve"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_wrong_row_is_one_line_and_leaves_the_run_as_it_was(tmp_path, case):
+    changed, message = REFUSED[case]
+    with writing(tmp_path, SPEC, {}, "all") as run:
+        run.add(row(0, id="before"), point(0))
+        with pytest.raises(InputError, match=message) as caught:
+            run.add(row(1, **changed), point(1))
+        run.add(row(2), point(2))
+    assert "\n" not in str(caught.value)
+    assert open_run(tmp_path).rows()["index"].to_pylist() == [0, 2]
+
+
+@pytest.mark.parametrize("x", [None, point(0).astype(np.float64), point(0)[0]])
+@pytest.mark.parametrize("keep", ["all", 1])
+def test_a_wrong_point_is_one_line(tmp_path, x, keep):
+    with writing(tmp_path, SPEC, {}, keep) as run:
+        with pytest.raises(InputError, match="expected"):
+            run.add(row(0), x)
+        run.add(row(3), point(3))
+        run.finish()
+    assert open_run(tmp_path).rows()["kept"].to_pylist() == [True]
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    with writing(tmp_path, SPEC, {}, "none") as run:
+        run.add(row(0, steps=np.int32(7), margin=np.float32(0.5), eps=1, success=np.bool_(True)), None)
+    (found,) = open_run(tmp_path).rows().to_pylist()
+    assert (found["steps"], found["margin"], found["eps"], found["success"]) == (7, 0.5, 1.0, True)
+
+
+def test_an_error_is_tried_again_and_then_replaced(tmp_path):
+    filled(tmp_path, ["broken", "error", "error"])
+    with writing(tmp_path, SPEC, {}, "all") as run:
+        assert run.done == {row(0)["id"]}
+        run.add(row(1, "broken"), point(1))
+        run.add(row(2, "error", error="another"), None)
+        run.finish()
+    found = open_run(tmp_path).rows()
+    assert found["error"].to_pylist() == [None, None, "another"]
+    assert sum(pq.read_metadata(file).num_rows for file in shard_files(tmp_path)) == 3
+    assert check_run(tmp_path) == []
+
+
+def test_nothing_is_written_without_the_lock(tmp_path):
+    with writing(tmp_path, SPEC, {}, "all") as run:
+        pass
+    for act in (lambda: run.add(row(0), point(0)), run.flush, run.finish):
+        with pytest.raises(RunError, match="is closed; write to it inside of its"):
+            act()
+
+
+def test_a_run_that_goes_on_is_not_finished(tmp_path):
+    filled(tmp_path, ["broken"])
+    assert open_run(tmp_path).finished
+    with writing(tmp_path, SPEC, {}, "all") as run:
+        run.add(row(1), point(1))
+    assert not open_run(tmp_path).finished
+
+
+def test_copied_shards_are_merged_and_contradictions_named(tmp_path):
+    filled(tmp_path / "one", ["broken", "stands", "error"])
+    before = content(tmp_path / "one")
+    for file in [*shard_files(tmp_path / "one"), *(tmp_path / "one" / "adversarial").iterdir()]:
+        shutil.copy(file, file.with_stem("copied"))
+    assert content(tmp_path / "one")[:2] == before[:2]
+    assert filled(tmp_path / "one", []) == open_run(tmp_path / "one").summary()
+    assert content(tmp_path / "one") == before
+    with writing(tmp_path / "two", SPEC, {}, "all") as run:
+        run.add(row(0, margin=-0.25), point(0))
+    (other,) = shard_files(tmp_path / "two")
+    shutil.copy(other, tmp_path / "one" / "rows")
+    with pytest.raises(RunError, match=r"the id .* has two rows: margin is -0\.\d+ in .* and -0\.\d+ in .*; move one"):
+        open_run(tmp_path / "one")
+
+
+def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
+    real, room = os.fsync, False
+
+    def fsync(descriptor):
+        if not room:
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    with writing(tmp_path, SPEC, {}, "all", shard_rows=2, seconds=0.01) as run:
+        monkeypatch.setattr(os, "fsync", fsync)
+        run.add(row(0), point(0))
+        time.sleep(0.1)  # the timer fails in silence
+        with pytest.raises(RunError, match="No space left on device.*; make room or pass another folder"):
+            run.add(row(1), point(1))
+        room = True
+    assert open_run(tmp_path).rows().num_rows == 2
+    assert check_run(tmp_path) == []
+    assert not list(tmp_path.rglob("*.part"))
