@@ -10,6 +10,8 @@ import traceback
 from pathlib import Path
 
 import numpy as np
+import pyarrow.acero
+import pyarrow.compute  # noqa: F401 - else the first sort imports both, in each process that is to be killed
 
 from saddlepoint.results import open_run, writing
 
@@ -80,8 +82,13 @@ def content(folder):
     return rows, points, (Path(folder) / "summary.json").read_bytes()
 
 
-def _forked(work, kill_after=None):
-    """Do the work in a process of its own; return its exit code, negative when it was killed."""
+def _forked(work, kill_after=None, folder=None):
+    """Do the work in a process of its own; return its exit code, negative when it was killed.
+
+    The kill comes that many seconds after the session has noted itself in the folder.
+    """
+    sessions = folder and Path(folder) / "provenance.json"
+    before = sessions.stat().st_mtime_ns if sessions and sessions.exists() else None
     child = os.fork()
     if child == 0:
         code = 1
@@ -93,6 +100,9 @@ def _forked(work, kill_after=None):
         finally:
             os._exit(code)
     if kill_after is not None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not (sessions.exists() and sessions.stat().st_mtime_ns != before):
+            time.sleep(0.001)
         time.sleep(kill_after)
         os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -118,12 +128,17 @@ def _dies_before(number, work):
 
 
 def killed_at_random(folder, seed):
-    """Kill a writer again and again at random moments, then let it end; return how often it was killed."""
-    draw, kills = random.Random(seed), 0
+    """Kill a writer again and again at random moments; return how many of these got some rows written, but not all.
+
+    A kill comes up to 0.1 s after the session has noted itself, lest a slow machine be killed on its way there only.
+    """
+    draw, useful, before = random.Random(seed), 0, 0
     for _ in range(25):
-        kills += _forked(lambda: attack(folder, 40, 2, 0.002, shard_rows=5, seconds=0.005), draw.uniform(0, 0.12)) < 0
-    assert _forked(lambda: attack(folder, 40, 2, shard_rows=5)) == 0
-    return kills
+        code = _forked(lambda: attack(folder, 60, 2, 0.003, shard_rows=5, seconds=0.01), draw.uniform(0, 0.1), folder)
+        after = len(list(Path(folder).glob("rows/*.parquet")))
+        useful, before = useful + (code < 0 and after > before), after
+    assert _forked(lambda: attack(folder, 60, 2, shard_rows=5)) == 0
+    return useful
 
 
 def killed_everywhere(folder, keep):

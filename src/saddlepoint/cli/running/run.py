@@ -2,11 +2,14 @@
 
 import json
 import math
+import signal
 import sys
+import threading
 import time
 import warnings
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from saddlepoint.attacks import Setting, run_attack
 from saddlepoint.attacks.example import Input
@@ -20,6 +23,9 @@ from saddlepoint.data.datasets import Dataset, Sample, load_dataset
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.results import Writer, writing
 
+LOSS = 5.0
+"""Seconds of work that a kill can cost, at most."""
+
 
 def run(given: Namespace) -> int:
     """Attack a data set, or go on with it; print the summary, and return 0, or 2 if an example could not be read."""
@@ -31,7 +37,8 @@ def run(given: Namespace) -> int:
     data = load_dataset(given.data, classifier=chosen.classifier)
     data = data.select(limit=given.limit, first=given.first, seed=given.seed)
     spec, begin = specification(given, chosen, data), time.perf_counter()
-    with warnings.catch_warnings(), writing(chosen.out, spec, provenance(chosen), keep=given.keep) as folder:
+    opened = writing(chosen.out, spec, provenance(chosen), given.keep, seconds=LOSS)
+    with warnings.catch_warnings(), interruptible(), opened as folder:
         warnings.simplefilter("ignore")
         with progress(len(data), len(folder.done), silent=given.json) as advance:
             Campaign(chosen, data, folder, advance, spec["batch_size"]).run()
@@ -44,6 +51,19 @@ def run(given: Namespace) -> int:
     if summary["errors"]:
         print(f"saddlepoint: {summary['errors']} examples could not be read; see `error` in the rows", file=sys.stderr)
     return 2 if summary["errors"] else 0
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let a polite request to end be as Ctrl-C: what was computed is written before the process goes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Campaign:

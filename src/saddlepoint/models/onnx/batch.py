@@ -9,7 +9,7 @@ products and quotients of batch sizes are no such multiples: they are seen, and 
 import math
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import SymInt, Tensor
 
 BATCH = 1_000_000_007
 """The batch size while a graph is read; neither 2³¹ − 1 nor 2⁶³ − 1, which mean "to the end" in a Slice."""
@@ -31,7 +31,7 @@ def depends(value: Tensor) -> bool:
     return value.is_meta
 
 
-def size_at(rows: int, size: int) -> int:
+def size_at(rows: int | SymInt, size: int) -> int | SymInt:
     """Return a size at a batch of so many rows: k · rows for k · BATCH, any other as it is."""
     return size // BATCH * rows if grows(size) else size
 

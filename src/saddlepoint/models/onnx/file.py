@@ -32,6 +32,8 @@ def read_model(path: Path) -> Any:  # noqa: ANN401 - a ModelProto, which has no 
         raise InputError(f"it is no ONNX file, or a damaged one ({type(error).__name__}); {_EXPECTED}") from None
     if not model.graph.node and not model.graph.output:
         raise InputError(f"there is no graph in it; {_EXPECTED}")
+    if any(isinstance(name, bytes) for name in _names(model)):
+        raise InputError(f"it has names that are no text; {_EXPECTED}")
     for tensor in tensors(model.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise InputError(
@@ -78,3 +80,15 @@ def tensors(graph: Any) -> Iterator[Any]:  # noqa: ANN401 - a GraphProto, and Te
         for attribute in node.attribute:
             yield attribute.t
             yield from attribute.tensors
+
+
+def _names(model: Any) -> Iterator[str | bytes]:  # noqa: ANN401
+    """Yield every name that the importer reads; one whose bytes are no UTF-8 comes as bytes."""
+    graph = model.graph
+    yield from (each.domain for each in model.opset_import)
+    yield from (each.name for each in (*graph.input, *graph.output, *graph.initializer))
+    for entry in graph.input:
+        yield from (dim.dim_param for dim in entry.type.tensor_type.shape.dim)
+    for node in graph.node:
+        yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from saddlepoint.errors import InputError
-from saddlepoint.models.onnx.batch import BATCH, batch_axis, depends, grows, show
+from saddlepoint.models.onnx.batch import BATCH, batch_axis, depends, show
 from saddlepoint.models.onnx.network import Network, Step
 from saddlepoint.models.onnx.node import LIMIT, META, Node, Operand
 from saddlepoint.models.onnx.ops import OPS
@@ -86,7 +86,6 @@ class _Reading:
         if node.unread:
             raise node.refused(f"its attribute {min(node.unread)[:60]!r} is not supported")
         for name, value in zip(proto.output, results, strict=False):
-            _check(node, value)
             if name:
                 self.know(name, value)
         if isinstance(layer, nn.Module) and any(map(depends, results)):
@@ -113,18 +112,21 @@ class _Reading:
         layer.eval()
         results = functional_call(layer, state, tuple(value.to(META) for value in operands))
         results = results if isinstance(results, tuple) else (results,)
+        of_images = any(map(depends, operands))
         for value in results:
-            if math.prod(value.shape) // (BATCH if any(map(grows, value.shape)) else 1) > LIMIT:
-                raise node.refused(f"it makes a tensor {show(value.shape)}; expected at most {LIMIT} numbers per row")
-        if any(map(depends, operands)):
+            _check(node, value, of_images)
+        if of_images:
             return results
         known = layer(*operands)
         return known if isinstance(known, tuple) else (known,)
 
 
-def _check(node: Node, value: Tensor) -> None:
-    if depends(value) and (batch_axis(value.shape) is None or 0 in value.shape):
+def _check(node: Node, value: Tensor, of_images: bool) -> None:
+    """Refuse a result without one axis of the batch, if it depends on the images; and one too large for any memory."""
+    if of_images and (batch_axis(value.shape) is None or 0 in value.shape):
         raise node.refused(f"it makes a tensor {show(value.shape)} of the images; expected one axis B of the batch")
+    if math.prod(value.shape) // (BATCH if of_images else 1) > LIMIT:
+        raise node.refused(f"it makes a tensor {show(value.shape)}; expected at most {LIMIT} numbers per row")
 
 
 def _name(proto: Any, layer: nn.Module, place: int) -> str:  # noqa: ANN401
