@@ -32,7 +32,7 @@ def load_folder(name: str, place: Path, classifier: Classifier | None) -> Datase
         raise InputError(f"{str(place)!r} has no folders with images; expected DIR/CLASS/IMAGE")
     labels = _labels(sorted({folder for _, folder in listed}), classifier)
     recipe = classifier.preprocessing if classifier else Preprocessing()
-    grey = classifier is not None and classifier.channels == 1
+    grey = classifier is not None and _takes_grey(classifier)
 
     def fetch(index: int) -> tuple[Stored, int]:
         file, folder = listed[index]
@@ -42,6 +42,12 @@ def load_folder(name: str, place: Path, classifier: Classifier | None) -> Datase
 
     ids = [file.relative_to(place).as_posix() for file, _ in listed]
     return Dataset(name, ids, fetch, range(len(ids)), [labels[folder] for _, folder in listed])
+
+
+def _takes_grey(classifier: Classifier) -> bool:
+    """Whether the first convolution takes one channel."""
+    first = next((weight for weight in classifier.module.parameters() if weight.ndim == 4), None)
+    return first is not None and first.shape[1] == 1
 
 
 def _images(folder: Path) -> list[Path]:
