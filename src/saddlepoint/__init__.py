@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from saddlepoint.attacks import FGSM, PGD, SGD, Attack, AttackResult, attack
     from saddlepoint.classifier import Classifier
+    from saddlepoint.data.datasets import Dataset, load_dataset
     from saddlepoint.errors import InputError, ModelError, SaddlepointError
     from saddlepoint.geometry import L1, L2, Ball, Linf, Region
     from saddlepoint.models import load_classifier, save_classifier
+    from saddlepoint.results import open_run
 
 __version__ = "0.1.0"
 
@@ -23,6 +25,7 @@ _HOME = {
     "AttackResult": "attacks",
     "Ball": "geometry",
     "Classifier": "classifier",
+    "Dataset": "data.datasets",
     "FGSM": "attacks",
     "InputError": "errors",
     "L1": "geometry",
@@ -35,6 +38,8 @@ _HOME = {
     "SaddlepointError": "errors",
     "attack": "attacks",
     "load_classifier": "models",
+    "load_dataset": "data.datasets",
+    "open_run": "results",
     "save_classifier": "models",
 }
 
@@ -48,6 +53,7 @@ __all__ = [
     "AttackResult",
     "Ball",
     "Classifier",
+    "Dataset",
     "InputError",
     "Linf",
     "ModelError",
@@ -55,6 +61,8 @@ __all__ = [
     "SaddlepointError",
     "attack",
     "load_classifier",
+    "load_dataset",
+    "open_run",
     "save_classifier",
 ]
 

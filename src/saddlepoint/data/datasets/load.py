@@ -101,6 +101,8 @@ def _hf(reference: str, place: str, classifier: Classifier | None) -> Dataset:
     except ImportError:
         raise InputError("hf: data need datasets; pip install 'saddlepoint[hf]'") from None
     name, _, split = place.partition(":")
+    if not name:
+        raise InputError(f"no data set was named after 'hf:'; expected {KINDS['hf'].form}, such as hf:ylecun/mnist")
     try:
         local = Path(name).is_dir() and (Path(name) / "dataset_info.json").exists()
         with quiet():
