@@ -1,6 +1,7 @@
 """`saddlepoint attack --data`: the rows are those of `sp.attack`, and survive whatever happens."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,3 +182,14 @@ def test_a_model_that_cannot_take_the_images_ends_the_run(command, monkeypatch):
     assert code == 2
     assert "the model cannot take images of shape (3, 8, 8)" in err
     assert err.count("\n") == 1
+
+
+def test_the_example_of_the_readme(tmp_path, capsys):
+    example = Path(__file__).parents[2] / "examples" / "digits.py"
+    options = ["--eps", "1/16", "--limit", "300", "--out", str(tmp_path / "run"), "--json"]
+    assert main(["attack", "--data", "digits", "--model", f"{example}:make", *options]) == 0
+    summary = json.loads(capsys.readouterr().out)["summary"]
+    assert 0.93 < summary["clean_accuracy"] < 0.995
+    assert 0.65 < summary["attacked_accuracy"] < 0.85
+    broken = next(row for row in rows(tmp_path / "run") if row["attack"] == "PGD")
+    assert sp.open_run(tmp_path / "run").point(broken["id"]).shape == (1, 8, 8)
