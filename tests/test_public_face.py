@@ -19,7 +19,7 @@ def test_all_is_what_is_promised():
         "AttackResult",
         "Ball",
         "Classifier",
-    "Dataset",
+        "Dataset",
         "InputError",
         "Linf",
         "ModelError",
@@ -27,8 +27,8 @@ def test_all_is_what_is_promised():
         "SaddlepointError",
         "attack",
         "load_classifier",
-    "load_dataset",
-    "open_run",
+        "load_dataset",
+        "open_run",
         "save_classifier",
     ]
     for name in sp.__all__:

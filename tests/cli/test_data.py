@@ -137,7 +137,7 @@ def test_what_cannot_be_read_has_its_error_and_the_rest_goes_on(tmp_path, tiny_m
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert "not readable" in out
-    assert "1 examples could not be read" in err
+    assert "1 example could not be read" in err
     listed = rows(tmp_path / "run")
     assert [row["error"] is None for row in listed] == [True, True, False, True]
     assert "red2.png" in listed[2]["error"]
@@ -173,6 +173,19 @@ def test_what_does_not_go_together_is_one_line(command, tmp_path, message):
     assert (code, found) == (2, None)
     assert message in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", ["--limit", "--first", "--keep"])
+def test_flags_of_a_data_set_need_one(photo, tiny_model, capsys, flag):
+    assert main(["attack", photo(), flag, "3"]) == 2
+    assert f"{flag} was given without --data" in capsys.readouterr().err
+
+
+def test_running_out_of_memory_is_one_line(command, monkeypatch):
+    monkeypatch.setattr(Campaign, "run", lambda _: (_ for _ in ()).throw(MemoryError()))
+    code, _, err = command()
+    assert (code, err.count("\n")) == (2, 1)
+    assert "pass a smaller --batch-size" in err
 
 
 def test_a_model_that_cannot_take_the_images_ends_the_run(command, monkeypatch):

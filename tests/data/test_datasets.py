@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import pickle
 import struct
 import zipfile
@@ -192,6 +193,21 @@ def test_a_grey_model_sees_grey(tmp_path):
     x = load_dataset(f"imagefolder:{tmp_path}", classifier=grey).read(0).x
     assert x.shape == (1, 5, 6)
     assert set((x * 255).round().flatten().tolist()) == {round(0.587 * 7 + 0.114 * 9)}
+
+
+def test_a_split_is_never_taken_for_another(tmp_path):
+    np.savez(tmp_path / "train.npz", x=np.zeros((2, 3, 32, 32), np.uint8), y=np.arange(2))
+    with pytest.raises(InputError, match="has none of the files"):
+        load_dataset(f"cifar10:{tmp_path}")
+    assert load_dataset(f"cifar10:{tmp_path}:train").ids == ["train/00000", "train/00001"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fsdecode") or os.name != "posix", reason="names are bytes on POSIX alone")
+def test_a_name_in_another_encoding_has_an_identity(tmp_path):
+    write_images(tmp_path, ["0"])
+    (tmp_path / "0" / "0.png").rename(os.fsdecode(os.fsencode(tmp_path / "0") + b"/caf\xe9.png"))
+    (identity,) = load_dataset(f"imagefolder:{tmp_path}").ids
+    assert identity == "0/caf\\xe9.png"
 
 
 def test_a_broken_image_is_an_error_of_its_own(tmp_path):

@@ -53,7 +53,9 @@ def graph(*nodes, size=(3, 6, 6), batch=1, opset=17, flat=True, listed=False, ki
 
 def runtime(model, x):
     """What onnxruntime computes for each row by itself."""
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     rows = [session.run(None, {"x": row[None].numpy()})[0] for row in x]
     return torch.tensor(np.stack(rows)).reshape(len(x), -1)
 

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from saddlepoint.cli.flags import Number, Parser, natural, numbers, positive
+from saddlepoint.errors import InputError
 
 _DESCRIPTION = """\
 Attack the prediction of photographs, or of a data set: search a perturbation, too small to be seen, that raises the
@@ -52,7 +53,6 @@ def _data(group: Any) -> None:  # noqa: ANN401
     add(
         "--keep",
         type=_retention,
-        default="broken",
         metavar="RULE",
         help="points to keep: all, broken (default), none, or N per class",
     )
@@ -105,6 +105,9 @@ def _search(group: Any) -> None:  # noqa: ANN401
 
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.data is None:
+        for flag in ("limit", "first", "keep"):
+            if getattr(arguments, flag) is not None:
+                raise InputError(f"--{flag} was given without --data; expected both, or neither")
         from saddlepoint.cli.attacking import run
     else:
         from saddlepoint.cli.running import run

@@ -4,8 +4,6 @@ import sys
 import warnings
 from argparse import Namespace
 
-import torch
-
 from saddlepoint.cli.attacking.cases import failed
 from saddlepoint.cli.attacking.outcome import Outcome
 from saddlepoint.cli.attacking.render import render
@@ -13,9 +11,7 @@ from saddlepoint.cli.attacking.search import attack_group
 from saddlepoint.cli.attacking.settings import Settings, settings
 from saddlepoint.cli.attacking.subjects import Subject, groups, read
 from saddlepoint.cli.attacking.trace import Trace, drawn
-from saddlepoint.errors import InputError
-
-_ROOM = "out of memory; expected smaller batches: pass a smaller --batch-size, or fewer images"
+from saddlepoint.cli.memory import bounded
 
 
 def run(given: Namespace) -> int:
@@ -25,12 +21,8 @@ def run(given: Namespace) -> int:
         draw(f"loading {given.model}")
         chosen = settings(given)
         subjects = read(given.images, chosen.preprocessing, chosen.out)
-        try:
+        with bounded():
             outcome = _attack(chosen, subjects, Trace(draw))
-        except (RuntimeError, MemoryError) as error:
-            if not _is_memory(error):
-                raise
-            raise InputError(_ROOM) from None
     print(outcome.as_json()) if given.json else render(chosen, outcome)
     findings = [case.error for case in outcome.images if case.error]
     for finding in findings:
@@ -55,7 +47,3 @@ def _attack(chosen: Settings, subjects: list[Subject], trace: Trace) -> Outcome:
         seconds=total,
         images=tuple(sorted(cases, key=lambda case: case.index)),
     )
-
-
-def _is_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

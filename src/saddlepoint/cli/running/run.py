@@ -15,6 +15,7 @@ from saddlepoint.attacks import Setting, run_attack
 from saddlepoint.attacks.example import Input
 from saddlepoint.classifier import check_images
 from saddlepoint.cli.attacking.settings import Settings, settings
+from saddlepoint.cli.memory import bounded
 from saddlepoint.cli.running.progress import Advance, progress
 from saddlepoint.cli.running.records import identified, method_line, record
 from saddlepoint.cli.running.specification import provenance, specification
@@ -37,8 +38,8 @@ def run(given: Namespace) -> int:
     data = load_dataset(given.data, classifier=chosen.classifier)
     data = data.select(limit=given.limit, first=given.first, seed=given.seed)
     spec, begin = specification(given, chosen, data), time.perf_counter()
-    opened = writing(chosen.out, spec, provenance(chosen), given.keep, seconds=LOSS)
-    with warnings.catch_warnings(), interruptible(), opened as folder:
+    opened = writing(chosen.out, spec, provenance(chosen), given.keep or "broken", seconds=LOSS)
+    with warnings.catch_warnings(), interruptible(), bounded(), opened as folder:
         warnings.simplefilter("ignore")
         with progress(len(data), len(folder.done), silent=given.json) as advance:
             Campaign(chosen, data, folder, advance, spec["batch_size"]).run()
@@ -49,7 +50,8 @@ def run(given: Namespace) -> int:
     else:
         render(chosen, spec, summary, seconds)
     if summary["errors"]:
-        print(f"saddlepoint: {summary['errors']} examples could not be read; see `error` in the rows", file=sys.stderr)
+        count = f"{summary['errors']} example{'s' if summary['errors'] > 1 else ''}"
+        print(f"saddlepoint: {count} could not be read; see `error` in the rows", file=sys.stderr)
     return 2 if summary["errors"] else 0
 
 

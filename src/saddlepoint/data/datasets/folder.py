@@ -40,8 +40,13 @@ def load_folder(name: str, place: Path, classifier: Classifier | None) -> Datase
         levels = preprocess(image.convert("L") if grey else image, recipe).numpy()
         return levels[:1] if grey else levels, labels[folder]
 
-    ids = [file.relative_to(place).as_posix() for file, _ in listed]
+    ids = [_text(file.relative_to(place)) for file, _ in listed]
     return Dataset(name, ids, fetch, range(len(ids)), [labels[folder] for _, folder in listed])
+
+
+def _text(path: Path) -> str:
+    """Return a path as text that UTF-8 can say, also when the file's name is in another encoding."""
+    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _takes_grey(classifier: Classifier) -> bool:

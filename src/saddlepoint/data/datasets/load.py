@@ -69,7 +69,8 @@ def _cifar10(reference: str, place: str, _: Classifier | None) -> Dataset:
     folder, split = _split(place)
     many = [f"data_batch_{number}" for number in range(1, 6)] if split == "train" else ["test_batch"]
     inside = ("", "cifar-10-batches-py", "cifar-10-batches-bin")
-    first = _first(folder, [f"{many[0]}.bin", many[0], f"{split}.npz", *(p.name for p in folder.glob("*.npz"))], inside)
+    zipped = [path.name for path in sorted(folder.glob("*.npz")) if split in path.stem]
+    first = _first(folder, [f"{many[0]}.bin", many[0], f"{split}.npz", *zipped], inside)
     if first.suffix == ".npz":
         images, labels = arrays.checked(first, arrays.read_npz(first))
     else:

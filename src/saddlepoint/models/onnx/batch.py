@@ -8,11 +8,15 @@ products and quotients of batch sizes are no such multiples: they are seen, and 
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 from torch import SymInt, Tensor
 
 BATCH = 1_000_000_007
 """The batch size while a graph is read; neither 2³¹ − 1 nor 2⁶³ − 1, which mean "to the end" in a Slice."""
+
+_Rows = TypeVar("_Rows", int, SymInt)
+"""A number of rows; while torch exports a network it is a symbol."""
 
 
 def grows(size: int) -> bool:
@@ -31,7 +35,7 @@ def depends(value: Tensor) -> bool:
     return value.is_meta
 
 
-def size_at(rows: int | SymInt, size: int) -> int | SymInt:
+def size_at(rows: _Rows, size: int) -> int | _Rows:
     """Return a size at a batch of so many rows: k · rows for k · BATCH, any other as it is."""
     return size // BATCH * rows if grows(size) else size
 

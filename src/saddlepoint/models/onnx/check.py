@@ -10,6 +10,7 @@ from torch import Tensor
 
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.models.onnx.file import tensors
+from saddlepoint.models.onnx.modern import modern
 from saddlepoint.models.onnx.reader import Imported
 
 ABSOLUTE, RELATIVE = 1e-5, 1e-4
@@ -20,9 +21,6 @@ HALF = 100.0
 
 _TYPES = {1: np.float32, 10: np.float16, 11: np.float64}
 _FLOAT16 = 10
-
-_OLDEST = 7
-"""The first opset that onnxruntime runs; an older file is brought forward for it, by the package onnx."""
 
 _Run = Callable[[Tensor], Tensor]
 
@@ -36,7 +34,7 @@ def check(imported: Imported, model: Any) -> None:  # noqa: ANN401 - a ModelProt
         InputError: onnxruntime cannot run the file.
         ModelError: they differ, with the largest difference.
     """
-    network, fixed, run = imported.network, imported.fixed, _session(model)
+    network, fixed, run = imported.network, imported.fixed, _session(model, imported.ranks)
     slack = HALF if _is_half(model) else 1.0
     shape = (fixed * math.ceil(3 / fixed) if fixed else 3, *network.input_shape)
     generator = torch.Generator().manual_seed(0)
@@ -71,7 +69,7 @@ def _agree(what: str, logits: Tensor, expected: Tensor, slack: float) -> None:
         )
 
 
-def _session(model: Any) -> _Run:  # noqa: ANN401
+def _session(model: Any, ranks: dict[str, int]) -> _Run:  # noqa: ANN401
     """Return onnxruntime's forward: the graph as it is, without optimisations."""
     import onnxruntime
 
@@ -79,10 +77,8 @@ def _session(model: Any) -> _Run:  # noqa: ANN401
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
     options.log_severity_level = 4
-    data = _modern(model).SerializeToString()
-    session = _tried(
-        lambda: onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]),
-    )
+    data = _tried(lambda: modern(model, ranks).SerializeToString())
+    session = _tried(lambda: onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]))
     entry = session.get_inputs()[0].name
     kind = _TYPES[next(each.type.tensor_type.elem_type for each in model.graph.input if each.name == entry)]
 
@@ -99,33 +95,6 @@ def _tried(action: Callable[[], Any]) -> Any:  # noqa: ANN401
     except Exception as error:  # its own classes, which it does not export
         reason = " ".join(str(error).split())[:240]
         raise InputError(f"onnxruntime, by which each import is checked, cannot run it ({reason})") from None
-
-
-def _modern(model: Any) -> Any:  # noqa: ANN401
-    """Return the same graph in an opset that onnxruntime runs."""
-    if any(each.domain in ("", "ai.onnx") and each.version >= _OLDEST for each in model.opset_import):
-        return model
-    from onnx import ModelProto, helper, version_converter
-
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    copy.ir_version = max(copy.ir_version, 3)
-    if not copy.opset_import:
-        copy.opset_import.append(helper.make_opsetid("", 1))
-    _rename_paddings(copy)
-    newer = _tried(lambda: version_converter.convert_version(copy, _OLDEST + 1))
-    del newer.graph.value_info[:]  # of the nodes that it added it knows no types, and says so wrongly
-    return newer
-
-
-def _rename_paddings(model: Any) -> None:  # noqa: ANN401
-    """Bring each Pad of opset 1 to opset 2, which the converter does not: one attribute has another name."""
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Pad" and attribute.name == "paddings":
-                attribute.name = "pads"
-    if all(each.version == 1 for each in model.opset_import) and any(n.op_type == "Pad" for n in model.graph.node):
-        model.opset_import[0].version = 2
 
 
 def _is_half(model: Any) -> bool:  # noqa: ANN401

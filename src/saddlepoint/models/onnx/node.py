@@ -10,7 +10,7 @@ from saddlepoint.errors import InputError
 from saddlepoint.models.onnx.batch import batch_axis, depends, show
 
 LIMIT = 2**28
-"""The most elements that a value may have, per row where it depends on the image: 1 GiB in float32."""
+"""The most numbers that a value may have at the batch size of the file: 1 GiB in float32."""
 
 _INERT = frozenset({"consumed_inputs", "is_test", "saturate", "seed", "stash_type", "storage_order"})
 """Attributes that say nothing about what a node computes from an image in inference."""

@@ -67,11 +67,11 @@ def _divide(a: Tensor, b: Tensor) -> Tensor:
     return torch.div(a, b, rounding_mode="trunc" if whole else None)
 
 
-def _pow(node: Node) -> nn.Module:
+def _pow(node: Node) -> nn.Module | Tensor:
     """x^p; an exponent that is one number stays one: its derivative is p x^(p−1), also at x ≤ 0."""
-    exponent = node.value(1)
+    exponent, general = node.value(1), _binary(torch.pow)(node)
     if depends(exponent) or exponent.numel() != 1 or exponent.ndim > node.x.ndim:
-        return Call(torch.pow)
+        return general
     return Call(torch.pow, node.constant(1).item())
 
 
@@ -120,7 +120,6 @@ def _dropout(node: Node) -> nn.Module:
 
 def _cast(node: Node) -> nn.Module:
     kind = node.attribute("to", None)
-    kind = {"FLOAT": 1, "FLOAT16": 10, "DOUBLE": 11, "INT32": 6, "INT64": 7, "BOOL": 9}.get(kind, kind)
     if kind in _FLOATS:
         return Call(Tensor.float)
     if kind not in (*_INTEGERS, _BOOL):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from saddlepoint.errors import InputError
-from saddlepoint.models.onnx.batch import BATCH, batch_axis, depends, show
+from saddlepoint.models.onnx.batch import BATCH, batch_axis, depends, show, size_at
 from saddlepoint.models.onnx.network import Network, Step
 from saddlepoint.models.onnx.node import LIMIT, META, Node, Operand
 from saddlepoint.models.onnx.ops import OPS
@@ -24,10 +24,12 @@ class Imported:
     Attributes:
         network: the module, in eval mode.
         fixed: the batch size of the file; None if it is free.
+        ranks: how many dimensions each value of the graph has.
     """
 
     network: Network
     fixed: int | None
+    ranks: dict[str, int]
 
 
 def read_graph(model: Any) -> Imported:  # noqa: ANN401 - a ModelProto
@@ -49,7 +51,7 @@ def read_graph(model: Any) -> Imported:  # noqa: ANN401 - a ModelProto
     constants = {name: value for name, value in reading.values.items() if name in used and not depends(value)}
     shape = tuple(reading.entry.value.shape[1:])
     network = Network(reading.entry.name, shape, reading.steps, constants, result)
-    return Imported(network.eval(), reading.fixed)
+    return Imported(network.eval(), reading.fixed, {name: value.ndim for name, value in reading.values.items()})
 
 
 @dataclass(slots=True)
@@ -125,8 +127,8 @@ def _check(node: Node, value: Tensor, of_images: bool) -> None:
     """Refuse a result without one axis of the batch, if it depends on the images; and one too large for any memory."""
     if of_images and (batch_axis(value.shape) is None or 0 in value.shape):
         raise node.refused(f"it makes a tensor {show(value.shape)} of the images; expected one axis B of the batch")
-    if math.prod(value.shape) // (BATCH if of_images else 1) > LIMIT:
-        raise node.refused(f"it makes a tensor {show(value.shape)}; expected at most {LIMIT} numbers per row")
+    if math.prod(size_at(node.fixed or 1, size) for size in value.shape) > LIMIT:
+        raise node.refused(f"it makes a tensor {show(value.shape)}; expected at most {LIMIT} numbers")
 
 
 def _name(proto: Any, layer: nn.Module, place: int) -> str:  # noqa: ANN401
@@ -160,9 +162,9 @@ def _entry(graph: Any) -> tuple[Operand, int | None]:  # noqa: ANN401
             f"its input {entry.name[:60]!r} has shape ({shown}); expected a batch of a fixed shape per example, such "
             "as (N, 3, 32, 32): fix free sizes with onnx.tools.update_model_dims.update_inputs_outputs_dims"
         )
-    if math.prod(sizes[1:]) > LIMIT:
-        raise InputError(f"its input has {math.prod(sizes[1:])} numbers per row; expected at most {LIMIT}")
     fixed = sizes[0] if sizes[0] > 0 else None
+    if (fixed or 1) * math.prod(sizes[1:]) > LIMIT:
+        raise InputError(f"its input has {(fixed or 1) * math.prod(sizes[1:])} numbers; expected at most {LIMIT}")
     return Operand(entry.name, torch.empty(BATCH, *sizes[1:], device=META)), fixed
 
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from saddlepoint.models.onnx.batch import BATCH, batch_axis, depends, freed, grows, show, size_at
+from saddlepoint.models.onnx.batch import batch_axis, depends, freed, grows, show, size_at
 from saddlepoint.models.onnx.node import LIMIT, Build, Call, Node
 
 
@@ -48,7 +48,8 @@ def _reshaped(node: Node, target: list[int]) -> nn.Module:
 
 
 def _flatten(node: Node) -> nn.Module:
-    axis = node.axis(node.attribute("axis", 1), rank=node.x.ndim + 1)
+    axis = node.attribute("axis", 1)
+    axis = node.axis(axis + node.x.ndim if axis < 0 else axis, rank=node.x.ndim + 1)
     if axis == 1 and batch_axis(node.x.shape) == 0:
         return nn.Flatten()
     target = [math.prod(node.x.shape[:axis]), math.prod(node.x.shape[axis:])]
@@ -89,7 +90,7 @@ class _Expand(nn.Module):
         self.sizes = sizes
 
     def forward(self, x: Tensor, entry: Tensor | None = None) -> Tensor:
-        rows = BATCH if entry is None else entry.shape[0]
+        rows = 1 if entry is None else entry.shape[0]
         return x.expand([size_at(rows, size) for size in self.sizes])
 
 
