@@ -52,3 +52,10 @@ def test_distributions():
         for row in draw(keys, 3, (5000,)).double().numpy():
             assert stats.kstest(row, name).pvalue > 1e-4
     assert random.uniform(keys, 0, (100_000,)).max() < 1
+
+
+def test_each_row_may_be_at_a_place_of_its_own():
+    keys, counters = torch.tensor([5, 5, -7]), torch.tensor([3, 2**33, 0])
+    together = random.uniform(keys, counters, (6,))
+    for row, (key, counter) in enumerate(zip(keys, counters.tolist(), strict=True)):
+        assert torch.equal(together[row : row + 1], random.uniform(key[None], counter, (6,)))

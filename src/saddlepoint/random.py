@@ -39,27 +39,31 @@ def philox(counter: _Words, keys: tuple[Tensor, Tensor], rounds: int = 10) -> _W
     return a, b, c, d
 
 
-def bits(keys: Keys, counter: int, count: int) -> Int[Tensor, "batch count"]:
+Counter = int | Int[Tensor, " batch"]
+"""Which block of a stream: one for all rows, or one per row."""
+
+
+def bits(keys: Keys, counter: Counter, count: int) -> Int[Tensor, "batch count"]:
     """Return (B, count) uniform 32-bit integers of the streams `keys` at `counter`."""
     block = torch.arange(-(-count // 4), device=keys.device).expand(len(keys), -1)
     halves = (keys & _MASK)[:, None], ((keys >> 32) & _MASK)[:, None]
-    low, high = torch.full_like(block, counter & _MASK), torch.full_like(block, (counter >> 32) & _MASK)
-    words = philox((block, low, high, torch.zeros_like(block)), halves)
+    place = torch.as_tensor(counter, device=keys.device).reshape(-1, 1).expand_as(block)
+    words = philox((block, place & _MASK, (place >> 32) & _MASK, torch.zeros_like(block)), halves)
     return torch.stack(words, dim=-1).flatten(1)[:, :count]
 
 
-def uniform(keys: Keys, counter: int, shape: tuple[int, ...]) -> Images:
+def uniform(keys: Keys, counter: Counter, shape: tuple[int, ...]) -> Images:
     """Return (B, *shape) float32 numbers, uniform on the grid {0, 1, …, 2²⁴ − 1} / 2²⁴ of [0, 1)."""
     count = torch.Size(shape).numel()
     return ((bits(keys, counter, count) >> 8).float() * 2.0**-24).reshape(len(keys), *shape)
 
 
-def exponential(keys: Keys, counter: int, shape: tuple[int, ...]) -> Images:
+def exponential(keys: Keys, counter: Counter, shape: tuple[int, ...]) -> Images:
     """Return (B, *shape) float32 numbers with density exp(−t), t ≥ 0, by inversion."""
     return -torch.log1p(-_wide(uniform(keys, counter, shape))).float()
 
 
-def normal(keys: Keys, counter: int, shape: tuple[int, ...]) -> Images:
+def normal(keys: Keys, counter: Counter, shape: tuple[int, ...]) -> Images:
     """Return (B, *shape) float32 standard normal numbers (Box & Muller 1958)."""
     count = torch.Size(shape).numel()
     pairs = _wide(uniform(keys, counter, (2, -(-count // 2))))

@@ -85,11 +85,11 @@ class Oracle:
         finite = torch.isfinite(logits).all(1)
         if gradient is not None:
             finite &= torch.isfinite(gradient.flatten(1).sum(1))
-        point = self._worth(problem, delta, logits, decided=self.stage.exact)
+        point, reached = self._worth(problem, delta, logits, decided=self.stage.exact)
         blind = self.stage.attack.needs is Need.LABEL
         answer = Answer(
             label=logits.argmax(1),
-            adversarial=point.adversarial,
+            adversarial=reached,
             logits=None if blind else logits,
             loss=None if blind else loss,
             gradient=gradient,
@@ -98,7 +98,7 @@ class Oracle:
 
     def decide(self, problem: Problem, delta: Images) -> Point:
         """Return what the points are worth to the untouched model in float32."""
-        return self._worth(problem, delta, self.model.decide(problem.x + delta), decided=True)
+        return self._worth(problem, delta, self.model.decide(problem.x + delta), decided=True)[0]
 
     def _gradient(self, loss: PerExample, delta: Images) -> Images:
         if not loss.requires_grad:
@@ -112,11 +112,18 @@ class Oracle:
             return logits, torch.zeros_like(logits[:, 0])
         return logits, attack.objective(problem, state, logits)
 
-    def _worth(self, problem: Problem, delta: Images, logits: Logits, *, decided: bool) -> Point:
-        """Judge logits: sure if the untouched model gave them or, in float32, if the margin beats rounding."""
-        margin, adversarial = self.setting.judge(logits, problem.y, problem.target)
+    def _worth(self, problem: Problem, delta: Images, logits: Logits, *, decided: bool) -> tuple[Point, Rows]:
+        """Return what the points are worth, and which reach the goal, be it outside Δ.
+
+        Sure is what the untouched model said or, in float32, what the margin holds against rounding.
+        """
+        margin, reached = self.setting.judge(logits, problem.y, problem.target)
         beyond = margin.abs() > ROUNDING * logits.abs().amax(1)
-        sure = torch.full_like(adversarial, decided) | (beyond & (self.stage.precision == "fp32"))
+        sure = torch.full_like(reached, decided) | (beyond & (self.stage.precision == "fp32"))
         if self.stage.attack.plain:
             delta = problem.region.project(delta)  # a plain clamp may miss Δ by a last bit; what is kept may not
-        return Point(delta, self.stage.attack.goal.score(problem.region, delta, margin, adversarial), adversarial, sure)
+        score = self.stage.attack.goal.score(problem.region, delta, margin, reached)
+        if not self.stage.attack.roams:
+            return Point(delta, score, reached, sure), reached
+        inside = problem.region.contains(delta)
+        return Point(delta, score.masked_fill(~inside, torch.inf), reached & inside, sure), reached

@@ -57,7 +57,8 @@ class Answer:
 
     Attributes:
         label: predicted classes, (B,).
-        adversarial: whether the point has succeeded, (B,); in low precision a claim, not yet confirmed.
+        adversarial: whether the point reaches the goal, inside Δ or not, (B,); in low precision a claim, not yet
+            confirmed.
         logits: (B, K).
         loss: the attack's own objective, (B,).
         gradient: of that loss in δ, (B, C, H, W); None, too, when no row asked for one.
@@ -84,6 +85,7 @@ class Attack(ABC):
         norms: of the balls that it can search.
         paper: where it comes from.
         plain: whether the attack must reproduce a plain loop to the last bit, and forgoes the fastest form of weights.
+        roams: whether the attack asks for points outside Δ, too; the loop keeps none of those.
     """
 
     needs: ClassVar[Need] = Need.GRADIENT
@@ -92,6 +94,7 @@ class Attack(ABC):
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
     paper: ClassVar[str] = ""
     plain: ClassVar[bool] = False
+    roams: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
