@@ -10,6 +10,8 @@ import saddlepoint as sp
 
 def test_all_is_what_is_promised():
     assert sp.__all__ == [
+        "APGD",
+        "APGDL1",
         "FGSM",
         "L1",
         "L2",

@@ -1,5 +1,7 @@
 """Attacks bound robust accuracy from above: searches for a good δ, and the one loop that drives them all."""
 
+from saddlepoint.attacks.apgd import APGD
+from saddlepoint.attacks.apgd_l1 import APGDL1
 from saddlepoint.attacks.face import AttackResult, Stop, attack
 from saddlepoint.attacks.fgsm import FGSM
 from saddlepoint.attacks.goals import Fool, Goal, Last, Nearest
@@ -10,6 +12,8 @@ from saddlepoint.attacks.setting import Progress, Setting
 from saddlepoint.attacks.sgd import SGD
 
 __all__ = [
+    "APGD",
+    "APGDL1",
     "FGSM",
     "PGD",
     "SGD",
