@@ -14,6 +14,7 @@ from saddlepoint.attacks.protocol import Answer, Attack, Problem, Run, ranked
 from saddlepoint.attacks.rows import where
 from saddlepoint.geometry import Region
 from saddlepoint.geometry.norms import beside, spread
+from saddlepoint.random import Counter
 from saddlepoint.typing import Images, Logits, PerExample, Rows
 
 MOMENTUM = 0.75
@@ -170,10 +171,10 @@ class APGD(Attack):
         return project(region, x + share * (ahead - x) + (1 - share) * (x - state.previous))
 
 
-def surface(problem: Problem) -> Images:
+def surface(problem: Problem, counter: Counter = 0) -> Images:
     """Return random points with ‖δ‖ = ε, before they are projected on the box: in ℓ2 uniform on the sphere."""
     region = problem.region
-    u = region.ball.uniform(problem.key, 0, tuple(problem.x.shape[1:]))
+    u = region.ball.uniform(problem.key, counter, tuple(problem.x.shape[1:]))
     return region.project((spread(region.radius / region.ball.norm(u), u) * u).to(problem.x.dtype))
 
 
