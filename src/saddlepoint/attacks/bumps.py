@@ -15,10 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from saddlepoint.attacks.windows import Corners, Numbers, Signs
+from saddlepoint.attacks.windows import Corners, Numbers, Signs, Turns
 from saddlepoint.typing import Rows
 
-Bump = Float[Tensor, "height width"]
+Bump = Float[Tensor, "down across"]
 Bumps = Float[Tensor, "levels size size"]
 Placed = Float[Tensor, "batch 1 height width"]
 
@@ -28,14 +28,12 @@ def hill(height: int, width: int, norm: float) -> Bump:
     down, right = ((torch.arange(size) - size // 2).abs() for size in (height, width))
     ring = torch.maximum(down[:, None], right)
     terms = torch.arange(1, max(height // 2, width // 2) + 2, dtype=torch.float64) ** (-4 / norm)
-    shape = terms.flip(0).cumsum(0).flip(0)[ring]
-    return shape / torch.linalg.vector_norm(shape, norm)
+    return _unit(terms.flip(0).cumsum(0).flip(0)[ring], norm)
 
 
 def bump(side: int, norm: float) -> Bump:
     """Return η of a side, (side, side), in float64."""
-    eta = torch.cat([hill(side // 2, side, norm), -hill(side - side // 2, side, norm)])
-    return eta / torch.linalg.vector_norm(eta, norm)
+    return _unit(torch.cat([hill(side // 2, side, norm), -hill(side - side // 2, side, norm)]), norm)
 
 
 @lru_cache(maxsize=64)
@@ -56,7 +54,7 @@ def place(table: Bumps, level: Numbers, corner: Corners, turned: Rows, height: i
 
 
 def tile(
-    eta: Bump, turned: Rows, signs: Signs, height: int, width: int
+    eta: Bump, turned: Turns, signs: Signs, height: int, width: int
 ) -> Float[Tensor, "batch channels height width"]:
     """Return images that are tiled by η, as often as it fits and centred, with a turn (B, R·K) for each tile in R rows
     and K columns and a sign (B, C, R·K) for each tile and channel.
@@ -65,15 +63,21 @@ def tile(
     down, across = height // side, width // side
 
     def spread(values: Tensor) -> Tensor:
-        cells = values.unflatten(-1, (down, across))
+        cells = values.reshape(*values.shape[:-1], down, across)
         return cells.repeat_interleave(side, -1).repeat_interleave(side, -2)
 
     tiles = torch.where(spread(turned), eta.T.repeat(down, across), eta.repeat(down, across))[:, None] * spread(signs)
     top, left = (height - down * side) // 2, (width - across * side) // 2
-    return functional.pad(tiles, (left, width - across * side - left, top, height - down * side - top))
+    frame = (left, width - across * side - left, top, height - down * side - top)
+    return functional.pad(tiles, frame)
 
 
 def _local(start: Numbers, size: int, frame: int) -> Int[Tensor, "batch size"]:
     """Return where the places of a side of the image lie in a framed window, its far frame standing for all beyond."""
     place = torch.arange(size, device=start.device) - start[:, None] + 1
     return place.clamp(0, frame - 1)
+
+
+def _unit(shape: Bump, norm: float) -> Bump:
+    length: Tensor = torch.linalg.vector_norm(shape, norm)
+    return shape / length

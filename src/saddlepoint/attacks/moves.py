@@ -1,15 +1,21 @@
 """How Square begins and how it moves, as pure functions of a region, a point and random choices."""
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from saddlepoint.attacks import bumps
-from saddlepoint.attacks.windows import Signs, Window
+from saddlepoint.attacks.windows import Signs, Turns, Window
 from saddlepoint.geometry import Region
 from saddlepoint.geometry.norms import beside, lp_norm, rows, spread
-from saddlepoint.typing import Images, Rows
+from saddlepoint.typing import Images
+
+PerChannel = Float[Tensor, "batch channels 1 1"]
 
 TINY = 1e-12
-"""A norm below which a direction counts as none."""
+"""A norm below which a perturbation counts as none."""
+ROUNDING = 1e-5
+"""A share of ε, or of the sum of two unit vectors, below which what is left of a window is rounding error, no shape."""
 
 
 def stripes(region: Region, signs: Signs) -> Images:
@@ -41,7 +47,7 @@ def settle(region: Region, delta: Images) -> Images:
     return region.project(delta / length * spread(region.radius, delta))
 
 
-def tiles(region: Region, turned: Rows, signs: Signs) -> Images:
+def tiles(region: Region, turned: Turns, signs: Signs) -> Images:
     """Return a grid of η of a fifth of the shorter side, projected: the start in ℓ2 and ℓ1.
 
     A turn (B, T) per tile, a sign (B, C, T) per tile and channel; T is `tile_count`.
@@ -70,16 +76,21 @@ def shift(region: Region, delta: Images, first: Window, second: Window, eta: Ima
     ((ε^p − ‖δ‖^p)₊/C + ‖δ₁∪₂‖^p)^{1/p}; in ℓ1 C times that, as the authors' code has it, which the projection cuts.
     """
     p, channels = region.ball.p, delta.shape[1]
-    old = delta * first
-    fresh = eta + old / _norm(old, p).clamp_min(TINY)
+    old, both = delta * first.to(delta.dtype), (first | second).to(delta.dtype)  # selecting by flags is slower
+    fresh = eta + old * _inverse(_norm(old, p), ROUNDING * spread(region.radius, delta))
     spare = (region.radius**p - lp_norm(delta, p) ** p).clamp_min(0) / channels
-    size = (spread(spare, delta) + _norm(delta * (first | second), p) ** p) ** (1 / p)
+    size = (spread(spare, delta) + _norm(delta * both, p) ** p) ** (1 / p)
     if p == 1:
         size = size * channels
-    moved = delta.masked_fill(first | second, 0) + fresh * (size / _norm(fresh, p).clamp_min(TINY))
+    moved = delta * (1 - both) + fresh * size * _inverse(_norm(fresh, p), ROUNDING)
     return settle(region, moved)
 
 
-def _norm(delta: Images, p: float) -> Images:
+def _norm(delta: Images, p: float) -> PerChannel:
     """Return the norm of each channel, (B, C, 1, 1)."""
     return lp_norm(delta.flatten(0, 1), p).to(delta.dtype).reshape(*delta.shape[:2], 1, 1)
+
+
+def _inverse(norm: PerChannel, least: float | Images) -> PerChannel:
+    """Return 1/norm, or 0 where the norm is not above the least that counts."""
+    return torch.where(norm > least, 1 / norm, 0)

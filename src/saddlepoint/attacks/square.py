@@ -47,6 +47,7 @@ class Square(Attack):
     """
 
     needs: ClassVar[Need] = Need.LOGITS
+    tolerance: ClassVar[float] = 0.75  # random search; in ℓ2 and ℓ1 bumps cannot follow weights that are noise
     paper: ClassVar[str] = "Andriushchenko et al. 2020"
 
     queries: int = 5000
@@ -90,7 +91,7 @@ class Square(Attack):
 
     def polish(self) -> "Square":
         """Return a tenth of the queries, with windows as small as the last ones were."""
-        halved = windows.level(torch.tensor([self.queries]), self._stretch).item()
+        halved = int(windows.level(torch.tensor([self.queries]), self._stretch))
         return replace(self, queries=math.ceil(self.queries / 10), p_init=self.p_init / 2**halved, restarts=1)
 
     def _propose(self, problem: Problem, delta: Images, proposal: Tensor) -> Images:
@@ -117,8 +118,8 @@ def begin(problem: Problem) -> Images:
     """Return a random start of each row: stripes or tiles."""
     channels, height, width = problem.x.shape[1:]
     if problem.region.ball.p == math.inf:
-        words = random.bits(problem.key, 0, channels * width).unflatten(1, (channels, 1, width))
+        words = random.bits(problem.key, 0, channels * width).reshape(-1, channels, 1, width)
         return moves.stripes(problem.region, windows.signs(words, problem.x.dtype))
-    words = random.bits(problem.key, 0, (1 + channels) * moves.tile_count(height, width))
-    words = words.unflatten(1, (1 + channels, -1))
+    count = moves.tile_count(height, width)
+    words = random.bits(problem.key, 0, (1 + channels) * count).reshape(-1, 1 + channels, count)
     return moves.tiles(problem.region, windows.odd(words[:, 0]), windows.signs(words[:, 1:], problem.x.dtype))

@@ -24,6 +24,8 @@ Corners = Int[Tensor, "batch 2"]
 Window = Bool[Tensor, "batch 1 height width"]
 Signs = Float[Tensor, "batch *places"]
 """−1 or +1."""
+Turns = Bool[Tensor, "batch tiles"]
+"""Whether η is transposed, tile by tile."""
 
 
 @dataclass(frozen=True, slots=True)
