@@ -18,7 +18,7 @@ ATTACKS = [
     sp.PGD(steps=25, travel=5, restarts=3, loss="margin"),
     sp.PGD(steps=60, random_start=False, loss="difference"),
     sp.SGD(steps=60, lr=20.0),
-    sp.Square(queries=25, rescale=True),
+    sp.Square(queries=40, rescale=True),
 ]
 BALLS = [sp.Linf(0.1), sp.L2(0.5), sp.L1(2.0)]
 
