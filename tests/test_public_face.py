@@ -27,6 +27,7 @@ def test_all_is_what_is_promised():
         "ModelError",
         "Region",
         "SaddlepointError",
+        "Square",
         "attack",
         "load_classifier",
         "load_dataset",

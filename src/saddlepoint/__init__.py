@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from saddlepoint.attacks import APGD, APGDL1, FGSM, PGD, SGD, Attack, AttackResult, attack
+    from saddlepoint.attacks import APGD, APGDL1, FGSM, PGD, SGD, Attack, AttackResult, Square, attack
     from saddlepoint.classifier import Classifier
     from saddlepoint.data.datasets import Dataset, load_dataset
     from saddlepoint.errors import InputError, ModelError, SaddlepointError
@@ -38,6 +38,7 @@ _HOME = {
     "Region": "geometry",
     "SGD": "attacks",
     "SaddlepointError": "errors",
+    "Square": "attacks",
     "attack": "attacks",
     "load_classifier": "models",
     "load_dataset": "data.datasets",
@@ -63,6 +64,7 @@ __all__ = [
     "ModelError",
     "Region",
     "SaddlepointError",
+    "Square",
     "attack",
     "load_classifier",
     "load_dataset",

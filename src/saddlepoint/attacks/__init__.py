@@ -10,6 +10,7 @@ from saddlepoint.attacks.pipeline import run_attack
 from saddlepoint.attacks.protocol import Answer, Attack, Need, Problem, Run
 from saddlepoint.attacks.setting import Progress, Setting
 from saddlepoint.attacks.sgd import SGD
+from saddlepoint.attacks.square import Square
 
 __all__ = [
     "APGD",
@@ -29,6 +30,7 @@ __all__ = [
     "Progress",
     "Run",
     "Setting",
+    "Square",
     "Stop",
     "attack",
     "run_attack",
