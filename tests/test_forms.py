@@ -215,9 +215,32 @@ class Branches(Net):
         return self.conv(x) if x.amin() > 1.9 else self.norm(self.conv(x))
 
 
+class Reads(Net):
+    def body(self, x):
+        inner = self.conv(x)
+        after = self.norm(inner)
+        return after if x.amin() < 1.9 else after + 3 * inner
+
+
+class Writes(Net):
+    def body(self, x):
+        inner = self.conv(x)
+        if x.amin() > 1.9:
+            inner[:, 0] = 1
+        return self.norm(inner)
+
+
+class Nests(Net):
+    def body(self, x):
+        inner = self.conv(x)
+        after = self.norm(inner)
+        return after if x.amin() < 1.9 else torch.cat([after[:, :4], inner[:, 4:]], 1)
+
+
+@pytest.mark.parametrize("kind", [Branches, Reads, Writes, Nests])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_path_that_leaves_a_norm_out_is_noticed(precision):
-    classifier = sp.Classifier(trained(Branches(conv=conv(), norm=norm())), mean=0.5, std=0.25)
+def test_a_path_on_which_a_norm_cannot_be_absorbed_is_noticed(precision, kind):
+    classifier = sp.Classifier(trained(kind(conv=conv(), norm=norm())), mean=0.5, std=0.25)
     dark, white = toys.pixels(2, SHAPE), torch.ones(2, *SHAPE)
     with classifier.frozen() as model:
         for x in (dark, white, dark):

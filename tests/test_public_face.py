@@ -28,6 +28,7 @@ def test_all_is_what_is_promised():
         "Region",
         "SaddlepointError",
         "Square",
+        "Sweep",
         "attack",
         "load_classifier",
         "load_dataset",

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from saddlepoint.attacks import APGD, APGDL1, FGSM, PGD, SGD, Attack, AttackResult, Square, attack
+    from saddlepoint.attacks import APGD, APGDL1, FGSM, PGD, SGD, Attack, AttackResult, Square, Sweep, attack
     from saddlepoint.classifier import Classifier
     from saddlepoint.data.datasets import Dataset, load_dataset
     from saddlepoint.errors import InputError, ModelError, SaddlepointError
@@ -39,6 +39,7 @@ _HOME = {
     "SGD": "attacks",
     "SaddlepointError": "errors",
     "Square": "attacks",
+    "Sweep": "attacks",
     "attack": "attacks",
     "load_classifier": "models",
     "load_dataset": "data.datasets",
@@ -65,6 +66,7 @@ __all__ = [
     "Region",
     "SaddlepointError",
     "Square",
+    "Sweep",
     "attack",
     "load_classifier",
     "load_dataset",

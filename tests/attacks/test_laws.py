@@ -22,6 +22,7 @@ ATTACKS = [
     sp.APGD(steps=30, loss="dlr", targets=9),
     sp.APGDL1(steps=40),
     sp.APGDL1(steps=40, loss="dlr", targets=2, restarts=2),
+    sp.Sweep(short=3, long=1, long_steps=30),
     sp.Square(queries=40, rescale=True),
 ]
 BALLS = [sp.Linf(0.1), sp.L2(0.5), sp.L1(2.0)]

@@ -11,6 +11,7 @@ from saddlepoint.attacks.protocol import Answer, Attack, Need, Problem, Run
 from saddlepoint.attacks.setting import Progress, Setting
 from saddlepoint.attacks.sgd import SGD
 from saddlepoint.attacks.square import Square
+from saddlepoint.attacks.sweep import Sweep
 
 __all__ = [
     "APGD",
@@ -32,6 +33,7 @@ __all__ = [
     "Setting",
     "Square",
     "Stop",
+    "Sweep",
     "attack",
     "run_attack",
 ]

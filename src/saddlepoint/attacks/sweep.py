@@ -1,4 +1,4 @@
-"""Short ascents on the margin, each aimed at another class: the nearest first, and more of them where it is close."""
+"""Short ascents, each aimed at another class: the nearest first, and more and longer ones where it is close."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ from saddlepoint.attacks.rows import where
 from saddlepoint.geometry.norms import spread
 from saddlepoint.typing import Images, Labels, Logits, PerExample, Rows
 
-UNAIMED = -1
+NOWHERE = -1
+"""The aim of a round that leads away from the label, to no class in particular."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,12 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """The round under way, how many came before it, how often each class was aimed at, and how near each has come.
+    """The round under way, and what those before it have found.
 
     Attributes:
         now: the round.
         past: rounds that have ended, (B,).
-        tries: (B, K).
+        tries: how often each class was aimed at, since the long rounds began, (B, K).
         reach: the highest z_j − z_y seen, (B, K).
         over: whether the search has ended, (B,).
     """
@@ -51,69 +52,75 @@ class Search:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep(Attack):
-    """Rounds of ascent with momentum and a cosine step, δ ← P(δ + α_k·steepest(v)), v ← μv + ∇ℓ/‖∇ℓ‖.
+    """Rounds of ascent with momentum and a falling step: v ← μv + ∇ℓ/‖∇ℓ‖_*, δ ← P(δ + α_k·steepest(v)).
 
-    The first round ascends the margin, each later one z_j − z_y for one class j: of those aimed at least often, the
-    one that has come nearest so far. After every round an example has as many rounds in all as its progress deserves:
-    1 + ⌈rounds·(1 − r)²⌉, where r is what is left of its clean margin. A step falls from 2ε to 0 within a round
-    (compare the margin attacks of Gowal et al. 2019 and the schedules of Xie et al. 2025).
+    The first round ascends the margin. Short rounds follow that ascend z_j − z_y for one class j each: of those least
+    often aimed at, the one that has come nearest. Then long rounds: one on the cross-entropy, the others aimed again.
+    Each begins at a random point of the sphere, and α_k = ε(1 + cos(πk/steps)).
+
+    After a round an example goes on if it deserves another: (short + long)·(1 − r)² rounds after the first, where r is
+    the share that is left of its clean margin. Near the boundary effort pays; far from it, no attack ever succeeds.
+
+    In kind this is MultiTargeted (Gowal et al. 2019) with the schedules of recent margin attacks (Xie et al. 2025);
+    the classes chosen by what nearly won, and the effort by what is left, are ours.
 
     Attributes:
-        rounds: as above; the most that an example can have is 1 + rounds.
         first: steps of the first round.
-        steps: steps of each later round.
+        short: how many short rounds there are.
+        short_steps: steps of each.
+        long: how many long rounds there are.
+        long_steps: steps of each.
         momentum: μ.
         sparsity: of steps in ℓ1, as in `PGD`.
     """
 
-    paper: ClassVar[str] = "this project"
+    paper: ClassVar[str] = "this project, after Gowal et al. 2019"
     tolerance: ClassVar[float] = 0.05
 
-    rounds: int = 24
     first: int = 10
-    steps: int = 20
+    short: int = 8
+    short_steps: int = 10
+    long: int = 4
+    long_steps: int = 60
     momentum: float = 0.75
     sparsity: float = 0.01
 
     def __post_init__(self) -> None:
-        require(self, rounds=-1, first=0, steps=0, momentum=-1e-9)
+        require(self, first=0, short=-1, short_steps=0, long=-1, long_steps=0, momentum=-1e-9)
 
     def init(self, problem: Problem) -> Search:
         """Begin the first round."""
-        count = torch.zeros_like(problem.y)
-        aim = count + UNAIMED if problem.target is None else problem.target
+        count, none = torch.zeros_like(problem.y), torch.zeros_like(problem.logits)
         delta = surface(problem) if problem.start is None else problem.start
-        now = Round(delta, torch.zeros_like(delta), count, aim)
-        tries = torch.zeros_like(problem.logits, dtype=torch.int64)
-        return Search(now, count, tries, torch.full_like(problem.logits, -torch.inf), count > 0)
+        now = Round(delta, torch.zeros_like(delta), count, count + NOWHERE)
+        return Search(now, past=count, tries=none.long(), reach=none - torch.inf, over=count > 0)
 
     def ask(self, problem: Problem, state: Search) -> Images:
         """Ask for the iterate."""
         return state.now.delta
 
     def objective(self, problem: Problem, state: Search, logits: Logits) -> PerExample:
-        """Return z_j − z_y for the class that is aimed at, and the margin where none is."""
+        """Return z_j − z_y where a class is aimed at, else the margin or, in a later round, the cross-entropy."""
         if problem.target is not None:
             return losses.targeted_margin(logits, problem.target)
-        aim, own = state.now.aim, logits.gather(1, problem.y[:, None]).squeeze(1)
-        gap = logits.gather(1, aim.clamp(min=0)[:, None]).squeeze(1) - own
-        return torch.where(aim == UNAIMED, losses.logit_margin(logits, problem.y), gap)
+        away = torch.where(
+            state.past == 0, losses.logit_margin(logits, problem.y), losses.cross_entropy(logits, problem.y)
+        )
+        aim = state.now.aim
+        return torch.where(aim == NOWHERE, away, _gaps(logits, problem.y).gather(1, aim.clamp(min=0)[:, None])[:, 0])
 
     def tell(self, problem: Problem, state: Search, answer: Answer) -> Search:
         """Note how near the classes have come; go on in the round, or begin the next."""
         assert answer.logits is not None  # noqa: S101 - a gradient attack is told the logits
-        gaps = answer.logits - answer.logits.gather(1, problem.y[:, None])
-        reach = torch.maximum(state.reach, gaps.scatter(1, problem.y[:, None], -torch.inf))
-        ends = state.now.step == self._length(state)
+        others = _gaps(answer.logits, problem.y).scatter(1, problem.y[:, None], -torch.inf)
+        reach, ends = torch.maximum(state.reach, others), state.now.step == self._length(state)
         past = state.past + ends
         over = state.over | (ends & (past > self._deserved(problem, reach)))
-        aim = self._next(state.tries, reach) if problem.target is None else problem.target
-        tries = torch.where(
-            ends[:, None], state.tries.scatter_add(1, aim[:, None], torch.ones_like(aim[:, None])), state.tries
-        )
+        turn = past == self.short + 1
+        aim, tries = _aimed(torch.where(turn[:, None], 0, state.tries), reach, nowhere=turn)
         fresh = Round(surface(problem, 3 * past), torch.zeros_like(state.now.delta), 0 * past, aim)
-        now = self._moved(problem, state, answer.gradient)
-        return Search(where(ends, fresh, now), past, tries, reach, over)
+        now, tries = where(ends, (fresh, tries), (self._moved(problem, state, answer.gradient), state.tries))
+        return Search(now, past, tries, reach, over)
 
     def finished(self, state: Search) -> Rows:
         """Finish when no further round is deserved."""
@@ -128,19 +135,14 @@ class Sweep(Attack):
         return PGD(steps=10, travel=0.5, random_start=False, loss="margin")
 
     def _length(self, state: Search) -> Tensor:
-        return torch.where(state.past == 0, self.first, self.steps)
+        steps = torch.where(state.past <= self.short, self.short_steps, self.long_steps)
+        return torch.where(state.past == 0, self.first, steps)
 
     def _deserved(self, problem: Problem, reach: Logits) -> PerExample:
-        """Return how many rounds come after the first, rounds·(1 − r)², with r = best margin / clean margin."""
+        """Return how many rounds come after the first, (short + long)·(1 − r)², with r = best margin / clean margin."""
         clean = losses.logit_margin(problem.logits, problem.y)
         left = (reach.amax(1) / clean).clamp(0, 1).nan_to_num(1)
-        return (self.rounds * (1 - left).square()).ceil()
-
-    def _next(self, tries: Tensor, reach: Logits) -> Labels:
-        """Return the class that came nearest among those aimed at least often."""
-        known = reach > -torch.inf
-        least = torch.where(known, tries, 2**30).amin(1, keepdim=True)
-        return torch.where(known & (tries == least), reach, -torch.inf).argmax(1)
+        return ((self.short + self.long) * (1 - left).square()).ceil()
 
     def _moved(self, problem: Problem, state: Search, gradient: Images | None) -> Round:
         now, region = state.now, problem.region
@@ -151,3 +153,17 @@ class Sweep(Attack):
         length = region.radius * (1 + torch.cos(math.pi * now.step / self._length(state)))
         delta = region.project(now.delta + region.ascent(velocity, now.delta, length, self.sparsity))
         return Round(delta, velocity, now.step + 1, now.aim)
+
+
+def _gaps(logits: Logits, y: Labels) -> Logits:
+    """Return z_j − z_y, (B, K)."""
+    return logits - logits.gather(1, y[:, None])
+
+
+def _aimed(tries: Tensor, reach: Logits, nowhere: Rows) -> tuple[Labels, Tensor]:
+    """Return the class that came nearest among those least often aimed at, or nowhere, and the tries with this one."""
+    known = reach > -torch.inf
+    least = tries.masked_fill(~known, torch.iinfo(tries.dtype).max).amin(1, keepdim=True)
+    nearest = reach.masked_fill(tries > least, -torch.inf).argmax(1)
+    counted = tries.scatter_add(1, nearest[:, None], (~nowhere).long()[:, None])
+    return torch.where(nowhere, NOWHERE, nearest), counted

@@ -9,6 +9,7 @@ asks it before each function, and the form exchanges the operands of those it kn
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ class Trace(TorchFunctionMode):
         """Run the function, and note it."""
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
-        if next(_tensors(result), None) is not None:
+        if not _measures(function):
             self._uses.update(_tensors([*args, *kwargs.values()]))
         if function in _AFFINE:
             self._affine(result, *args, **kwargs)  # type: ignore[arg-type]
@@ -104,13 +105,26 @@ class _Operands(NamedTuple):
     absorbed: Tensor | None
 
 
+def _nothing() -> None:
+    return None
+
+
+class _Due(NamedTuple):
+    """What a layer computed with its batch norm, and the view of it that the norm, and nothing else, may read."""
+
+    output: Tensor
+    shown: ReferenceType[Tensor]
+
+
 class Form(TorchFunctionMode):
-    """While entered, layers compute from these operands, and an absorbed batch norm returns its input."""
+    """While entered, layers compute from these operands, and an absorbed batch norm returns what it finds computed."""
 
     def __init__(self, operands: dict[Tensor, _Operands]) -> None:
         super().__init__()
         self._operands = operands
-        self._due: dict[Tensor, Tensor] = {}
+        self._due: dict[Tensor, _Due] = {}
+        self._shown: dict[int, ReferenceType[Tensor]] = {}
+        self._misread = False
 
     def __torch_function__(
         self, function: _Function, types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
@@ -119,18 +133,37 @@ class Form(TorchFunctionMode):
         kwargs = kwargs or {}
         if function in _AFFINE:
             return self._affine(function, *args, **kwargs)  # type: ignore[arg-type]
-        if function is functional.batch_norm and self._due.get(args[1]) is args[0]:  # type: ignore[call-overload]
-            return self._due.pop(args[1])  # type: ignore[call-overload]
+        if function is functional.batch_norm:
+            return self._norm(function, *args, **kwargs)  # type: ignore[arg-type]
+        if not _measures(function):
+            self._note(*args, *kwargs.values())
         return function(*args, **kwargs)
 
     def settled(self) -> bool:
-        """Whether each batch norm that was absorbed since the last time was then met; forget those that were not.
+        """Whether each batch norm that was absorbed since the last time was then met, and none read but by its own.
 
-        A module whose path depends on its input may leave one out.
+        A module whose path depends on its input may leave a norm out, or use what should have gone through it.
         """
-        missing = len(self._due)
+        settled = not self._due and not self._misread
         self._due.clear()
-        return not missing
+        self._shown.clear()
+        self._misread = False
+        return settled
+
+    def _note(self, *values: object) -> None:
+        """Take note of a function that reads what only a batch norm may read."""
+        readers = (self._shown.get(id(tensor), _nothing)() is tensor for tensor in _tensors(values))
+        self._misread = self._misread or any(readers)
+
+    def _norm(
+        self, function: _Function, x: Tensor, mean: Tensor | None = None, *rest: object, **options: object
+    ) -> object:
+        due = None if mean is None else self._due.get(mean)
+        if due is None or mean is None or due.shown() is not x:
+            self._note(x)
+            return function(x, mean, *rest, **options)
+        del self._due[mean]
+        return due.output
 
     def _affine(
         self,
@@ -142,10 +175,14 @@ class Form(TorchFunctionMode):
         **options: object,
     ) -> object:
         other = self._operands.get(weight, _Operands(weight, bias, None))
-        output = function(x, other.weight, other.bias, *rest, **options)
-        if other.absorbed is not None:
-            self._due[other.absorbed] = output  # type: ignore[assignment]
-        return output
+        self._note(x)
+        output: Tensor = function(x, other.weight, other.bias, *rest, **options)  # type: ignore[assignment]
+        if other.absorbed is None:
+            return output
+        shown = output.view_as(output)
+        self._due[other.absorbed] = _Due(output, ref(shown))
+        self._shown[id(shown)] = ref(shown)
+        return shown
 
 
 def forms(trace: Trace, *, low: bool) -> Iterator[Form]:
@@ -167,9 +204,34 @@ def _form(layers: list[tuple[_Affine, _Norm | None]], *, low: bool) -> Form:
     return Form(operands)
 
 
+_MEASURES = frozenset(
+    getattr(Tensor, name)
+    for name in (
+        "size",
+        "dim",
+        "ndimension",
+        "stride",
+        "numel",
+        "nelement",
+        "is_contiguous",
+        "is_floating_point",
+        "__len__",
+    )
+) | {
+    getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device", "layout", "ndim", "is_cuda", "requires_grad")
+}
+
+
+def _measures(function: _Function) -> bool:
+    """Whether a function tells what a tensor is, not what is in it."""
+    return function in _MEASURES
+
+
 def _tensors(values: object) -> Iterator[Tensor]:
     if isinstance(values, Tensor):
         yield values
     elif isinstance(values, list | tuple):
         for value in values:
             yield from _tensors(value)
+    elif isinstance(values, dict):
+        yield from _tensors(list(values.values()))
