@@ -10,6 +10,7 @@ import saddlepoint as sp
 
 def test_all_is_what_is_promised():
     assert sp.__all__ == [
+        "FAB",
         "FGSM",
         "L1",
         "L2",

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from saddlepoint.attacks import FGSM, PGD, SGD, Attack, AttackResult, attack
+    from saddlepoint.attacks import FAB, FGSM, PGD, SGD, Attack, AttackResult, attack
     from saddlepoint.classifier import Classifier
     from saddlepoint.data.datasets import Dataset, load_dataset
     from saddlepoint.errors import InputError, ModelError, SaddlepointError
@@ -26,6 +26,7 @@ _HOME = {
     "Ball": "geometry",
     "Classifier": "classifier",
     "Dataset": "data.datasets",
+    "FAB": "attacks",
     "FGSM": "attacks",
     "InputError": "errors",
     "L1": "geometry",
@@ -44,6 +45,7 @@ _HOME = {
 }
 
 __all__ = [
+    "FAB",
     "FGSM",
     "L1",
     "L2",

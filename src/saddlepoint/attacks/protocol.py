@@ -39,6 +39,7 @@ class Problem:
         region: Δ, the ball bound to x and the box.
         logits: of the clean images, (B, K).
         key: of the runs' random streams, (B,).
+        restart: which of the independent tries the runs are, from 0, (B,).
         start: the first point to use, (B, C, H, W), or None where the attack chooses its own.
     """
 
@@ -48,6 +49,7 @@ class Problem:
     region: Region
     logits: Logits
     key: Keys
+    restart: Labels
     start: Images | None = None
 
 
