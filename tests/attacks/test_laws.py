@@ -18,6 +18,8 @@ ATTACKS = [
     sp.PGD(steps=25, travel=5, restarts=3, loss="margin"),
     sp.PGD(steps=60, random_start=False, loss="difference"),
     sp.SGD(steps=60, lr=20.0),
+    sp.FAB(steps=5, targets=2, restarts=2),
+    sp.FAB(steps=3, targets=0),
 ]
 BALLS = [sp.Linf(0.1), sp.L2(0.5), sp.L1(2.0)]
 

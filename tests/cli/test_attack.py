@@ -200,7 +200,10 @@ def test_references_and_weights_reach_the_loader(attack, photo, tiny_model):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--attack", "fgsm", "--restarts", "2"], "--restarts 2: fgsm has no such setting; expected --attack pgd"),
+        (
+            ["--attack", "fgsm", "--restarts", "2"],
+            "--restarts 2: fgsm has no such setting; expected --attack pgd or fab",
+        ),
         (["--attack", "sgd", "--restarts", "2"], "--restarts 2: sgd has no such setting; expected --attack pgd"),
         (
             ["--attack", "fgsm", "--lr", "1/255"],

@@ -1,7 +1,7 @@
 """Attacks bound robust accuracy from above: searches for a good δ, and the one loop that drives them all."""
 
-from saddlepoint.attacks.face import AttackResult, Stop, attack
 from saddlepoint.attacks.fab import FAB
+from saddlepoint.attacks.face import AttackResult, Stop, attack
 from saddlepoint.attacks.fgsm import FGSM
 from saddlepoint.attacks.goals import Fool, Goal, Last, Nearest
 from saddlepoint.attacks.pgd import PGD

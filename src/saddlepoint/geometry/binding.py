@@ -64,7 +64,7 @@ def bounds(x: Images, lower: Bound, upper: Bound) -> tuple[PixelBound, PixelBoun
 
 def box(x: Images, lower: PixelBound, upper: PixelBound) -> tuple[Images, Images]:
     """Return [lower − x, upper − x], rounded toward zero: monotone rounding then keeps fl(x + δ) in [lower, upper]."""
-    return _offset(lower, x), _offset(upper, x)
+    return _offset(lower.expand_as(x), x), _offset(upper.expand_as(x), x)
 
 
 def fold(x: Images, limit: PerExample, low: Images, high: Images) -> tuple[Images, Images]:
@@ -100,7 +100,7 @@ def _bound(x: Images, bound: Bound, absent: float) -> PixelBound:
     return value.reshape([1] * (x.ndim - value.ndim) + list(value.shape)).expand(len(x), *[-1] * (x.ndim - 1))
 
 
-def _offset(bound: PixelBound, x: Images) -> Images:
+def _offset(bound: Images, x: Images) -> Images:
     return torch.where(bound.isinf(), bound, sum_toward_zero(bound, -x))
 
 
