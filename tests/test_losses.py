@@ -13,6 +13,22 @@ from saddlepoint import losses
 LOGITS = st.lists(st.integers(-40, 40).map(lambda n: n / 4), min_size=2, max_size=6)
 
 
+def gap(z, count):
+    """Return z_π1 minus the mean of z_π3 … z_π(count), as far as there are any."""
+    tail = sorted(z, reverse=True)[2:count]
+    return max(z) - sum(tail) / len(tail) if tail else 1
+
+
+def ratio(rise, gap):
+    return rise / gap if gap else rise / 1e-12
+
+
+def rescaled(z, y):
+    first, second = sorted(z, reverse=True)[:2]
+    scale = first - second or 1
+    return math.log(sum(math.exp((v - z[y]) / scale) for v in z))
+
+
 @given(LOGITS, st.data())
 def test_formulas(z, data):
     classes = st.integers(0, len(z) - 1)
@@ -26,10 +42,24 @@ def test_formulas(z, data):
         losses.targeted_cross_entropy(logits, target): z[t] - total,
         losses.targeted_margin(logits, target): z[t] - max(v for j, v in enumerate(z) if j != t),
         losses.targeted_difference(logits, label, target): z[t] - z[y],
+        losses.dlr(logits, label): ratio(rival - z[y], gap(z, 3)),
+        losses.targeted_dlr(logits, label, target): ratio(z[t] - z[y], gap(z, 4)),
+        losses.softmax_margin(logits, label): math.log1p(math.exp(rival - total) - math.exp(z[y] - total)),
+        losses.rescaled_cross_entropy(logits, label): rescaled(z, y),
     }
     for value, number in expected.items():
         assert value.shape == (1,)
         assert value.item() == pytest.approx(number, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", losses.UNTARGETED)
+def test_a_confident_row_keeps_its_gradient(name):
+    logits = torch.tensor([[60.0, 1.0, 0.0, -2.0]], requires_grad=True)
+    for target in (None, torch.tensor([1])):
+        loss = losses.named(name, logits, torch.tensor([0]), target)
+        direction = torch.autograd.grad(loss.sum(), logits)[0]
+        vanishes = name in ("cross-entropy", "difference") and target is None
+        assert (direction[0, 0] == 0) == vanishes
 
 
 @pytest.mark.parametrize("name", losses.UNTARGETED)
@@ -43,9 +73,10 @@ def test_losses_are_per_example_and_differentiable(name):
             for i in range(5)
         ]
         assert torch.allclose(together, torch.cat(alone))
-        assert torch.autograd.gradcheck(lambda z, goal=goal: losses.named(name, z, y, goal), logits)
+        if name != "rescaled-cross-entropy":  # its scale is a constant to the gradient
+            assert torch.autograd.gradcheck(lambda z, goal=goal: losses.named(name, z, y, goal), logits)
 
 
 def test_an_unknown_loss_is_named():
-    with pytest.raises(sp.InputError, match="unknown loss 'hinge': expected one of cross-entropy, difference, margin"):
+    with pytest.raises(sp.InputError, match="unknown loss 'hinge': expected one of cross-entropy, difference, dlr"):
         losses.named("hinge", torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64))

@@ -10,6 +10,8 @@ import saddlepoint as sp
 
 def test_all_is_what_is_promised():
     assert sp.__all__ == [
+        "APGD",
+        "APGDL1",
         "FAB",
         "FGSM",
         "L1",
@@ -26,6 +28,7 @@ def test_all_is_what_is_promised():
         "ModelError",
         "Region",
         "SaddlepointError",
+        "Square",
         "attack",
         "load_classifier",
         "load_dataset",

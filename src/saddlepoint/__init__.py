@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from saddlepoint.attacks import FAB, FGSM, PGD, SGD, Attack, AttackResult, attack
+    from saddlepoint.attacks import APGD, APGDL1, FAB, FGSM, PGD, SGD, Attack, AttackResult, Square, attack
     from saddlepoint.classifier import Classifier
     from saddlepoint.data.datasets import Dataset, load_dataset
     from saddlepoint.errors import InputError, ModelError, SaddlepointError
@@ -26,6 +26,8 @@ _HOME = {
     "Ball": "geometry",
     "Classifier": "classifier",
     "Dataset": "data.datasets",
+    "APGD": "attacks",
+    "APGDL1": "attacks",
     "FAB": "attacks",
     "FGSM": "attacks",
     "InputError": "errors",
@@ -37,6 +39,7 @@ _HOME = {
     "Region": "geometry",
     "SGD": "attacks",
     "SaddlepointError": "errors",
+    "Square": "attacks",
     "attack": "attacks",
     "load_classifier": "models",
     "load_dataset": "data.datasets",
@@ -45,6 +48,8 @@ _HOME = {
 }
 
 __all__ = [
+    "APGD",
+    "APGDL1",
     "FAB",
     "FGSM",
     "L1",
@@ -61,6 +66,7 @@ __all__ = [
     "ModelError",
     "Region",
     "SaddlepointError",
+    "Square",
     "attack",
     "load_classifier",
     "load_dataset",

@@ -8,45 +8,31 @@ import pytest
 import torch
 
 import saddlepoint as sp
-from saddlepoint.attacks import Answer, Problem
+from saddlepoint.attacks import Problem
+from saddlepoint.attacks.fab import approach, linearise
 from saddlepoint.testing import toys
+from saddlepoint.testing.traces import trace
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "fab.json").read_text())
 BALLS = [sp.Linf(1.0), sp.L2(1.0), sp.L1(1.0)]
 named = {"ids": lambda ball: ball.name}
 
 
-def walk(model, x, y, ball, solver, target=None, box=(0.0, 1.0), restart=0, layout=lambda gradient: gradient):
-    """Return the points that the steps led to, and whether they are adversarial: (steps, B, …) and (steps, B)."""
-    count = torch.full_like(y, restart)
-    problem = Problem(x, y, target, ball.at(x, *(box or (None, None))), model(x).detach(), torch.arange(len(x)), count)
-    state, points, adversarial = solver.init(problem), [], []
-    while not solver.finished(state).all():
-        delta = solver.ask(problem, state).detach().requires_grad_()
-        logits = model(x + delta)
-        loss = solver.objective(problem, state, logits)
-        (gradient,) = torch.autograd.grad(loss.sum(), delta)
-        wrong = logits.argmax(1) != y
-        if state.fresh.all():
-            points.append(delta.detach())
-            adversarial.append(wrong)
-        answer = Answer(logits.argmax(1), wrong, logits.detach(), loss.detach(), layout(gradient))
-        state = solver.tell(problem, state, answer)
-    return torch.stack(points), torch.stack(adversarial)
-
-
-def frozen(classifier, dtype=torch.float32):
-    return classifier.eval().requires_grad_(False).to(dtype)
+def walk(classifier, x, y, ball, solver, target=None, **options):
+    """Return the points that the steps led to, (steps, B, …), and the objective there, (steps, B)."""
+    found = trace(solver, classifier, x, y, ball, target=target, **options)
+    fresh = torch.tensor([bool(state.fresh.all()) for state in found.states])
+    return found.delta[fresh], found.loss[fresh]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("kind", ["FAB-T", "FAB"])
 @pytest.mark.parametrize("ball", BALLS, **named)
 def test_iterates_are_those_of_the_authors(ball, kind, dtype, tolerance):
-    model, x = frozen(toys.convolutional(), dtype), toys.pixels(3, (3, 9, 7)).to(dtype)
-    logits = model(x)
+    model, x = toys.convolutional(), toys.pixels(3, (3, 9, 7))
+    logits = model.predict(x).logits
     target = logits.argsort(1)[:, -3] if kind == "FAB-T" else None
-    points, _ = walk(model, x, logits.argmax(1), ball, sp.FAB(steps=20), target)
+    points, _ = walk(model.to(dtype), x.to(dtype), logits.argmax(1), ball, sp.FAB(steps=20), target)
     norms = torch.stack([ball.norm(delta) for delta in points], dim=1)
     golden = torch.tensor(GOLDEN[f"{ball.name} {kind}"], dtype=torch.float64)
     torch.testing.assert_close(norms, golden, rtol=tolerance, atol=0)
@@ -54,34 +40,34 @@ def test_iterates_are_those_of_the_authors(ball, kind, dtype, tolerance):
 
 def distances(model, x, y, ball):
     """Return |f|/‖w‖_* of a linear model with two classes."""
-    weight = model.module[1].weight
+    weight = model.module[1].weight.detach()
     gap = (weight[1] - weight[0]).expand(len(x), -1)
-    logits = model(x)
+    logits = model.predict(x).logits
     return (logits[:, 0] - logits[:, 1]).abs() / ball.dual_norm(gap)
 
 
-def nearest(ball, points, adversarial):
+def nearest(ball, points, difference):
     norms = torch.stack([ball.norm(delta) for delta in points])
-    return norms.masked_fill(~adversarial, torch.inf).amin(0)
+    return norms.masked_fill(difference <= 0, torch.inf).amin(0)
 
 
 @pytest.mark.parametrize(("eta", "tolerance"), [(1.0005, 1e-3), (1.05, 1e-2)])
 @pytest.mark.parametrize("ball", BALLS, **named)
 def test_linear_models_have_a_known_distance(ball, eta, tolerance):
-    model, x = frozen(toys.random_linear()), toys.pixels(6)
-    y = model(x).argmax(1)
-    points, adversarial = walk(model, x, y, ball, sp.FAB(steps=5, eta=eta), 1 - y, box=None)
+    model, x = toys.random_linear(), toys.pixels(6)
+    y = model.predict(x).label
+    points, difference = walk(model, x, y, ball, sp.FAB(steps=5, eta=eta), 1 - y, box=None)
     torch.testing.assert_close(
-        nearest(ball, points, adversarial), distances(model, x, y, ball), rtol=tolerance, atol=0, check_dtype=False
+        nearest(ball, points, difference), distances(model, x, y, ball), rtol=tolerance, atol=0, check_dtype=False
     )
 
 
 @pytest.mark.parametrize("ball", BALLS, **named)
 def test_in_a_box_no_ball_that_is_smaller_reaches_the_boundary(ball):
-    model, x = frozen(toys.random_linear()), toys.pixels(6)
-    y = model(x).argmax(1)
-    points, adversarial = walk(model, x, y, ball, sp.FAB(steps=5, eta=1.0005), 1 - y)
-    found = nearest(ball, points, adversarial)
+    model, x = toys.random_linear(), toys.pixels(6)
+    y = model.predict(x).label
+    points, difference = walk(model, x, y, ball, sp.FAB(steps=5, eta=1.0005), 1 - y)
+    found = nearest(ball, points, difference)
     assert (found > distances(model, x, y, ball)).all()
     for share, reached in ((0.998, False), (1.0, True)):
         region = replace(ball, eps=share * found).at(x)
@@ -107,12 +93,15 @@ def test_targets_come_by_their_logits():
 
 
 @pytest.mark.parametrize("ball", BALLS, **named)
-def test_gradients_of_any_layout_and_rows_of_any_company(ball):
-    model, x = frozen(toys.convolutional()), toys.pixels(4, (3, 6, 5))
-    y = model(x).argmax(1)
-    plain, _ = walk(model, x, y, ball, sp.FAB(steps=6))
-    turned, _ = walk(model, x, y, ball, sp.FAB(steps=6), layout=lambda g: g.mT.contiguous().mT)
-    assert torch.equal(plain, turned)
+def test_gradients_of_any_layout(ball):
+    delta, gradient = 0.1 * toys.pixels(2, (3, 6, 5)), toys.pixels(2, (3, 6, 5), seed=1) - 0.5
+    low, high, value = delta - 0.3, delta + 0.2, torch.tensor([-0.5, 0.7])
+    turned = gradient.mT.contiguous().mT
+    assert not turned.is_contiguous()
+    one, two = (
+        approach(ball, delta, linearise(ball, delta, value, g), low, high, 0.1, 1.05) for g in (gradient, turned)
+    )
+    assert torch.equal(one, two)
 
 
 def test_one_survivor():
@@ -139,7 +128,7 @@ def test_restarts_begin_at_half_the_radius(ball):
     x = torch.full((3, 1, 5, 4), 0.5)
     logits, y = torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64)
     ball = replace(ball, eps=0.3)
-    problem = Problem(x, y, 1 - y, ball.at(x), logits, torch.arange(3), torch.tensor([0, 1, 2]))
+    problem = Problem(x, y, 1 - y, ball.at(x), logits, torch.arange(3), restart=torch.tensor([0, 1, 2]))
     begin = sp.FAB().init(problem).delta
     torch.testing.assert_close(ball.norm(begin), torch.tensor([0.0, 0.15, 0.15]).double())
     assert not torch.equal(begin[1], begin[2])

@@ -202,14 +202,20 @@ def test_references_and_weights_reach_the_loader(attack, photo, tiny_model):
     [
         (
             ["--attack", "fgsm", "--restarts", "2"],
-            "--restarts 2: fgsm has no such setting; expected --attack pgd or fab",
+            "--restarts 2: fgsm has no such setting; expected --attack pgd or square",
         ),
-        (["--attack", "sgd", "--restarts", "2"], "--restarts 2: sgd has no such setting; expected --attack pgd"),
+        (
+            ["--attack", "sgd", "--restarts", "2"],
+            "--restarts 2: sgd has no such setting; expected --attack pgd or square",
+        ),
         (
             ["--attack", "fgsm", "--lr", "1/255"],
             "--step-size 1/255: fgsm has no such setting; expected --attack pgd or sgd",
         ),
-        (["--attack", "fgsm", "--steps", "3"], "--steps 3: fgsm has no such setting; expected --attack pgd or sgd"),
+        (
+            ["--attack", "fgsm", "--steps", "3"],
+            "--steps 3: fgsm has no such setting; expected --attack pgd or sgd or square",
+        ),
         (["--eps", "8"], "--eps is 8; expected at most 1, pixels being in [0, 1]: did you mean 8/255?"),
         (
             ["--label", "leaves"],

@@ -1,5 +1,7 @@
 """Attacks bound robust accuracy from above: searches for a good δ, and the one loop that drives them all."""
 
+from saddlepoint.attacks.apgd import APGD
+from saddlepoint.attacks.apgd_l1 import APGDL1
 from saddlepoint.attacks.fab import FAB
 from saddlepoint.attacks.face import AttackResult, Stop, attack
 from saddlepoint.attacks.fgsm import FGSM
@@ -9,8 +11,11 @@ from saddlepoint.attacks.pipeline import run_attack
 from saddlepoint.attacks.protocol import Answer, Attack, Need, Problem, Run
 from saddlepoint.attacks.setting import Progress, Setting
 from saddlepoint.attacks.sgd import SGD
+from saddlepoint.attacks.square import Square
 
 __all__ = [
+    "APGD",
+    "APGDL1",
     "FAB",
     "FGSM",
     "PGD",
@@ -27,6 +32,7 @@ __all__ = [
     "Progress",
     "Run",
     "Setting",
+    "Square",
     "Stop",
     "attack",
     "run_attack",

@@ -12,7 +12,7 @@ from saddlepoint.attacks.protocol import Answer, Attack, Problem
 from saddlepoint.errors import InputError
 from saddlepoint.typing import Images, Logits, PerExample, Rows
 
-Loss = Literal["cross-entropy", "margin", "difference"]
+Loss = Literal["cross-entropy", "margin", "difference", "dlr", "softmax-margin", "rescaled-cross-entropy"]
 """A name in `saddlepoint.losses`; with a target, its targeted form."""
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from saddlepoint.attacks.ascent import require
-from saddlepoint.attacks.protocol import Answer, Attack, Problem, Run
+from saddlepoint.attacks.protocol import Answer, Attack, Problem, Run, ranked
 from saddlepoint.attacks.rows import where
 from saddlepoint.geometry import Ball
 from saddlepoint.geometry.maximisers import inner
@@ -95,13 +95,12 @@ class FAB(Attack):
 
     def runs(self, logits: Logits, y: int) -> tuple[Run, ...]:
         """Return every restart of the most likely other class, then of the second, and so on."""
-        order = logits[0].argsort(descending=True, stable=True).tolist()
-        aims = [other for other in order if other != y][: self.targets] if self.targets else [None]
-        return tuple(Run(restart, aim) for aim in aims for restart in range(self.restarts))
+        targets = ranked(logits, y)[: self.targets] if self.targets else [None]
+        return tuple(Run(restart, target) for target in targets for restart in range(self.restarts))
 
     def init(self, problem: Problem) -> Approach:
         """Stand at the clean image, at a random point near it, or at the point that was given."""
-        none, delta = torch.zeros_like(problem.y), self.begin(problem) if problem.start is None else problem.start
+        none, delta = torch.zeros_like(problem.y), begin(problem) if problem.start is None else problem.start
         nowhere = torch.full_like(problem.region.radius, torch.inf)
         return Approach(delta, none, none > 0, none, Boundary(torch.zeros_like(delta), nowhere, nowhere))
 
@@ -141,12 +140,15 @@ class FAB(Attack):
         """Return a tenth of the steps."""
         return replace(self, steps=math.ceil(self.steps / 10), restarts=1)
 
-    def begin(self, problem: Problem) -> Images:
-        """Return δ = 0 for a first run, ‖δ‖ = ε/2 before clipping for the others."""
-        ball, (low, high) = problem.region.ball, problem.region.box
-        sample = wide(replace(ball, eps=1.0).sample(problem.key, problem.x))
-        length = problem.region.radius / 2 * (problem.restart > 0) / ball.norm(sample)
-        return torch.clamp((sample * spread(length, sample)).to(low.dtype), low, high)
+
+def begin(problem: Problem) -> Images:
+    """Return δ = 0 for a first run; ‖δ‖ = ε/2 in a random direction, before clipping to the box, for the others."""
+    if problem.restart is None:
+        return torch.zeros_like(problem.x)
+    ball, (low, high) = problem.region.ball, problem.region.box
+    u = ball.uniform(problem.key, 0, tuple(problem.x.shape[1:]))
+    length = problem.region.radius / 2 / ball.norm(u) * (problem.restart > 0)
+    return torch.clamp((spread(length, u) * u).to(problem.x.dtype), low, high)
 
 
 def others(problem: Problem) -> int:

@@ -39,8 +39,8 @@ class Problem:
         region: Δ, the ball bound to x and the box.
         logits: of the clean images, (B, K).
         key: of the runs' random streams, (B,).
-        restart: which of the independent tries the runs are, from 0, (B,).
         start: the first point to use, (B, C, H, W), or None where the attack chooses its own.
+        restart: which of the independent tries the runs are, from 0, (B,); None for the first.
     """
 
     x: Images
@@ -49,8 +49,8 @@ class Problem:
     region: Region
     logits: Logits
     key: Keys
-    restart: Labels
     start: Images | None = None
+    restart: Labels | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,6 @@ class Attack(ABC):
             stays from the closed-form optimum when it runs to the end.
         norms: of the balls that it can search.
         paper: where it comes from.
-        plain: whether the attack must reproduce a plain loop to the last bit, and forgoes the fastest form of weights.
         roams: whether the attack asks for points outside Δ, too; the loop keeps none of those.
     """
 
@@ -95,13 +94,17 @@ class Attack(ABC):
     tolerance: ClassVar[float] = 0.01
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
     paper: ClassVar[str] = ""
-    plain: ClassVar[bool] = False
     roams: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
         """How reports call the attack."""
         return type(self).__name__
+
+    @property
+    def plain(self) -> bool:
+        """Whether the attack must reproduce a plain loop to the last bit, and forgoes the fastest form of weights."""
+        return False
 
     def runs(self, logits: Logits, y: int) -> tuple[Run, ...]:
         """Return the ordered runs of one example, given its clean logits (1, K)."""
@@ -134,3 +137,8 @@ class Attack(ABC):
     def polish(self) -> "Attack":
         """Return the shorter attack that searches on, in float32, from the best point that low precision found."""
         return self
+
+
+def ranked(logits: Logits, y: int) -> list[int]:
+    """Return the classes other than y, the likeliest first, given the logits of one image, (1, K)."""
+    return [label for label in logits[0].argsort(descending=True, stable=True).tolist() if label != y]

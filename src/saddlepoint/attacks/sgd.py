@@ -28,7 +28,6 @@ class SGD(Ascent):
 
     goal: ClassVar[Goal] = Last()
     paper: ClassVar[str] = "Kolter & Madry, chapter 1"
-    plain: ClassVar[bool] = True
 
     steps: int = 30
     lr: float = 0.1
@@ -36,6 +35,11 @@ class SGD(Ascent):
 
     def __post_init__(self) -> None:
         require(self, steps=0, lr=0)
+
+    @property
+    def plain(self) -> bool:
+        """As a loop written out by hand, which computes on the weights as they were given."""
+        return True
 
     def move(self, problem: Problem, delta: Images, gradient: Images) -> Images:
         """Follow the gradient itself, not its steepest direction, and project."""

@@ -6,6 +6,7 @@ from typing import ClassVar, final
 
 from saddlepoint.geometry import hyperplanes, maximisers, projections, sampling
 from saddlepoint.geometry.regions import Ball
+from saddlepoint.random import Counter
 from saddlepoint.typing import Images, Keys, PerExample
 
 
@@ -22,7 +23,7 @@ class Linf(Ball):
         """Return sign(g); the step is dense, whatever `sparsity`."""
         return maximisers.steepest_linf(g)
 
-    def uniform(self, keys: Keys, counter: int, shape: tuple[int, ...]) -> Images:
+    def uniform(self, keys: Keys, counter: Counter, shape: tuple[int, ...]) -> Images:
         """Return points uniform in the cube."""
         return sampling.uniform_linf(keys, counter, shape)
 
@@ -51,7 +52,7 @@ class L2(Ball):
         """Return g/‖g‖₂; the step is dense, whatever `sparsity`."""
         return maximisers.steepest_l2(g)
 
-    def uniform(self, keys: Keys, counter: int, shape: tuple[int, ...]) -> Images:
+    def uniform(self, keys: Keys, counter: Counter, shape: tuple[int, ...]) -> Images:
         """Return points uniform in the Euclidean unit ball."""
         return sampling.uniform_l2(keys, counter, shape)
 
@@ -86,7 +87,7 @@ class L1(Ball):
         """Return the step that fills the most valuable coordinates first, each to its share and its room."""
         return maximisers.ascend_l1(g, length, low, high, sparsity)
 
-    def uniform(self, keys: Keys, counter: int, shape: tuple[int, ...]) -> Images:
+    def uniform(self, keys: Keys, counter: Counter, shape: tuple[int, ...]) -> Images:
         """Return points uniform in the cross-polytope."""
         return sampling.uniform_l1(keys, counter, shape)
 

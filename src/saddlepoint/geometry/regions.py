@@ -18,6 +18,7 @@ from saddlepoint.geometry.levels import settled
 from saddlepoint.geometry.maximisers import inner
 from saddlepoint.geometry.norms import beside, dual_exponent, lp_norm, rows, slices, spread, wide, working
 from saddlepoint.geometry.rounding import inward
+from saddlepoint.random import Counter
 from saddlepoint.typing import Images, Keys, PerExample, Rows
 
 
@@ -43,7 +44,7 @@ class Ball(ABC):
         """Return ‖g‖_* = max_{‖v‖ ≤ 1} ⟨g, v⟩ of each row."""
         return lp_norm(g, dual_exponent(self.p))
 
-    def sample(self, keys: Keys, like: Images, counter: int = 0) -> Images:
+    def sample(self, keys: Keys, like: Images, counter: Counter = 0) -> Images:
         """Return points uniform in the ball, inside to the last bit, one per key, in the shape and type of `like`."""
         radius, points = binding.per_row(self.eps, like), self.uniform(keys, counter, tuple(like.shape[1:]))
         return binding.shrink(points * spread(radius, points), self.p, radius, like.dtype)
@@ -76,7 +77,7 @@ class Ball(ABC):
         return onto_hyperplane(self.moves, d, w, b, low, high)
 
     @abstractmethod
-    def uniform(self, keys: Keys, counter: int, shape: tuple[int, ...]) -> Images:
+    def uniform(self, keys: Keys, counter: Counter, shape: tuple[int, ...]) -> Images:
         """Return points uniform in the unit ball, up to rounding."""
 
     @abstractmethod
@@ -156,7 +157,7 @@ class Region:
             return spread(length, g) * self.ball.steepest(g)
         return self.ball.ascent(g, length, self.low - delta, self.high - delta, sparsity)
 
-    def start(self, keys: Keys, counter: int = 0) -> Images:
+    def start(self, keys: Keys, counter: Counter = 0) -> Images:
         """Return a point uniform in the ball, projected onto Δ; one key per row."""
         return self.project(self.ball.sample(keys, self.x, counter))
 

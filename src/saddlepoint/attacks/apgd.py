@@ -1,0 +1,184 @@
+"""Auto-PGD: momentum, and a step that halves itself when the ascent has stalled."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from saddlepoint import losses
+from saddlepoint.attacks.ascent import Loss, require
+from saddlepoint.attacks.pgd import PGD
+from saddlepoint.attacks.protocol import Answer, Attack, Problem, Run, ranked
+from saddlepoint.attacks.rows import where
+from saddlepoint.geometry import Region
+from saddlepoint.geometry.norms import beside, spread
+from saddlepoint.random import Counter
+from saddlepoint.typing import Images, Logits, PerExample, Rows
+
+MOMENTUM = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """A point, the gradient there and the loss: (B, C, H, W), (B, C, H, W), (B,)."""
+
+    delta: Images
+    gradient: Images
+    loss: PerExample
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What decides on the length of a step, row by row, (B,) each.
+
+    Attributes:
+        size: η in units of ε.
+        window: steps between the last check and the next.
+        since: steps since the last check.
+        rises: of which raised the loss.
+        level: the highest loss at the last check.
+        halved: whether η was halved there.
+    """
+
+    size: PerExample
+    window: Tensor
+    since: Tensor
+    rises: Tensor
+    level: PerExample
+    halved: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Climb:
+    """Where an ascent stands: its iterate, the point before it, the loss there, the highest point, and its pace."""
+
+    delta: Images
+    previous: Images
+    loss: PerExample
+    peak: Peak
+    pace: Pace
+    step: Tensor
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class APGD(Attack):
+    """Auto-PGD (Croce & Hein 2020, algorithm 1): z = P(x + η·steepest ∇ℓ), x ← P(x + ¾(z − x) + ¼(x − x_previous)).
+
+    η begins at 2ε. At the checks w_j it is halved, and the ascent resumes from its highest point, where the loss rose
+    in no more than a share ρ of the steps since the last check, or where neither η nor the highest loss has changed
+    since then. Every row has checks of its own: rows at different steps share a batch.
+
+    Attributes:
+        steps: number of updates; steps + 1 points are evaluated.
+        loss: "cross-entropy" (APGD-CE), "dlr" (APGD-DLR), or another of `saddlepoint.losses`.
+        targets: aim at each of this many classes, the likeliest wrong ones first (9 with "dlr": APGD-T); any
+            misclassification succeeds. 0 aims at none.
+        restarts: independent runs, of each target.
+        rho: ρ.
+        reference: follow the original's code to rounding: rescale and clamp instead of project, and count a rise at
+            the first check if the first loss was positive.
+    """
+
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    paper: ClassVar[str] = "Croce & Hein 2020"
+
+    steps: int = 100
+    loss: Loss = "cross-entropy"
+    targets: int = 0
+    restarts: int = 1
+    rho: float = 0.75
+    reference: bool = False
+
+    def __post_init__(self) -> None:
+        require(self, steps=0, targets=-1, restarts=0, rho=0)
+
+    @property
+    def name(self) -> str:
+        """APGD-CE, APGD-DLR or, with targets, APGD-T."""
+        kind = {"cross-entropy": "CE", "dlr": "DLR"}.get(self.loss, self.loss)
+        return "APGD-T" if self.targets and self.loss == "dlr" else f"APGD-{kind}" + "-T" * bool(self.targets)
+
+    @property
+    def plain(self) -> bool:
+        """As the original, which computes on the weights as they were given."""
+        return self.reference
+
+    def runs(self, logits: Logits, y: int) -> tuple[Run, ...]:
+        """Return the restarts of each target, or of the one ascent without any."""
+        targets = ranked(logits, y)[: self.targets] if self.targets else [None]
+        return tuple(Run(restart, target) for target in targets for restart in range(self.restarts))
+
+    def init(self, problem: Problem) -> Climb:
+        """Begin at a random point of the ball's surface, as far as the box reaches."""
+        delta = surface(problem) if problem.start is None else problem.start
+        zero, count = torch.zeros_like(problem.logits[:, 0]), torch.zeros_like(problem.y)
+        window = count + max(int(0.22 * self.steps), 1)
+        pace = Pace(zero + 2, window, since=count - 1, rises=count, level=zero, halved=count == 0)
+        peak = Peak(delta, torch.zeros_like(delta), zero - torch.inf)
+        return Climb(delta, delta, loss=zero + torch.inf, peak=peak, pace=pace, step=count)
+
+    def ask(self, problem: Problem, state: Climb) -> Images:
+        """Ask for the iterate."""
+        return state.delta
+
+    def objective(self, problem: Problem, state: Climb, logits: Logits) -> PerExample:
+        """Return the named loss."""
+        return losses.named(self.loss, logits, problem.y, problem.target)
+
+    def tell(self, problem: Problem, state: Climb, answer: Answer) -> Climb:
+        """Note how high the iterate is, adapt the pace, and step from it, or from the highest point if stalled."""
+        if answer.gradient is None or answer.loss is None:
+            return replace(state, step=state.step + 1)
+        here = Peak(state.delta, answer.gradient, answer.loss)
+        peak = where(here.loss > state.peak.loss, here, state.peak)
+        pace, stalled = self._check(state.pace, here.loss > state.loss, peak.loss)
+        base = where(stalled, peak, here)
+        loss = torch.where(state.step == 0, 0, here.loss) if self.reference else here.loss
+        return Climb(self._move(problem, state, base, pace), base.delta, loss, peak, pace, state.step + 1)
+
+    def finished(self, state: Climb) -> Rows:
+        """Finish when the last iterate has been answered."""
+        return state.step > self.steps
+
+    def differentiates(self, state: Climb) -> Rows:
+        """Want a gradient at every iterate but the last."""
+        return state.step < self.steps
+
+    def polish(self) -> PGD:
+        """Return a few short steps on the same loss."""
+        return PGD(steps=math.ceil(self.steps / 10), travel=0.5, random_start=False, loss=self.loss)
+
+    def _check(self, pace: Pace, rose: Rows, height: PerExample) -> tuple[Pace, Rows]:
+        """Return the pace after another step, and which rows a check has found stalled (algorithm 1, lines 10-13)."""
+        since, rises = pace.since + 1, pace.rises + rose
+        due = since == pace.window
+        stalled = due & ((rises <= self.rho * pace.window) | (~pace.halved & (pace.level >= height)))
+        shorter = (pace.window - max(int(0.03 * self.steps), 1)).clamp(min=max(int(0.06 * self.steps), 1))
+        counted = Pace(pace.size, pace.window, since, rises, pace.level, pace.halved)
+        checked = Pace(torch.where(stalled, pace.size / 2, pace.size), shorter, 0 * since, 0 * rises, height, stalled)
+        return where(due, checked, counted), stalled
+
+    def _move(self, problem: Problem, state: Climb, base: Peak, pace: Pace) -> Images:
+        """Return P(x + a(z − x) + (1 − a)(x − x_previous)) with z = P(x + η·steepest ∇ℓ); a = 1 for the first step."""
+        project = _rescale if self.reference else Region.project
+        region, x = problem.region, base.delta
+        length = pace.size * region.radius
+        ahead = project(region, x + spread(length, x) * region.ball.steepest(base.gradient))
+        share = beside(torch.where(state.step == 0, 1, MOMENTUM).to(x.dtype), x)
+        return project(region, x + share * (ahead - x) + (1 - share) * (x - state.previous))
+
+
+def surface(problem: Problem, counter: Counter = 0) -> Images:
+    """Return random points with ‖δ‖ = ε, before they are projected on the box: in ℓ2 uniform on the sphere."""
+    region = problem.region
+    u = region.ball.uniform(problem.key, counter, tuple(problem.x.shape[1:]))
+    return region.project((spread(region.radius / region.ball.norm(u), u) * u).to(problem.x.dtype))
+
+
+def _rescale(region: Region, delta: Images) -> Images:
+    """Return a point of Δ as AutoAttack makes it: shortened to ε, then clipped to the box. Not the projection in ℓ2."""
+    factor = (region.radius / region.ball.norm(delta)).clamp(max=1).nan_to_num(1)
+    return torch.clamp(delta if region.ball.separable else spread(factor, delta) * delta, region.low, region.high)

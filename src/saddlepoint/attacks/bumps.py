@@ -1,0 +1,83 @@
+"""η, the shape that Square gives to a window in ℓ2 and ℓ1: two hills of opposite sign, side by side.
+
+A hill of height h and width w falls off in square rings round its centre (⌊h/2⌋, ⌊w/2⌋): at ring d = 0, 1, … stands
+
+    Σ_{j=d+1}^{n+1} 1/j^q,    n = max(⌊h/2⌋, ⌊w/2⌋),
+
+with q = 2 in ℓ2 (Andriushchenko et al. 2020, §3.3) and q = 4 in ℓ1 (Croce & Hein 2021), scaled to norm 1. η of side s
+has a hill of ⌊s/2⌋ rows on top and one of ⌈s/2⌉ rows, negated, below it, and norm 1, too.
+"""
+
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from saddlepoint.attacks.windows import Corners, Numbers, Signs, Turns
+from saddlepoint.typing import Rows
+
+Bump = Float[Tensor, "down across"]
+Bumps = Float[Tensor, "levels size size"]
+Placed = Float[Tensor, "batch 1 height width"]
+
+
+def hill(height: int, width: int, norm: float) -> Bump:
+    """Return one hill of norm 1, in float64; an empty one if a side is 0."""
+    down, right = ((torch.arange(size) - size // 2).abs() for size in (height, width))
+    ring = torch.maximum(down[:, None], right)
+    terms = torch.arange(1, max(height // 2, width // 2) + 2, dtype=torch.float64) ** (-4 / norm)
+    return _unit(terms.flip(0).cumsum(0).flip(0)[ring], norm)
+
+
+def bump(side: int, norm: float) -> Bump:
+    """Return η of a side, (side, side), in float64."""
+    return _unit(torch.cat([hill(side // 2, side, norm), -hill(side - side // 2, side, norm)]), norm)
+
+
+@lru_cache(maxsize=64)
+def bumps(sides: tuple[int, ...], norm: float, device: torch.device, dtype: torch.dtype) -> Bumps:
+    """Return a table of η for each side, in a frame of zeros: η(i, j) is at [level, i + 1, j + 1]."""
+    size = max(sides) + 2
+    framed = [functional.pad(bump(side, norm), (1, size - 1 - side) * 2) for side in sides]
+    return torch.stack(framed).to(device, dtype)
+
+
+def place(table: Bumps, level: Numbers, corner: Corners, turned: Rows, height: int, width: int) -> Placed:
+    """Return images that hold η of each row's level at its corner, transposed where it is turned, and 0 elsewhere."""
+    size = table.shape[1]
+    down, right = _local(corner[:, 0], height, size)[:, :, None], _local(corner[:, 1], width, size)[:, None, :]
+    turn = turned[:, None, None]
+    entry = level[:, None, None] * size**2 + down * torch.where(turn, 1, size) + right * torch.where(turn, size, 1)
+    return torch.take(table, entry)[:, None]
+
+
+def tile(
+    eta: Bump, turned: Turns, signs: Signs, height: int, width: int
+) -> Float[Tensor, "batch channels height width"]:
+    """Return images that are tiled by η, as often as it fits and centred, with a turn (B, R·K) for each tile in R rows
+    and K columns and a sign (B, C, R·K) for each tile and channel.
+    """  # noqa: D205
+    side = len(eta)
+    down, across = height // side, width // side
+
+    def spread(values: Tensor) -> Tensor:
+        cells = values.reshape(*values.shape[:-1], down, across)
+        return cells.repeat_interleave(side, -1).repeat_interleave(side, -2)
+
+    tiles = torch.where(spread(turned), eta.T.repeat(down, across), eta.repeat(down, across))[:, None] * spread(signs)
+    top, left = (height - down * side) // 2, (width - across * side) // 2
+    frame = (left, width - across * side - left, top, height - down * side - top)
+    return functional.pad(tiles, frame)
+
+
+def _local(start: Numbers, size: int, frame: int) -> Int[Tensor, "batch size"]:
+    """Return where the places of a side of the image lie in a framed window, its far frame standing for all beyond."""
+    place = torch.arange(size, device=start.device) - start[:, None] + 1
+    return place.clamp(0, frame - 1)
+
+
+def _unit(shape: Bump, norm: float) -> Bump:
+    length: Tensor = torch.linalg.vector_norm(shape, norm)
+    return shape / length

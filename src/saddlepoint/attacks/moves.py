@@ -1,0 +1,96 @@
+"""How Square begins and how it moves, as pure functions of a region, a point and random choices."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from saddlepoint.attacks import bumps
+from saddlepoint.attacks.windows import Signs, Turns, Window
+from saddlepoint.geometry import Region
+from saddlepoint.geometry.norms import beside, lp_norm, rows, spread
+from saddlepoint.typing import Images
+
+PerChannel = Float[Tensor, "batch channels 1 1"]
+
+TINY = 1e-12
+"""A norm below which a perturbation counts as none."""
+ROUNDING = 1e-5
+"""A share of ε, or of the sum of two unit vectors, below which what is left of a window is rounding error, no shape."""
+
+
+def stripes(region: Region, signs: Signs) -> Images:
+    """Return ±ε in vertical stripes, one sign (B, C, 1, W) per channel and column, projected: the start in ℓ∞."""
+    return region.project((spread(region.radius, signs) * signs).expand_as(region.x))
+
+
+def paint(region: Region, delta: Images, window: Window, signs: Signs) -> Images:
+    """Return δ with each channel of the window at ±ε, projected (Andriushchenko et al. 2020, alg. 2).
+
+    The paper adds ±2ε and projects, which is the same.
+    """
+    colour = spread(region.radius, delta) * signs[:, :, None, None]
+    return region.project(torch.where(window, colour, delta))
+
+
+def repaint(region: Region, delta: Images, window: Window, signs: Signs) -> Images:
+    """Return δ with the window painted; in the opposite colours where the given ones are there already."""
+    painted = paint(region, delta, window, signs)
+    same = rows(painted == delta).all(1)
+    return torch.where(beside(same, delta), paint(region, delta, window, -signs), painted)
+
+
+def settle(region: Region, delta: Images) -> Images:
+    """Return a point of Δ along δ: in ℓ2 at full length before the box cuts it, in ℓ1 the projection."""
+    if region.ball.p == 1:
+        return region.project(delta)
+    length = spread(lp_norm(delta, region.ball.p).clamp_min(TINY), delta)
+    return region.project(delta / length * spread(region.radius, delta))
+
+
+def tiles(region: Region, turned: Turns, signs: Signs) -> Images:
+    """Return a grid of η of a fifth of the shorter side, projected: the start in ℓ2 and ℓ1.
+
+    A turn (B, T) per tile, a sign (B, C, T) per tile and channel; T is `tile_count`.
+    """
+    _, height, width = region.x.shape[1:]
+    eta = bumps.bump(tile_side(height, width), region.ball.p).to(region.x)
+    return settle(region, bumps.tile(eta, turned, signs, height, width))
+
+
+def tile_side(height: int, width: int) -> int:
+    """Return the side of the tiles of the start."""
+    return max(min(height, width) // 5, 1)
+
+
+def tile_count(height: int, width: int) -> int:
+    """Return how many whole tiles the image has room for."""
+    side = tile_side(height, width)
+    return (height // side) * (width // side)
+
+
+def shift(region: Region, delta: Images, first: Window, second: Window, eta: Images) -> Images:
+    """Return δ with the mass of the second window, and what the ball has to spare, in the first (alg. 3).
+
+    Channel by channel, the first window becomes a positive multiple of η + δ₁/‖δ₁‖, for η ± the bump of norm 1, 0
+    outside the window, and δ₁ what was there; the second becomes 0. The multiple gives the first window the norm
+    ((ε^p − ‖δ‖^p)₊/C + ‖δ₁∪₂‖^p)^{1/p}; in ℓ1 C times that, as the authors' code has it, which the projection cuts.
+    """
+    p, channels = region.ball.p, delta.shape[1]
+    old, both = delta * first.to(delta.dtype), (first | second).to(delta.dtype)  # selecting by flags is slower
+    fresh = eta + old * _inverse(_norm(old, p), ROUNDING * spread(region.radius, delta))
+    spare = (region.radius**p - lp_norm(delta, p) ** p).clamp_min(0) / channels
+    size = (spread(spare, delta) + _norm(delta * both, p) ** p) ** (1 / p)
+    if p == 1:
+        size = size * channels
+    moved = delta * (1 - both) + fresh * size * _inverse(_norm(fresh, p), ROUNDING)
+    return settle(region, moved)
+
+
+def _norm(delta: Images, p: float) -> PerChannel:
+    """Return the norm of each channel, (B, C, 1, 1)."""
+    return lp_norm(delta.flatten(0, 1), p).to(delta.dtype).reshape(*delta.shape[:2], 1, 1)
+
+
+def _inverse(norm: PerChannel, least: float | Images) -> PerChannel:
+    """Return 1/norm, or 0 where the norm is not above the least that counts."""
+    return torch.where(norm > least, 1 / norm, 0)

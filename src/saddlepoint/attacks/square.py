@@ -1,0 +1,125 @@
+"""Square: random search with square-shaped moves, which sees logits only."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from saddlepoint import losses, random
+from saddlepoint.attacks import bumps, moves, windows
+from saddlepoint.attacks.ascent import Loss, require
+from saddlepoint.attacks.protocol import Answer, Attack, Need, Problem, Run
+from saddlepoint.attacks.rows import where
+from saddlepoint.typing import Images, Logits, PerExample, Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The best point so far and its loss, the point that is asked for, and how many points have been answered."""
+
+    best: Images
+    loss: PerExample
+    candidate: Images
+    answered: Tensor
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Square(Attack):
+    """Change δ inside one random square window at a time; keep what raises the loss.
+
+    Andriushchenko, Croce, Flammarion & Hein 2020, alg. 1. In ℓ∞ each channel of a window becomes ±ε (alg. 2). In ℓ2 the
+    mass of a second window moves into the first, in the shape of a bump (alg. 3), and so in ℓ1 (Croce & Hein 2021). A
+    window has the share p of the image's pixels; p falls from `p_init` by half after 10, 50, 200, 500, … proposals.
+
+    Every example has windows of its own, anywhere in the image. An ℓ∞ proposal that would change nothing is made in the
+    opposite colours. The official PyTorch code shares each window among a batch, never reaches the last row and column,
+    and spends a query on proposals that change nothing.
+
+    Attributes:
+        queries: points evaluated after the start.
+        p_init: p of the first windows.
+        restarts: independent runs; the later ones are cancelled when one has won.
+        rescale: stretch the schedule of p, made for 10,000 queries, to `queries`; AutoAttack does not.
+        loss: "margin", "cross-entropy" or "difference".
+    """
+
+    needs: ClassVar[Need] = Need.LOGITS
+    tolerance: ClassVar[float] = 0.8  # random search; in ℓ2 and ℓ1 bumps cannot follow weights that are noise
+    paper: ClassVar[str] = "Andriushchenko et al. 2020"
+
+    queries: int = 5000
+    p_init: float = 0.8
+    restarts: int = 1
+    rescale: bool = False
+    loss: Loss = "margin"
+
+    def __post_init__(self) -> None:
+        require(self, queries=0, p_init=0, restarts=0)
+
+    def runs(self, logits: Logits, y: int) -> tuple[Run, ...]:
+        """Return one run per restart."""
+        return tuple(Run(restart) for restart in range(self.restarts))
+
+    def init(self, problem: Problem) -> Search:
+        """Ask for the start: stripes in ℓ∞, tiles of bumps in ℓ2 and ℓ1, or the one that was given."""
+        start = begin(problem) if problem.start is None else problem.start
+        nothing = torch.full_like(problem.logits[:, 0], -torch.inf)
+        return Search(start, nothing, start, torch.zeros_like(problem.y))
+
+    def ask(self, problem: Problem, state: Search) -> Images:
+        """Ask for the candidate."""
+        return state.candidate
+
+    def objective(self, problem: Problem, state: Search, logits: Logits) -> PerExample:
+        """Return the named loss."""
+        return losses.named(self.loss, logits, problem.y, problem.target)
+
+    def tell(self, problem: Problem, state: Search, answer: Answer) -> Search:
+        """Keep the candidate if its loss is higher, and propose the next."""
+        assert answer.loss is not None, "Square was told no loss"  # noqa: S101 - the loop's promise to LOGITS
+        loss = answer.loss.to(state.loss.dtype)
+        kept, loss = where(loss > state.loss, (state.candidate, loss), (state.best, state.loss))
+        answered = state.answered + 1
+        return Search(kept, loss, self._propose(problem, kept, answered), answered)
+
+    def finished(self, state: Search) -> Rows:
+        """Finish when the start and all queries have been answered."""
+        return state.answered > self.queries
+
+    def polish(self) -> "Square":
+        """Return a tenth of the queries, with windows as small as the last ones were."""
+        halved = int(windows.level(torch.tensor([self.queries]), self._stretch))
+        return replace(self, queries=math.ceil(self.queries / 10), p_init=self.p_init / 2**halved, restarts=1)
+
+    def _propose(self, problem: Problem, delta: Images, proposal: Tensor) -> Images:
+        """Return the next candidate of each row."""
+        region, shape = problem.region, tuple(delta.shape[1:])
+        (_, height, width), norm = shape, region.ball.p
+        level = windows.level(proposal, self._stretch)
+        side = windows.sides(self.p_init, height, width, norm, delta.device)[level]
+        draw = windows.draw(problem.key, proposal, side, shape, delta.dtype)
+        first = windows.window(draw.first, side, height, width)
+        if norm == math.inf:
+            return moves.repaint(region, delta, first, draw.signs)
+        second = windows.window(draw.second, side, height, width)
+        table = bumps.bumps(windows.sides_of(self.p_init, height, width, norm), norm, delta.device, delta.dtype)
+        eta = bumps.place(table, level, draw.first, draw.turned, height, width)
+        return moves.shift(region, delta, first, second, eta * draw.signs[:, :, None, None])
+
+    @property
+    def _stretch(self) -> int | None:
+        return self.queries if self.rescale else None
+
+
+def begin(problem: Problem) -> Images:
+    """Return a random start of each row: stripes or tiles."""
+    channels, height, width = problem.x.shape[1:]
+    if problem.region.ball.p == math.inf:
+        words = random.bits(problem.key, 0, channels * width).reshape(-1, channels, 1, width)
+        return moves.stripes(problem.region, windows.signs(words, problem.x.dtype))
+    count = moves.tile_count(height, width)
+    words = random.bits(problem.key, 0, (1 + channels) * count).reshape(-1, 1 + channels, count)
+    return moves.tiles(problem.region, windows.odd(words[:, 0]), windows.signs(words[:, 1:], problem.x.dtype))

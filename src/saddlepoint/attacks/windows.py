@@ -1,0 +1,99 @@
+"""The windows of Square: how large they are, where they lie and which signs they carry, for every row on its own.
+
+A row is at some *proposal*, 1, 2, …; what it draws depends on its key and that number alone.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from saddlepoint import random
+from saddlepoint.typing import Keys, Rows
+
+HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+"""The proposals after which p halves, of a run of `SCHEDULED` (Andriushchenko et al. 2020, §3.1 and suppl. B)."""
+SCHEDULED = 10_000
+
+Numbers = Int[Tensor, " batch"]
+Corners = Int[Tensor, "batch 2"]
+"""Top and left of one window per row."""
+Window = Bool[Tensor, "batch 1 height width"]
+Signs = Float[Tensor, "batch *places"]
+"""−1 or +1."""
+Turns = Bool[Tensor, "batch tiles"]
+"""Whether η is transposed, tile by tile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """The random choices of one proposal per row.
+
+    Attributes:
+        first: corner of the window that changes.
+        second: corner of the window that is emptied in its favour, in ℓ2 and ℓ1.
+        turned: whether η is transposed, in ℓ2 and ℓ1.
+        signs: one per channel, (B, C).
+    """
+
+    first: Corners
+    second: Corners
+    turned: Rows
+    signs: Signs
+
+
+def draw(keys: Keys, proposal: Numbers, side: Numbers, shape: tuple[int, ...], dtype: torch.dtype) -> Draw:
+    """Draw windows of the given sides, uniform over all places in an image of shape (C, H, W), turns and signs."""
+    channels, *sizes = shape
+    words = random.bits(keys, proposal, 5 + channels)
+    places = torch.stack([size + 1 - side for size in sizes * 2], dim=1)
+    corners = (words[:, :4] * places) >> 32
+    return Draw(corners[:, :2], corners[:, 2:], odd(words[:, 4]), signs(words[:, 5:], dtype))
+
+
+def odd(words: Int[Tensor, "batch *places"]) -> Bool[Tensor, "batch *places"]:
+    """Return a fair coin for each random word."""
+    return (words & 1).bool()
+
+
+def signs(words: Int[Tensor, "batch *places"], dtype: torch.dtype) -> Signs:
+    """Return −1 or +1, each as likely, for each random word."""
+    return (2 * (words & 1) - 1).to(dtype)
+
+
+def window(corner: Corners, side: Numbers, height: int, width: int) -> Window:
+    """Return which pixels lie in each row's window."""
+    down, right = (_within(corner[:, axis], side, size) for axis, size in enumerate((height, width)))
+    return down[:, None, :, None] & right[:, None, None, :]
+
+
+def _within(start: Numbers, side: Numbers, size: int) -> Bool[Tensor, "batch size"]:
+    place = torch.arange(size, device=start.device) - start[:, None]
+    return (place >= 0) & (place < side[:, None])
+
+
+def level(proposal: Numbers, queries: int | None = None) -> Numbers:
+    """Return how often p has halved at each row's proposal; a number of `queries` stretches the schedule to it."""
+    done = proposal - 1
+    if queries is not None:
+        done = done * SCHEDULED // queries
+    return torch.stack([done > bound for bound in HALVED_AFTER]).sum(0)
+
+
+def sides_of(p_init: float, height: int, width: int, norm: float) -> tuple[int, ...]:
+    """Return the side of the window at each level: √(pHW), rounded to even, at most the shorter side of the image.
+
+    In ℓ2 and ℓ1 it is odd and at least 3, as far as the image allows, for η has a centre.
+    """
+    exact = [math.sqrt(p_init / 2**halved * height * width) for halved in range(len(HALVED_AFTER) + 1)]
+    rounded = [max(round(side), 1) if norm == math.inf else max(round(side), 3) | 1 for side in exact]
+    return tuple(min(side, height, width) for side in rounded)
+
+
+@lru_cache(maxsize=64)
+def sides(p_init: float, height: int, width: int, norm: float, device: torch.device) -> Int[Tensor, " levels"]:
+    """Return `sides_of` as a table on the device, where a row looks up its own side without waking the host."""
+    return torch.tensor(sides_of(p_init, height, width, norm), device=device)
