@@ -5,7 +5,7 @@ sizes m of the moves solve
 
     min ‖m‖_p   subject to   ⟨a, m⟩ = c,   0 ≤ m ≤ r,
 
-which comes down to one scalar equation (Croce & Hein 2020, eq. 3 and appendix A, who sort). Where the box ends before
+which comes down to one scalar equation (Croce & Hein 2020 solve it by sorting). Where the box ends before
 the hyperplane, ⟨a, r⟩ < c, the moves go as far as they can: m_i = r_i wherever a_i > 0.
 """
 
