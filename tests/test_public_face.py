@@ -12,6 +12,7 @@ def test_all_is_what_is_promised():
     assert sp.__all__ == [
         "APGD",
         "APGDL1",
+        "FAB",
         "FGSM",
         "L1",
         "L2",

@@ -10,7 +10,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from saddlepoint.attacks import APGD, APGDL1, FGSM, PGD, SGD, Attack, AttackResult, Square, Sweep, attack
+    from saddlepoint.attacks import (
+        APGD,
+        APGDL1,
+        FAB,
+        FGSM,
+        PGD,
+        SGD,
+        Attack,
+        AttackResult,
+        Square,
+        Sweep,
+        attack,
+    )
     from saddlepoint.classifier import Classifier
     from saddlepoint.data.datasets import Dataset, load_dataset
     from saddlepoint.errors import InputError, ModelError, SaddlepointError
@@ -28,6 +40,7 @@ _HOME = {
     "Dataset": "data.datasets",
     "APGD": "attacks",
     "APGDL1": "attacks",
+    "FAB": "attacks",
     "FGSM": "attacks",
     "InputError": "errors",
     "L1": "geometry",
@@ -50,6 +63,7 @@ _HOME = {
 __all__ = [
     "APGD",
     "APGDL1",
+    "FAB",
     "FGSM",
     "L1",
     "L2",

@@ -24,6 +24,8 @@ ATTACKS = [
     sp.APGDL1(steps=40, loss="dlr", targets=2, restarts=2),
     sp.Sweep(short=3, long=1, long_steps=30),
     sp.Square(queries=40, rescale=True),
+    sp.FAB(steps=5, targets=2, restarts=2),
+    sp.FAB(steps=3, targets=0),
 ]
 BALLS = [sp.Linf(0.1), sp.L2(0.5), sp.L1(2.0)]
 

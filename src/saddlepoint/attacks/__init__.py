@@ -2,6 +2,7 @@
 
 from saddlepoint.attacks.apgd import APGD
 from saddlepoint.attacks.apgd_l1 import APGDL1
+from saddlepoint.attacks.fab import FAB
 from saddlepoint.attacks.face import AttackResult, Stop, attack
 from saddlepoint.attacks.fgsm import FGSM
 from saddlepoint.attacks.goals import Fool, Goal, Last, Nearest
@@ -16,6 +17,7 @@ from saddlepoint.attacks.sweep import Sweep
 __all__ = [
     "APGD",
     "APGDL1",
+    "FAB",
     "FGSM",
     "PGD",
     "SGD",

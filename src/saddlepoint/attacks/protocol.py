@@ -40,6 +40,7 @@ class Problem:
         logits: of the clean images, (B, K).
         key: of the runs' random streams, (B,).
         start: the first point to use, (B, C, H, W), or None where the attack chooses its own.
+        restart: which of the independent tries the runs are, from 0, (B,); None for the first.
     """
 
     x: Images
@@ -49,6 +50,7 @@ class Problem:
     logits: Logits
     key: Keys
     start: Images | None = None
+    restart: Labels | None = None
 
 
 @dataclass(frozen=True, slots=True)

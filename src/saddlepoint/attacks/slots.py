@@ -210,6 +210,7 @@ class Slots:
             region=setting.region(given, x),
             logits=setting.stack([task.example.logits for task in tasks]),
             key=setting.integers([self._key(task) for task in tasks]),
+            restart=setting.integers([task.run.restart for task in tasks]),
             start=self._starts(tasks),
         )
         score = x.new_full((len(tasks),), torch.inf)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from saddlepoint.geometry import maximisers, projections, sampling
+from saddlepoint.geometry import hyperplanes, maximisers, projections, sampling
 from saddlepoint.geometry.regions import Ball
 from saddlepoint.random import Counter
 from saddlepoint.typing import Images, Keys, PerExample
@@ -35,6 +35,10 @@ class Linf(Ball):
         """Return the corner that g points to."""
         return maximisers.maximise_linf(g, radius, low, high)
 
+    def moves(self, slope: Images, room: Images, gap: PerExample) -> Images:
+        """Move every coordinate by the same, as far as its room goes."""
+        return hyperplanes.moves_linf(slope, room, gap)
+
 
 @final
 @dataclass(frozen=True)
@@ -59,6 +63,10 @@ class L2(Ball):
     def farthest(self, g: Images, radius: PerExample, low: Images, high: Images) -> Images:
         """Stretch g until the clipped point meets the sphere."""
         return maximisers.maximise_l2(g, radius, low, high)
+
+    def moves(self, slope: Images, room: Images, gap: PerExample) -> Images:
+        """Move along the normal, each coordinate as far as its room goes."""
+        return hyperplanes.moves_l2(slope, room, gap)
 
 
 @final
@@ -90,3 +98,7 @@ class L1(Ball):
     def farthest(self, g: Images, radius: PerExample, low: Images, high: Images) -> Images:
         """Fill the most valuable coordinates first."""
         return maximisers.maximise_l1(g, radius, low, high)
+
+    def moves(self, slope: Images, room: Images, gap: PerExample) -> Images:
+        """Move the coordinates of the largest normal first."""
+        return hyperplanes.moves_l1(slope, room, gap)

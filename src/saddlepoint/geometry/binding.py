@@ -42,8 +42,12 @@ def per_row(eps: Radius, like: Float[Tensor, "rows ..."]) -> Float[Tensor, " row
     return eps.to(like.device, widest(like.device))
 
 
-def box(x: Images, lower: Bound, upper: Bound) -> tuple[Images, Images]:
-    """Return [lower − x, upper − x], rounded toward zero: monotone rounding then keeps fl(x + δ) in [lower, upper].
+PixelBound = Float[Tensor, "batch ..."]
+"""A side of the pixel box, broadcasting to x; infinite for none."""
+
+
+def bounds(x: Images, lower: Bound, upper: Bound) -> tuple[PixelBound, PixelBound]:
+    """Return the sides of the pixel box, checked, with one row per example.
 
     Bounds are rounded to x's type first, as PyTorch does when it compares them with x.
     """
@@ -55,7 +59,12 @@ def box(x: Images, lower: Bound, upper: Bound) -> tuple[Images, Images]:
         raise InputError(
             f"x holds {_first(x, outside)}, outside the box [{_text(lower)}, {_text(upper)}]; None is no bound"
         )
-    return _offset(least, x), _offset(most, x)
+    return least, most
+
+
+def box(x: Images, lower: PixelBound, upper: PixelBound) -> tuple[Images, Images]:
+    """Return [lower − x, upper − x], rounded toward zero: monotone rounding then keeps fl(x + δ) in [lower, upper]."""
+    return _offset(lower.expand_as(x), x), _offset(upper.expand_as(x), x)
 
 
 def fold(x: Images, limit: PerExample, low: Images, high: Images) -> tuple[Images, Images]:
@@ -82,11 +91,13 @@ def shrink(z: Images, p: float, limit: PerExample, dtype: torch.dtype) -> Images
     return toward_zero(torch.where(factor < 1, step_toward_zero(z * factor), z), dtype)
 
 
-def _bound(x: Images, bound: Bound, absent: float) -> Images:
+def _bound(x: Images, bound: Bound, absent: float) -> PixelBound:
+    value = torch.as_tensor(absent if bound is None else bound, dtype=x.dtype, device=x.device)
     try:
-        return torch.as_tensor(absent if bound is None else bound, dtype=x.dtype, device=x.device).expand_as(x)
+        value.expand_as(x)
     except RuntimeError as error:
         raise InputError(f"a bound of {_text(bound)} does not broadcast to x of shape {tuple(x.shape)}") from error
+    return value.reshape([1] * (x.ndim - value.ndim) + list(value.shape)).expand(len(x), *[-1] * (x.ndim - 1))
 
 
 def _offset(bound: Images, x: Images) -> Images:

@@ -101,13 +101,17 @@ def maximise_l1(g: Images, radius: PerExample, low: Images, high: Images) -> Ima
 
     The fractional knapsack problem, which the greedy order solves (Dantzig 1957).
     """
-    corner = rows(maximise_linf(g, radius, low, high))
-    order = rows(g).abs().sort(dim=1, descending=True, stable=True).indices
-    room = wide(corner).abs().gather(1, order)
-    spent = room.cumsum(1) - room
-    filled = (radius[:, None] - spent).clamp(min=0).minimum(room)
-    size = torch.zeros_like(filled).scatter_(1, order, filled)
-    return torch.copysign(size, corner).to(g.dtype).reshape(g.shape)
+    corner = maximise_linf(g, radius, low, high)
+    return torch.copysign(fill(g.abs(), corner.abs(), radius), corner).to(g.dtype)
+
+
+def fill(value: Images, room: Images, budget: PerExample) -> Images:
+    """Spend a budget on the rooms of the coordinates, by decreasing value, until it is used up; in the widest type."""
+    order = rows(value).sort(dim=1, descending=True, stable=True).indices
+    ordered = wide(rows(room)).gather(1, order)
+    spent = ordered.cumsum(1) - ordered
+    filled = (budget[:, None] - spent).clamp(min=0).minimum(ordered)
+    return torch.zeros_like(filled).scatter_(1, order, filled).reshape(room.shape)
 
 
 def inner(a: Images, b: Images) -> PerExample:

@@ -12,7 +12,8 @@ from typing import ClassVar
 import torch
 
 from saddlepoint.geometry import binding
-from saddlepoint.geometry.binding import Bound, Radius
+from saddlepoint.geometry.binding import Bound, PixelBound, Radius
+from saddlepoint.geometry.hyperplanes import onto_hyperplane
 from saddlepoint.geometry.levels import settled
 from saddlepoint.geometry.maximisers import inner
 from saddlepoint.geometry.norms import beside, dual_exponent, lp_norm, rows, slices, spread, wide, working
@@ -54,10 +55,11 @@ class Ball(ABC):
         Raises:
             InputError: x lies outside the box, or the radii or bounds do not fit its shape.
         """
-        radius, (low, high) = binding.per_row(self.eps, x), binding.box(x, lower, upper)
-        if self.separable:
-            low, high = binding.fold(x, radius, low, high)
-        return Region(replace(self, eps=radius), x, low, high)
+        radius, bounds = binding.per_row(self.eps, x), binding.bounds(x, lower, upper)
+        low, high = binding.box(x, *bounds)
+        if not self.separable:
+            return Region(replace(self, eps=radius), x, low, high)
+        return Region(replace(self, eps=radius), x, *binding.fold(x, radius, low, high), bounds)
 
     @abstractmethod
     def steepest(self, g: Images, sparsity: float | PerExample = 0.0) -> Images:
@@ -69,6 +71,10 @@ class Ball(ABC):
         """Return a step of steepest ascent, ‖v‖ ≤ length, without coordinates that the box low ≤ v ≤ high blocks."""
         blocked = ((g > 0) & (high <= 0)) | ((g < 0) & (low >= 0))
         return spread(length, g) * self.steepest(g.masked_fill(blocked, 0), sparsity)
+
+    def onto_hyperplane(self, d: Images, w: Images, b: PerExample, low: Images, high: Images) -> Images:
+        """Return argmin ‖z − d‖ over {z : ⟨w, z⟩ = b, low ≤ z ≤ high}; as far as the box allows, if that is empty."""
+        return onto_hyperplane(self.moves, d, w, b, low, high)
 
     @abstractmethod
     def uniform(self, keys: Keys, counter: Counter, shape: tuple[int, ...]) -> Images:
@@ -82,23 +88,34 @@ class Ball(ABC):
     def farthest(self, g: Images, radius: PerExample, low: Images, high: Images) -> Images:
         """Return argmax ⟨g, z⟩ over ball ∩ box, up to rounding."""
 
+    @abstractmethod
+    def moves(self, slope: Images, room: Images, gap: PerExample) -> Images:
+        """Return argmin ‖m‖ over ⟨slope, m⟩ = gap, 0 ≤ m ≤ room, for slope ≥ 0; see `geometry.hyperplanes`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Region:
     """ball ∩ box around x, in δ-space: `ball.eps` holds one radius per row, and low ≤ 0 ≤ high the box.
 
     A separable ball is folded into the box when it is bound: its projection is one clamp. `Ball.at` makes regions.
+    `bounds` are then those of the pixels, broadcasting to x; None where low and high are the box already.
     """
 
     ball: Ball
     x: Images
     low: Images
     high: Images
+    bounds: tuple[PixelBound, PixelBound] | None = None
 
     @property
     def radius(self) -> PerExample:
         """One ε per row, in the widest type."""
         return binding.per_row(self.ball.eps, self.x)
+
+    @property
+    def box(self) -> tuple[Images, Images]:
+        """The bounds of δ that keep x + δ in the pixel box, be δ in the ball or not."""
+        return (self.low, self.high) if self.bounds is None else binding.box(self.x, *self.bounds)
 
     def contains(self, delta: Images) -> Rows:
         """Tell, with no tolerance, whether low ≤ δ ≤ high, ‖δ‖ ≤ ε and ‖fl(x + δ) − x‖ ≤ ε. NaN is outside."""

@@ -79,7 +79,8 @@ def keeps_rows_apart(region: Region, d: Images, keys: Keys) -> None:
     whole = _answers(region, d, keys)
     for i in range(len(d)):
         radius = region.radius[i : i + 1]
-        alone = Region(replace(region.ball, eps=radius), *(v[i : i + 1] for v in (region.x, region.low, region.high)))
+        x, low, high = (v[i : i + 1] for v in (region.x, region.low, region.high))
+        alone = Region(replace(region.ball, eps=radius), x, low, high)
         for what, answer in _answers(alone, d[i : i + 1], keys[i : i + 1]).items():
             same = torch.arange(len(d), device=d.device) != i
             same[i] = torch.equal(answer, whole[what][i : i + 1])

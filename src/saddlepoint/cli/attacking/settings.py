@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from saddlepoint.attacks import FGSM, PGD, SGD, Attack, Square, Stop
+from saddlepoint.attacks import FAB, FGSM, PGD, SGD, Attack, Square, Stop
 from saddlepoint.classifier import Classifier, Precision, Preprocessing
 from saddlepoint.cli.flags import Number
 from saddlepoint.data import make_folder
@@ -15,13 +15,22 @@ from saddlepoint.errors import InputError
 from saddlepoint.geometry import L1, L2, Ball, Linf
 from saddlepoint.models import load_classifier
 
-ATTACKS: dict[str, FGSM | PGD | SGD | Square] = {"pgd": PGD(), "fgsm": FGSM(), "sgd": SGD(), "square": Square()}
+ATTACKS: dict[str, FAB | FGSM | PGD | SGD | Square] = {
+    "pgd": PGD(),
+    "fgsm": FGSM(),
+    "sgd": SGD(),
+    "square": Square(),
+    "fab": FAB(targets=0),
+    "fab-t": FAB(),
+}
 # What the flags of the search are called in each attack; a flag without a name there is refused.
 FIELDS: dict[str, dict[str, str]] = {
     "pgd": {"steps": "steps", "step_size": "step_size", "restarts": "restarts"},
     "fgsm": {},
     "sgd": {"steps": "steps", "step_size": "lr"},
     "square": {"steps": "queries", "restarts": "restarts"},
+    "fab": {"steps": "steps", "restarts": "restarts"},
+    "fab-t": {"steps": "steps", "restarts": "restarts"},
 }
 
 

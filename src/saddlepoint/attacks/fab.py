@@ -1,0 +1,182 @@
+"""FAB and FAB-T: step onto the linearised decision boundary, drawn to the clean image, and back from beyond it."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from saddlepoint.attacks.ascent import require
+from saddlepoint.attacks.protocol import Answer, Attack, Problem, Run, ranked
+from saddlepoint.attacks.rows import where
+from saddlepoint.geometry import Ball
+from saddlepoint.geometry.maximisers import inner
+from saddlepoint.geometry.norms import beside, spread, wide
+from saddlepoint.typing import Images, Labels, Logits, PerExample, Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """The linearised boundary with one class, {z : f(δ) + ⟨∇f(δ), z − δ⟩ = 0}, for f = z_t − z_y.
+
+    Attributes:
+        normal: ∇f(δ), (B, C, H, W).
+        offset: b in ⟨∇f, z⟩ = b, (B,).
+        distance: |f(δ)|/‖∇f(δ)‖_*, from δ and without a box, (B,).
+    """
+
+    normal: Images
+    offset: PerExample
+    distance: PerExample
+
+
+@dataclass(frozen=True, slots=True)
+class Approach:
+    """Where a run stands.
+
+    Attributes:
+        delta: the point, (B, C, H, W).
+        step: how many linearised steps led there, (B,).
+        fresh: whether it has yet to be checked for success, (B,).
+        aim: how many of the other classes were looked at there, (B,).
+        boundary: the nearest of their boundaries.
+    """
+
+    delta: Images
+    step: Tensor
+    fresh: Rows
+    aim: Tensor
+    boundary: Boundary
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FAB(Attack):
+    """The Fast Adaptive Boundary attack (Croce & Hein 2020, algorithm 1), which searches the nearest adversarial point.
+
+    Each step projects δ and the clean image, in the norm of the ball, onto the linearised boundary inside the pixel
+    box, overshoots both by η and mixes them (`approach`). The point is then checked; from an adversarial one the search
+    goes back to βδ. Points may lie outside the ball; the loop keeps those inside.
+
+    A step costs two forwards and one backward. A gradient at every check would save the second forward where the check
+    fails; but on adversarially trained models nine checks of ten succeed, and their gradients would be thrown away.
+
+    FAB-T aims at one class per run. FAB looks at all K − 1 others before each step, at one forward and one backward
+    each, and takes the nearest boundary.
+
+    Attributes:
+        steps: linearised steps of each run.
+        targets: how many of the other classes are aimed at, by decreasing clean logit (FAB-T); 0 for FAB.
+        restarts: runs per target; the first begins at δ = 0, the others at distance ε/2 in a random direction.
+        alpha_max: the largest weight of the clean image's projection.
+        eta: η ≥ 1, how far a step goes, in units of the way to the boundary.
+        beta: β ∈ (0, 1), the share of δ that is left after a step back.
+    """
+
+    paper: ClassVar[str] = "Croce & Hein 2020"
+    tolerance: ClassVar[float] = 1.0  # it looks for the nearest adversarial point, not for that of least margin
+    roams: ClassVar[bool] = True
+
+    steps: int = 100
+    targets: int = 9
+    restarts: int = 1
+    alpha_max: float = 0.1
+    eta: float = 1.05
+    beta: float = 0.9
+
+    def __post_init__(self) -> None:
+        require(self, steps=0, targets=-1, restarts=0, eta=0, beta=0)
+
+    @property
+    def name(self) -> str:
+        """FAB-T when it aims at one class after the other."""
+        return "FAB-T" if self.targets else "FAB"
+
+    def runs(self, logits: Logits, y: int) -> tuple[Run, ...]:
+        """Return every restart of the most likely other class, then of the second, and so on."""
+        targets = ranked(logits, y)[: self.targets] if self.targets else [None]
+        return tuple(Run(restart, target) for target in targets for restart in range(self.restarts))
+
+    def init(self, problem: Problem) -> Approach:
+        """Stand at the clean image, at a random point near it, or at the point that was given."""
+        none, delta = torch.zeros_like(problem.y), begin(problem) if problem.start is None else problem.start
+        nowhere = torch.full_like(problem.region.radius, torch.inf)
+        return Approach(delta, none, none > 0, none, Boundary(torch.zeros_like(delta), nowhere, nowhere))
+
+    def ask(self, problem: Problem, state: Approach) -> Images:
+        """Ask for the iterate, once for each class that is looked at."""
+        return state.delta
+
+    def objective(self, problem: Problem, state: Approach, logits: Logits) -> PerExample:
+        """Return f = z_t − z_y."""
+        aim = aimed(problem, state.aim)
+        return (logits.gather(1, aim[:, None]) - logits.gather(1, problem.y[:, None])).squeeze(1)
+
+    def tell(self, problem: Problem, state: Approach, answer: Answer) -> Approach:
+        """Go back from a fresh point that is adversarial; elsewhere look at the next class or, after the last, step."""
+        delta = torch.where(beside(answer.adversarial, state.delta), self.beta * state.delta, state.delta)
+        checked = replace(state, delta=delta, fresh=torch.zeros_like(state.fresh))
+        if answer.gradient is None or answer.loss is None:
+            return checked
+        ball, (low, high) = problem.region.ball, problem.region.box
+        new = linearise(ball, state.delta, answer.loss, answer.gradient)
+        boundary = where((state.aim == 0) | (new.distance < state.boundary.distance), new, state.boundary)
+        looked = replace(state, aim=state.aim + 1, boundary=boundary)
+        delta = approach(ball, state.delta, boundary, low, high, self.alpha_max, self.eta)
+        whole = looked.aim >= others(problem)
+        stepped = Approach(delta, state.step + 1, whole, torch.zeros_like(state.aim), boundary)
+        return where(state.fresh, checked, where(whole, stepped, looked))
+
+    def finished(self, state: Approach) -> Rows:
+        """Finish when the last step's point has been checked."""
+        return (state.step >= self.steps) & ~state.fresh
+
+    def differentiates(self, state: Approach) -> Rows:
+        """Want no gradient with a check."""
+        return ~state.fresh
+
+    def polish(self) -> "FAB":
+        """Return a tenth of the steps."""
+        return replace(self, steps=math.ceil(self.steps / 10), restarts=1)
+
+
+def begin(problem: Problem) -> Images:
+    """Return δ = 0 for a first run; ‖δ‖ = ε/2 in a random direction, before clipping to the box, for the others."""
+    if problem.restart is None:
+        return torch.zeros_like(problem.x)
+    ball, (low, high) = problem.region.ball, problem.region.box
+    u = ball.uniform(problem.key, 0, tuple(problem.x.shape[1:]))
+    length = problem.region.radius / 2 / ball.norm(u) * (problem.restart > 0)
+    return torch.clamp((spread(length, u) * u).to(problem.x.dtype), low, high)
+
+
+def others(problem: Problem) -> int:
+    """Return how many classes are looked at before a step."""
+    return problem.logits.shape[1] - 1 if problem.target is None else 1
+
+
+def aimed(problem: Problem, aim: Tensor) -> Labels:
+    """Return the target or, without one, the class in place `aim` among those other than y."""
+    return aim + (aim >= problem.y) if problem.target is None else problem.target
+
+
+def linearise(ball: Ball, delta: Images, value: PerExample, gradient: Images) -> Boundary:
+    """Return the boundary of f as it looks from δ, given f(δ) and ∇f(δ)."""
+    value, steepness = wide(value), ball.dual_norm(gradient)
+    distance = value.abs() / steepness.clamp(min=torch.finfo(gradient.dtype).tiny)
+    return Boundary(gradient, inner(gradient, delta) - value, distance)
+
+
+def approach(
+    ball: Ball, delta: Images, boundary: Boundary, low: Images, high: Images, alpha_max: float, eta: float
+) -> Images:
+    """Return clip((1 − α)(δ + η(p − δ)) + αηq), with p and q the projections of δ and of the clean image.
+
+    Both are onto boundary ∩ box, and α = min(‖p − δ‖ / (‖p − δ‖ + ‖q‖), α_max).
+    """
+    clean = torch.zeros_like(delta)
+    move, far = (ball.onto_hyperplane(d, boundary.normal, boundary.offset, low, high) - d for d in (delta, clean))
+    near = ball.norm(move).clamp(min=1e-8)
+    alpha = spread((near / (near + ball.norm(far).clamp(min=1e-8))).clamp(max=alpha_max), delta)
+    return torch.clamp((1 - alpha) * (delta + eta * move) + alpha * eta * far, low, high)
