@@ -97,7 +97,7 @@ POINTS = torch.randn(4, 12, generator=SEED) * torch.tensor([0.02, 0.3, 1.0, 5.0]
         (ClampedFirst, L2(0.7), "projects_to_the_nearest"),
         (ClampedFirst, L1(0.7), "projects_to_the_nearest"),
         (BlownUp, L2(0.7), "keeps_the_inside"),
-        (Loose, L2(0.7), "projects_inside"),
+        (Loose, L2(0.5), "projects_inside"),
         (Loose, L1(0.7), "projects_inside"),
         (NoBox, L2(2.0), "supports"),
         (NoBox, Linf(0.7), "supports"),

@@ -14,8 +14,8 @@ from collections.abc import Callable
 import torch
 
 from saddlepoint.geometry.levels import Fill, level
-from saddlepoint.geometry.maximisers import fill, inner, unit
-from saddlepoint.geometry.norms import lp_norm, row_sum, spread, wide, working
+from saddlepoint.geometry.maximisers import fill, inner
+from saddlepoint.geometry.norms import lp_norm, row_sum, spread, unit, wide, working
 from saddlepoint.typing import Images, PerExample
 
 Moves = Callable[[Images, Images, PerExample], Images]

@@ -4,15 +4,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from saddlepoint.geometry.norms import lp_norm, row_sum, rows, spread, wide, working
+from saddlepoint.geometry.norms import lp_norm, row_sum, rows, spread, unit, wide, working
 from saddlepoint.geometry.projections import scale, within
 from saddlepoint.typing import Images, PerExample
-
-
-def unit(g: Images) -> Images:
-    """Divide each row by its largest magnitude, in float32 at least; a zero row stays zero. No square can overflow."""
-    largest = lp_norm(g, torch.inf)
-    return working(g) / spread(torch.where(largest > 0, largest, 1), working(g))
 
 
 def steepest_linf(g: Images) -> Images:

@@ -67,6 +67,12 @@ def lp_norm(v: Images, p: float) -> PerExample:
     return norms[: len(v)]
 
 
+def unit(g: Images) -> Images:
+    """Divide each row by its largest magnitude, in float32 at least; a zero row stays zero. No square can overflow."""
+    largest = lp_norm(g, math.inf)
+    return working(g) / spread(torch.where(largest > 0, largest, 1), working(g))
+
+
 def dual_exponent(p: float) -> float:
     """Return q with 1/p + 1/q = 1: ‖g‖_q = max_{‖v‖_p ≤ 1} ⟨g, v⟩ (Hölder 1889)."""
     if p == 1:

@@ -9,7 +9,7 @@ import math
 import torch
 
 from saddlepoint.geometry.levels import level
-from saddlepoint.geometry.norms import lp_norm, row_sum, spread, wide
+from saddlepoint.geometry.norms import beside, lp_norm, row_sum, rows, spread, unit, wide
 from saddlepoint.typing import Images, PerExample
 
 
@@ -30,8 +30,9 @@ def onto_l2(d: Images, radius: PerExample, low: Images, high: Images) -> Images:
     From the optimality conditions: with multiplier μ ≥ 0 of ‖z‖² ≤ ε² each coordinate solves
     min (z − d)² + μz² over its interval, whose solution is clip(d/(1 + μ), low, high); s = 1/(1 + μ).
     """
-    s = scale(d, radius, low, high, limit=(radius > 0).to(radius.dtype))
-    return torch.clamp(spread(s, d) * d, low, high)
+    direction = unit(d)
+    s = scale(direction, radius, low, high, limit=lp_norm(d, math.inf) * (radius > 0))
+    return torch.clamp(spread(s, direction) * direction, low, high)
 
 
 def scale(d: Images, radius: PerExample, low: Images, high: Images, limit: PerExample) -> PerExample:
@@ -61,19 +62,40 @@ def onto_l1(d: Images, radius: PerExample, low: Images, high: Images) -> Images:
     Shalev-Shwartz, Singer & Chandra 2008, fig. 1).
     """
     room = torch.clamp(torch.copysign(spread(radius, d), d), low, high).abs()
-    size, zero = d.abs(), d.new_zeros(())
+    size = d.abs()
+    threshold = soften(size, radius, room)
+    far = threshold > FAR * radius
+    if bool(far.any()):
+        size = torch.where(beside(far, size), near(size, radius, threshold), size)
+        threshold = soften(size, radius, room)
+    return torch.copysign(torch.clamp(minus(size, threshold), size.new_zeros(()), room), d)
 
-    def clipped(threshold: PerExample) -> tuple[Images, Images]:
-        above = minus(size, threshold)
-        return above, torch.clamp(above, zero, room)
+
+FAR = 2.0**16
+"""How many radii large a threshold λ is when it loses the digits that matter beside ε."""
+
+
+def soften(size: Images, radius: PerExample, room: Images) -> PerExample:
+    """Return the least λ ≥ 0 for which Σ clip(|d_i| − λ, 0, c_i) ≤ ε, up to rounding."""
 
     def norm(negative: PerExample) -> tuple[PerExample, PerExample]:
-        above, z = clipped(-negative)
+        above = minus(size, -negative)
+        z = torch.clamp(above, size.new_zeros(()), room)
         return wide(row_sum(z)), wide(row_sum(above.eq_(z) * z.sign()))
 
-    none, most = torch.zeros_like(radius), lp_norm(d, math.inf)
-    threshold = -level(norm, radius, start=none, low=-most, high=none, precision=torch.finfo(d.dtype).eps)
-    return torch.copysign(clipped(threshold)[1], d)
+    none, most = torch.zeros_like(radius), lp_norm(size, math.inf)
+    return -level(norm, radius, start=none, low=-most, high=none, precision=torch.finfo(size.dtype).eps)
+
+
+def near(size: Images, radius: PerExample, threshold: PerExample) -> Images:
+    """Return sizes of at most 4ε with the same projection: 2ε + |d_i| − p, clipped, for the p = |d_j| closest to λ.
+
+    An entry that is neither 0 nor full has λ < |d_j| < λ + ε; the others' distance from it beyond 2ε makes no odds.
+    """
+    offset = rows(wide(size)) - threshold[:, None]
+    pivot = rows(size).gather(1, offset.abs().argmin(1, keepdim=True)).flatten()
+    reach = spread(2 * radius, size)
+    return torch.clamp(minus(size, wide(pivot)), -reach, reach) + reach
 
 
 def minus(v: Images, level: PerExample) -> Images:
