@@ -159,6 +159,12 @@ OPTIONS = {
     "start leaves Δ in row 0": {"start": X * torch.nan},
     "start has shape .* and dtype torch.float64": {"start": X.double()},
     "target equals y in row 0": {"target": Y * 3},
+    "seed is 'a'; expected a whole number": {"seed": "a"},
+    "seed is 1.5; expected a whole number": {"seed": 1.5},
+    "batch_size is True; expected a whole number": {"batch_size": True},
+    "box is \\('a', 'b'\\); expected two bounds": {"box": ("a", "b")},
+    "start is a list; expected a tensor": {"start": [0]},
+    "ids is 5; expected 2 different integers": {"ids": 5},
     "ids holds 0.5; expected int or str": {"ids": [0.5, 1.5]},
 }
 

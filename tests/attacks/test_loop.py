@@ -1,5 +1,6 @@
 """The loop: plan order, counting, budgets, precision, streams; and two solvers that show the protocol to fit."""
 
+import copy
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
@@ -10,8 +11,8 @@ from torch import nn
 
 import saddlepoint as sp
 from saddlepoint import random
-from saddlepoint.attacks import Attack, Fool, Nearest, Need, Run, Setting, run_attack
-from saddlepoint.attacks.example import Input
+from saddlepoint.attacks import Attack, Fool, Input, Nearest, Need, Run, Setting, run_attack
+from saddlepoint.classifier.forms import Form
 from saddlepoint.testing import ATTACK_LAWS, toys
 
 
@@ -435,7 +436,9 @@ def test_nan_is_named_and_never_passes(case):
 
     poisoned = sp.Classifier(NaNAway(classifier.module, x))
     y = poisoned.predict(x).label
-    with pytest.raises(sp.ModelError, match=r"PGD met logits or gradients that are not finite, at step \d+ on example"):
+    with pytest.raises(
+        sp.ModelError, match=r"PGD met a logit or a gradient that is not finite, at step \d+ on example"
+    ):
         sp.attack(poisoned, x, y, sp.Linf(0.05), sp.PGD(steps=5), batch_size=4)
 
 
@@ -549,3 +552,144 @@ def test_a_nearest_point_is_searched_for_after_success():
     assert result.steps.tolist() == [150] * 6
     assert isinstance(Shrink.goal, Nearest)
     assert not isinstance(Shrink.goal, Fool)
+
+
+class Clamps(nn.Module):
+    """Works in place on what it is given."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        return self.module(x.clamp_(0.2, 0.8))
+
+
+def test_a_module_that_works_in_place_changes_no_point(case):
+    classifier, x, y = case
+    inplace, before = sp.Classifier(Clamps(classifier)), x.clone()
+    assert torch.equal(inplace.predict(x).label, inplace.predict(before.clone()).label)
+    result = sp.attack(inplace, x, y, sp.Linf(2 / 255), sp.PGD(steps=3), stop="never")
+    assert torch.equal(x, before)
+    assert bool(((result.x_adv - before).abs().double() <= 2 / 255 + 1e-7).all())
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bisection(Attack):
+    """Halves the way between the clean image and a far point on which the label has changed."""
+
+    goal: ClassVar = Nearest()
+    needs: ClassVar = Need.LABEL
+    steps: int = 40
+
+    def init(self, problem):
+        return torch.zeros_like(problem.logits[:, 0]), torch.ones_like(problem.logits[:, 0]), problem.y * 0
+
+    def ask(self, problem, state):
+        low, high, step = state
+        share = torch.where(step == 0, 1, (low + high) / 2)
+        return problem.region.project(share[:, None, None, None] * (0.5 - problem.x))
+
+    def tell(self, problem, state, answer):
+        low, high, step = state
+        middle = torch.where(step == 0, 1, (low + high) / 2)
+        return (
+            torch.where(answer.adversarial, low, middle),
+            torch.where(answer.adversarial, middle, high),
+            step + 1,
+        )
+
+    def finished(self, state):
+        return state[2] > self.steps
+
+    def objective(self, problem, state, logits):
+        return torch.zeros_like(logits[:, 0])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_more_bisection_never_loses_a_success(precision, case):
+    classifier, x, y = case
+    found = [
+        sp.attack(classifier, x, y, sp.L2(100.0), Bisection(steps=steps), precision=precision).success
+        for steps in (1, 10, 40)
+    ]
+    assert bool(found[0].any())
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def test_attacks_without_a_polish_search_in_float32(case):
+    classifier, x, y = case
+    for attack, steps in ((sp.SGD(steps=6), 6), (sp.FGSM(), 1)):
+        result = sp.attack(classifier, x, y, sp.Linf(1 / 255), attack, precision="bf16", stop="never")
+        assert result.steps.tolist() == [steps] * len(x)
+
+
+def test_a_stream_leaves_its_callers_random_numbers_alone(case):
+    classifier, x, y = case
+    inputs = [Input(i, i, x[i], int(y[i]), 0.01) for i in range(len(x))]
+    setting = Setting(sp.Linf(0.01), (0.0, 1.0), batch=2, device=torch.device("cpu"))
+    torch.manual_seed(0)
+    alone = [torch.rand(1).item() for _ in range(len(x) + 2)]
+    torch.manual_seed(0)
+    drawn = [torch.rand(1).item() for _ in run_attack(classifier, inputs, [sp.PGD(steps=2)], setting)]
+    assert [*drawn, torch.rand(1).item(), torch.rand(1).item()] == alone
+
+
+class Hides(nn.Module):
+    """A path, for dark images only, on which another reads what a norm should."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 3)
+        self.norm.running_mean += 3
+        self.norm.running_var *= 0.01
+
+    def forward(self, x):
+        inner = self.conv(x)
+        after = self.norm(inner)
+        after = after if x.mean() > 0.4 else after + 50 * inner
+        return self.head(after.flatten(2).mean(2))
+
+
+def test_a_search_in_another_function_is_never_believed(monkeypatch):
+    monkeypatch.setattr(Form, "settled", lambda form: True)
+    torch.manual_seed(0)
+    classifier, x = sp.Classifier(Hides()), 0.5 * toys.pixels(4, (3, 6, 6))
+    y = classifier.predict(x).label
+    with pytest.raises(sp.ModelError, match="PGD saw the margin .* where the module itself has .* torch.compile"):
+        sp.attack(classifier, x, y, sp.Linf(0.001), sp.PGD(steps=2), stop="never")
+
+
+@pytest.mark.parametrize(
+    ("attack", "name", "value"),
+    [
+        (sp.PGD(), "steps", 2.5),
+        (sp.PGD(), "steps", "5"),
+        (sp.PGD(), "restarts", 1.5),
+        (sp.PGD(), "sparsity", 7.0),
+        (sp.APGD(), "rho", 0),
+        (sp.Sweep(), "first", True),
+    ],
+)
+def test_settings_of_attacks_are_checked(attack, name, value):
+    wrong = copy.copy(attack)
+    object.__setattr__(wrong, name, value)
+    with pytest.raises(sp.InputError, match=f"got {name}=.*; expected a"):
+        wrong.__post_init__()
+
+
+def test_modules_that_cannot_take_pixels_are_named(case):
+    _, x, _ = case
+    with pytest.raises(sp.ModelError, match="weights are float64; expected float32"):
+        sp.Classifier(toys.convolutional().module.double()).predict(x)
+    with torch.inference_mode():
+        built = toys.convolutional().module
+    with pytest.raises(sp.ModelError, match="built inside torch.inference_mode"):
+        sp.Classifier(built).predict(x)
+
+
+def test_a_box_is_rounded_as_pixels_are(case):
+    classifier, x, _ = case
+    assert len(classifier.predict(0.1 * x, box=(0.0, 0.1)).label) == len(x)

@@ -2,6 +2,7 @@
 
 from saddlepoint.attacks.apgd import APGD
 from saddlepoint.attacks.apgd_l1 import APGDL1
+from saddlepoint.attacks.example import Input, Row
 from saddlepoint.attacks.fab import FAB
 from saddlepoint.attacks.face import AttackResult, Stop, attack
 from saddlepoint.attacks.fgsm import FGSM
@@ -26,11 +27,13 @@ __all__ = [
     "AttackResult",
     "Fool",
     "Goal",
+    "Input",
     "Last",
     "Nearest",
     "Need",
     "Problem",
     "Progress",
+    "Row",
     "Run",
     "Setting",
     "Square",

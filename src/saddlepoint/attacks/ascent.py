@@ -1,8 +1,9 @@
 """Gradient ascent on the loss, as the attacks of the lesson share it: they differ in how a gradient moves δ."""
 
+import math
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -72,9 +73,17 @@ class Ascent(Attack):
         return state.step < self.steps
 
 
-def require(attack: Attack, **lower: float) -> None:
-    """Raise InputError unless each named field of the attack is a number above its bound, or None."""
-    for name, bound in lower.items():
-        value = getattr(attack, name)
-        if value is not None and not value > bound:
-            raise InputError(f"{attack.name} got {name}={value!r}; expected a number above {bound:g}")
+def require(attack: Any, **lower: float) -> None:  # noqa: ANN401 - an attack, which is a dataclass
+    """Raise InputError unless each named field of the attack is a number above its bound, or None.
+
+    Fields that are declared as whole numbers must be such, and a sparsity a share.
+    """
+    for field in fields(attack):
+        value, above, whole = getattr(attack, field.name), lower.get(field.name, -math.inf), field.type is int
+        if value is None or not (whole or field.name in lower):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not value > above:
+            kind = "a whole number" if whole else "a number"
+            raise InputError(f"{type(attack).__name__} got {field.name}={value!r}; expected {kind} above {above:g}")
+    if not 0 <= getattr(attack, "sparsity", 0) <= 1:
+        raise InputError(f"{type(attack).__name__} got sparsity={attack.sparsity!r}; expected a share in [0, 1]")

@@ -1,7 +1,8 @@
 """`saddlepoint.attack`: the public entry, where what was given is checked and the rows are gathered."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -115,7 +116,7 @@ def attack(
         box=box,
         batch=_whole("batch_size", batch_size, 1) or min(len(x), 64),
         device=classifier.device,
-        seed=seed,
+        seed=_index("seed", seed),
         targeted=target is not None,
         stop=_threshold(stop),
         budget=_whole("budget", budget, 3),
@@ -171,15 +172,26 @@ def _ball(ball: object, count: int) -> Ball:
 def _box(box: object) -> tuple[float, float] | None:
     if box is None:
         return None
-    if not (isinstance(box, tuple | list) and len(box) == 2 and box[0] < box[1]):
+    numbers = isinstance(box, tuple | list) and len(box) == 2 and all(isinstance(b, int | float) for b in box)
+    if not (numbers and box[0] < box[1]):  # type: ignore[index]
         raise InputError(f"box is {box!r}; expected two bounds such as (0.0, 1.0), or None")
-    return float(box[0]), float(box[1])
+    return float(box[0]), float(box[1])  # type: ignore[index]
 
 
 def _whole(name: str, number: object, least: int) -> int | None:
-    if number is None or (isinstance(number, int) and number >= least):
-        return number
-    raise InputError(f"{name} is {number!r}; expected a whole number of at least {least}")
+    whole = number if number is None else _index(name, number)
+    if whole is not None and whole < least:
+        raise InputError(f"{name} is {number!r}; expected a whole number of at least {least}")
+    return whole
+
+
+def _index(name: str, number: object) -> int:
+    try:
+        if not isinstance(number, bool):
+            return operator.index(number)  # type: ignore[arg-type]
+    except TypeError:
+        pass
+    raise InputError(f"{name} is {number!r}; expected a whole number")
 
 
 def _target(target: Labels, y: Labels) -> Labels:
@@ -210,6 +222,8 @@ def _precision(precision: object, device: torch.device) -> Precision:
 def _ids(ids: Any, count: int) -> Sequence[Id]:  # noqa: ANN401 - arrays are welcome
     if ids is None:
         return range(count)
+    if not isinstance(ids, Iterable) or isinstance(ids, str):
+        raise InputError(f"ids is {ids!r}; expected {count} different integers or strings")
     plain: list[Id] = [each.item() if hasattr(each, "item") else each for each in ids]
     if not all(isinstance(each, int | str) for each in plain):
         raise InputError(f"ids holds {next(e for e in plain if not isinstance(e, int | str))!r}; expected int or str")
@@ -218,9 +232,11 @@ def _ids(ids: Any, count: int) -> Sequence[Id]:  # noqa: ANN401 - arrays are wel
     return plain
 
 
-def _start(start: Tensor | None, x: Tensor, ball: Ball, box: tuple[float, float] | None) -> Tensor | None:
+def _start(start: object, x: Tensor, ball: Ball, box: tuple[float, float] | None) -> Tensor | None:
     if start is None:
         return None
+    if not isinstance(start, Tensor):
+        raise InputError(f"start is a {type(start).__name__}; expected a tensor in the shape of x")
     if start.shape != x.shape or start.dtype != x.dtype:
         given = f"shape {tuple(start.shape)} and dtype {start.dtype}"
         raise InputError(f"start has {given}; expected those of x, {tuple(x.shape)} and {x.dtype}")

@@ -11,8 +11,9 @@ from saddlepoint.classifier import Frozen, Precision, arithmetic
 from saddlepoint.errors import ModelError
 from saddlepoint.typing import Images, Logits, PerExample, Rows
 
-ROUNDING = 1e-4
-"""A share of the largest logit: far more than float32 loses in one forward, and than a success usually has to spare."""
+ROUNDING, CAUTION = 1e-4, 32
+"""As shares of the largest logit: more than float32 usually loses in a forward; and how many times the deviation that
+was seen for this very module a margin must have before it is believed without a second look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Stage:
     @property
     def exact(self) -> bool:
         """Whether the search computes just what the decision does, so that a success needs no confirmation."""
-        return self.precision == "fp32" and self.attack.plain
+        return self.precision == "fp32" and (self.attack.plain or self.attack.goal.exact)
 
     def skips(self, example: Example) -> bool:
         """Whether nothing is left to search for: the example is done, or float32 has confirmed what it would redo."""
@@ -107,7 +108,7 @@ class Oracle:
 
     def _call(self, problem: Problem, state: object, delta: Images) -> tuple[Logits, PerExample]:
         attack = self.stage.attack
-        logits = self.model.logits(problem.x + delta, self.stage.precision, as_given=attack.plain)
+        logits = self.model.logits(problem.x + delta, self.stage.precision, as_given=self.stage.exact)
         if attack.needs is Need.LABEL:
             return logits, torch.zeros_like(logits[:, 0])
         return logits, attack.objective(problem, state, logits)
@@ -118,7 +119,7 @@ class Oracle:
         Sure is what the untouched model said or, in float32, what the margin holds against rounding.
         """
         margin, reached = self.setting.judge(logits, problem.y, problem.target)
-        beyond = margin.abs() > ROUNDING * logits.abs().amax(1)
+        beyond = margin.abs() > max(ROUNDING, CAUTION * self.model.deviation) * logits.abs().amax(1)
         sure = torch.full_like(reached, decided) | (beyond & (self.stage.precision == "fp32"))
         if self.stage.attack.plain:
             delta = problem.region.project(delta)  # a plain clamp may miss Δ by a last bit; what is kept may not

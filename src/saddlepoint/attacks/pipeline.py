@@ -3,7 +3,8 @@
 inputs → clean → search (one per attack of the cascade) → verify → rows
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
@@ -19,9 +20,13 @@ from saddlepoint.attacks.setting import Setting
 from saddlepoint.attacks.slots import Slots
 from saddlepoint.classifier import Classifier, Frozen, Precision, check_logits, check_repeatable
 from saddlepoint.classifier.checks import check_classes
-from saddlepoint.errors import AttackError
+from saddlepoint.classifier.frozen import random_state
+from saddlepoint.errors import AttackError, ModelError
 
 Item = TypeVar("Item")
+
+ASTRAY = 0.25
+"""A difference between search and decision, as a share of the largest logit, that no rounding explains."""
 
 
 def run_attack(
@@ -34,8 +39,25 @@ def run_attack(
     """Attack a stream of inputs; yield a verified row for each, in the order in which they end.
 
     Memory is bounded by the batch, whatever the length of the stream. While the stream is open the classifier is
-    frozen; close it, or exhaust it, to have everything restored. Of two open streams close the later one first.
+    frozen; close it, or exhaust it, to have everything restored. Of two open streams close the later one first. What
+    a caller draws from global generators between two rows is his own affair: the stream neither sees nor rewinds it.
     """
+    rows = _stream(classifier, inputs, suite, setting, precision)
+    try:
+        while True:
+            with random_state():
+                row = next(rows, None)
+            if row is None:
+                return
+            yield row
+    finally:
+        with random_state():
+            rows.close()
+
+
+def _stream(
+    classifier: Classifier, inputs: Iterable[Input], suite: Sequence[Attack], setting: Setting, precision: Precision
+) -> Generator[Row, None, None]:
     with classifier.frozen() as model:
         examples = clean(model, inputs, setting)
         for stage in stages(suite, precision):
@@ -52,9 +74,10 @@ def stages(suite: Sequence[Attack], precision: Precision) -> Iterator[Stage]:
     for position, attack in enumerate(suite):
         earlier = sum(other.name == attack.name for other in suite[:position])
         name = f"{attack.name}#{earlier + 1}" if earlier else attack.name
-        cascade.append(Stage(attack, name, precision))
-        if precision != "fp32":
-            cascade.append(Stage(attack.polish(), name, resume=True))
+        polish = None if precision == "fp32" or attack.goal.exact else attack.polish()
+        cascade.append(Stage(attack, name, "fp32" if polish is None else precision))
+        if polish is not None:
+            cascade.append(Stage(polish, name, resume=True))
     for done, stage in enumerate(cascade):
         yield replace(stage, left=len(cascade) - done)
 
@@ -124,6 +147,7 @@ def verify(model: Frozen, examples: Iterator[Example], setting: Setting) -> Iter
             name = example.best.attack if example.best else None
             if not within:
                 raise AttackError(f"{name} left Δ on example {example.given.id!r}: its point has norm {length:.9g}")
+            _agree(example, gap, last)
             yield Row(
                 given=example.given,
                 x_adv=point.clone(),
@@ -138,6 +162,19 @@ def verify(model: Frozen, examples: Iterator[Example], setting: Setting) -> Iter
                 run=example.best.run if example.best else None,
                 repeatable=example.repeatable,
             )
+
+
+def _agree(example: Example, margin: float, logits: Tensor) -> None:
+    """Raise ModelError if the module's margin is far from the one that the search saw at the same point."""
+    best = example.best
+    if best is None or best.goal.exact or math.isinf(best.score):
+        return
+    if abs(best.score - margin) > ASTRAY * logits.abs().max().item():
+        raise ModelError(
+            f"{best.attack} saw the margin {best.score:.4g} on example {example.given.id!r}, where the module itself "
+            f"has {margin:.4g}: its fastest form is another function; wrap it in torch.compile(…, backend='eager'), "
+            "which leaves it as it is"
+        )
 
 
 def _delta(example: Example) -> Tensor:

@@ -134,9 +134,12 @@ class Attack(ABC):
         """Return which unfinished rows want a gradient with their next answer."""
         return torch.full_like(self.finished(state), self.needs is Need.GRADIENT)
 
-    def polish(self) -> "Attack":
-        """Return the shorter attack that searches on, in float32, from the best point that low precision found."""
-        return self
+    def polish(self) -> "Attack | None":
+        """Return the shorter attack that searches on, in float32, from the best point that low precision found.
+
+        None if there is none: the attack then searches in float32, whatever the precision.
+        """
+        return None
 
 
 def ranked(logits: Logits, y: int) -> list[int]:

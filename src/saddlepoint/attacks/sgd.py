@@ -27,6 +27,7 @@ class SGD(Ascent):
     """
 
     goal: ClassVar[Goal] = Last()
+    tolerance: ClassVar[float] = 0.05  # if lr·steps·‖∇ℓ‖ reaches across the ball
     paper: ClassVar[str] = "Kolter & Madry, chapter 1"
 
     steps: int = 30

@@ -146,8 +146,8 @@ class Slots:
     def _account(self, count: _Count, flags: _Flags) -> None:
         if not flags.finite:
             raise ModelError(
-                f"{self._stage.name} met logits or gradients that are not finite, at step {count.queries} on "
-                f"example {count.task.example.given.id!r}; expected numbers: check the model for overflow"
+                f"{self._stage.name} met a logit or a gradient that is not finite, at step {count.queries} on example "
+                f"{count.task.example.given.id!r}; expected numbers: look for overflow, or for a root or a norm at zero"
             )
         count.queries += 1
         count.backwards += count.differentiate

@@ -1,7 +1,7 @@
 """What is checked once, at the public entries: each finding is one line that says how to mend it."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.typing import Logits
@@ -16,9 +16,14 @@ def check_images(x: object, box: tuple[float, float] | None = (0.0, 1.0), channe
     low, high = x.min().item(), x.max().item()
     if not (torch.isfinite(x.sum()) or torch.isfinite(x).all()):
         raise InputError("x has NaN or infinite pixels; expected finite numbers: look for a division by zero before")
-    if box is not None and not (box[0] <= low and high <= box[1]):
+    if box is not None and not (_rounded(box[0]) <= low and high <= _rounded(box[1])):
         raise InputError(f"x has pixels from {low:.4g} to {high:.4g}; expected [{box[0]:g}, {box[1]:g}]: {_mend(high)}")
     return x
+
+
+def _rounded(bound: float) -> float:
+    """Return a bound as float32 holds it, in which it is compared with pixels."""
+    return torch.tensor(bound, dtype=torch.float32).item()
 
 
 def _check_form(x: object, channels: int | None) -> Tensor:
@@ -61,6 +66,19 @@ def check_classes(labels: Tensor, classes: int, name: str = "y") -> None:
     wrong = labels[(labels < 0) | (labels >= classes)]
     if len(wrong):
         raise InputError(f"{name} contains {int(wrong[0])}; the model has {classes} classes, 0 to {classes - 1}")
+
+
+def check_module(module: nn.Module) -> None:
+    """Raise ModelError if no parameter is float32, as pixels are, or if some were made for inference only."""
+    dtypes = {parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()}
+    if dtypes and torch.float32 not in dtypes:
+        given = ", ".join(sorted(map(_short, dtypes)))
+        raise ModelError(f"the module's weights are {given}; expected float32, as pixels are: pass module.float()")
+    if any(parameter.is_inference() for parameter in module.parameters()):
+        raise ModelError(
+            "the module was built inside torch.inference_mode(), so nothing can be differentiated through it; "
+            "build or load it outside"
+        )
 
 
 def check_output(output: object, count: int) -> Logits:

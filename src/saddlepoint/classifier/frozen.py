@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from saddlepoint.classifier.checks import check_module
 from saddlepoint.classifier.forms import Form, Trace, forms
 from saddlepoint.random import key, uniform
 from saddlepoint.typing import Images, Logits
@@ -46,11 +47,14 @@ class Frozen:
         self._open = False
         self._exit = ExitStack()
         self._forms: dict[bool, AbstractContextManager[object]] = {}
+        self.deviation = 0.0
+        """How far, in float32, the search's logits were seen to lie from the module's, as a share of the largest."""
 
     def __enter__(self) -> "Frozen":
         module = self.classifier.module
+        check_module(module)
         with ExitStack() as stack:
-            stack.enter_context(_random_state())
+            stack.enter_context(random_state())
             stack.enter_context(_modes(module))
             module.eval()
             for parameter in module.parameters():
@@ -104,13 +108,15 @@ class Frozen:
             for form in forms(trace, low=low):
                 response = self._respond(probe, form, low=low)
                 if response is not None and _agree(response, expected, _TOLERANCES[low]):
+                    if not low:
+                        self.deviation = float((response[0] - expected[0]).abs().max() / expected[0].abs().max())
                     return form
         return _AS_GIVEN
 
     def _respond(self, probe: Images, form: AbstractContextManager[object], *, low: bool = False) -> _Response | None:
         """Return logits and the gradient of their log-sum-exp at the probe; None if the module cannot compute them."""
         try:
-            with _random_state(), torch.enable_grad():
+            with random_state(), torch.enable_grad():
                 torch.manual_seed(0)
                 x = probe.clone().requires_grad_()
                 logits = self._forward(x, form, low=low)
@@ -149,7 +155,8 @@ def _modes(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _random_state() -> Iterator[None]:
+def random_state() -> Iterator[None]:
+    """Restore the global random states of Python, NumPy and torch on the way out."""
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - a global
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     try:

@@ -84,8 +84,8 @@ class Classifier(nn.Module):
         return max(len(self.mean), len(self.std)) if max(len(self.mean), len(self.std)) > 1 else None
 
     def normalise(self, x: Images) -> Images:
-        """Return (x − mean) / std."""
-        return (x - self.mean) / self.std if self.normalises else x
+        """Return (x − mean) / std, in memory of its own: a module may work in place."""
+        return (x - self.mean) / self.std if self.normalises else x.clone()
 
     def logits(self, normalised: Images) -> Logits:
         """Return the module's logits for normalised images; raise ModelError if it returns something else."""

@@ -3,6 +3,7 @@
 Each law takes an attack and a ball with one radius, and raises LawViolation with what it saw.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
@@ -11,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saddlepoint.attacks import Attack, AttackResult, Last, attack
+from saddlepoint.attacks import Attack, AttackResult, Last, Problem, attack
 from saddlepoint.classifier import Classifier
 from saddlepoint.errors import LawViolation
 from saddlepoint.geometry import Ball
 from saddlepoint.testing import toys
+from saddlepoint.testing.traces import trace
 
 Law = Callable[[Attack, Ball], None]
 _BATCH = 4
@@ -99,6 +101,20 @@ def never_worse_than_its_start(solver: Attack, ball: Ball) -> None:
     _require(isinstance(solver.goal, Last) or not bool(worse.any()), f"{solver.name} reports less than its start had")
 
 
+def begins_where_told(solver: Attack, ball: Ball) -> None:
+    """Ask first for the δ that was given, and leave what it was given as it was: runs resume from such points."""
+    classifier, x, y = _case(3)
+    region, keys = ball.at(x), torch.arange(len(x))
+    with classifier.frozen() as model:
+        problem = Problem(x, y, None, region, model.decide(x), keys, region.start(keys))
+    before = copy.deepcopy(problem)
+    first = solver.ask(problem, solver.init(problem))
+    _require(_equal(first, before.start), f"{solver.name} does not begin at the given start")
+    trace(solver, classifier, x, y, ball, start=before.start)
+    same = all(_equal(getattr(before, name), getattr(problem, name)) for name in ("x", "y", "logits", "key", "start"))
+    _require(same and torch.equal(x, before.x), f"{solver.name} wrote into its problem")
+
+
 def same_rows_always(solver: Attack, ball: Ball) -> None:
     """Give the same rows, bit for bit, for any order, any neighbours and any refill at one batch size."""
     classifier, x, y = _case(11)
@@ -166,6 +182,7 @@ ATTACK_LAWS: dict[str, Law] = {
         tells_the_truth,
         aims_at_the_target,
         never_worse_than_its_start,
+        begins_where_told,
         same_rows_always,
         leaves_no_trace,
         finds_nothing_in_a_point,

@@ -36,7 +36,7 @@ def look(classifier: Classifier, x: Tensor, box: tuple[float, float] | None = (0
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise
         reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{classifier.name} cannot take images of {_shape(x)} ({reason}); drop --resize") from None
+        raise InputError(f"{classifier.name} cannot take images of {_shape(x)} ({reason})") from None
 
 
 def views(classifier: Classifier, logits: Tensor, y: Tensor) -> Sequence[View]:
