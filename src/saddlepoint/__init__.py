@@ -16,7 +16,9 @@ if TYPE_CHECKING:
         FAB,
         FGSM,
         PGD,
+        PLUS,
         SGD,
+        STANDARD,
         Attack,
         AttackResult,
         Square,
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "PLUS": "attacks",
+    "STANDARD": "attacks",
     "Attack": "attacks",
     "AttackResult": "attacks",
     "Ball": "geometry",
@@ -68,7 +72,9 @@ __all__ = [
     "L1",
     "L2",
     "PGD",
+    "PLUS",
     "SGD",
+    "STANDARD",
     "Attack",
     "AttackResult",
     "Ball",

@@ -13,6 +13,7 @@ from saddlepoint.attacks.protocol import Answer, Attack, Need, Problem, Run
 from saddlepoint.attacks.setting import Progress, Setting
 from saddlepoint.attacks.sgd import SGD
 from saddlepoint.attacks.square import Square
+from saddlepoint.attacks.suites import PLUS, STANDARD
 from saddlepoint.attacks.sweep import Sweep
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "FAB",
     "FGSM",
     "PGD",
+    "PLUS",
     "SGD",
+    "STANDARD",
     "Answer",
     "Attack",
     "AttackResult",

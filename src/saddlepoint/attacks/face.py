@@ -83,7 +83,8 @@ def attack(
         x: pixels in [0, 1], float32 (B, C, H, W).
         y: labels, int64 (B,).
         ball: `Linf(eps)`, `L2(eps)` or `L1(eps)`; eps in pixel units, one for all or one per example.
-        attack: one attack, or several in cascade: each sees only what those before it did not break.
+        attack: one attack, or several in cascade, such as `STANDARD`: each sees only what those before it did not
+            break. Of several, those run that search this ball.
         target: classes to be predicted instead, (B,); success then means just that.
         seed: of all random streams.
         batch_size: rows of every call of the model; min(B, 64) when not given.
@@ -123,7 +124,7 @@ def attack(
         observe=observe,
     )
     inputs = _inputs(x, y, ball, target, _ids(ids, len(x)), _start(start, x, ball, box))
-    rows = run_attack(classifier, inputs, _suite(attack), setting, _precision(precision, classifier.device))
+    rows = run_attack(classifier, inputs, _suite(attack, ball), setting, _precision(precision, classifier.device))
     return gather(sorted(rows, key=lambda row: row.given.index), x.device)
 
 
@@ -154,11 +155,16 @@ def _inputs(
         yield Input(index, ids[index], x[index], label, eps[index], goal, first)
 
 
-def _suite(attack: object) -> tuple[Attack, ...]:
+def _suite(attack: object, ball: Ball) -> tuple[Attack, ...]:
+    """Return the attacks that search this ball; one alone must."""
     suite = (attack,) if isinstance(attack, Attack) else attack
     if not isinstance(suite, tuple | list) or not suite or not all(isinstance(each, Attack) for each in suite):
         raise InputError(f"attack is {attack!r}; expected an attack such as sp.PGD(steps=40), or several")
-    return tuple(suite)
+    able = tuple(each for each in suite if ball.name in each.norms)
+    if not able:
+        norms = ", ".join(sorted({norm for each in suite for norm in each.norms}))
+        raise InputError(f"{suite[0].name} does not search {ball.name} balls; expected a ball of {norms}")
+    return able
 
 
 def _ball(ball: object, count: int) -> Ball:

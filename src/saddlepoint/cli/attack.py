@@ -88,9 +88,9 @@ def _threat(group: Any) -> None:  # noqa: ANN401
 
 def _search(group: Any) -> None:  # noqa: ANN401
     add = group.add_argument
-    choices = ("pgd", "fgsm", "sgd", "square", "fab", "fab-t")
+    choices = ("pgd", "fgsm", "sgd", "sweep", "apgd-ce", "apgd-dlr", "apgd-t", "apgd-l1", "square", "fab", "fab-t")
     add("--attack", choices=choices, default="pgd", help="sgd is the lesson's own loop (default: pgd)")
-    add("--steps", type=positive, metavar="N", help="updates (default: pgd 40, sgd 30, fab 100, square 5000 queries)")
+    add("--steps", type=positive, metavar="N", help="updates (default: pgd 40, sgd 30, apgd and fab 100, square 5000)")
     add("--step-size", "--lr", type=Number, metavar="A", help="pgd: length of a step; sgd: learning rate")
     add("--restarts", type=positive, metavar="N", help="independent random starts (default: 1)")
     add("--seed", type=natural, default=0, metavar="N", help="of all random numbers (default: 0)")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from saddlepoint.attacks import FAB, FGSM, PGD, SGD, Attack, Square, Stop
+from saddlepoint.attacks import APGD, APGDL1, FAB, FGSM, PGD, SGD, Attack, Square, Stop, Sweep
 from saddlepoint.classifier import Classifier, Precision, Preprocessing
 from saddlepoint.cli.flags import Number
 from saddlepoint.data import make_folder
@@ -15,22 +15,33 @@ from saddlepoint.errors import InputError
 from saddlepoint.geometry import L1, L2, Ball, Linf
 from saddlepoint.models import load_classifier
 
-ATTACKS: dict[str, FAB | FGSM | PGD | SGD | Square] = {
+ATTACKS: dict[str, APGD | APGDL1 | FAB | FGSM | PGD | SGD | Square | Sweep] = {
     "pgd": PGD(),
     "fgsm": FGSM(),
     "sgd": SGD(),
+    "sweep": Sweep(),
+    "apgd-ce": APGD(),
+    "apgd-dlr": APGD(loss="dlr"),
+    "apgd-t": APGD(loss="dlr", targets=9),
+    "apgd-l1": APGDL1(),
     "square": Square(),
     "fab": FAB(targets=0),
     "fab-t": FAB(),
 }
+_RUNS = {"steps": "steps", "restarts": "restarts"}
 # What the flags of the search are called in each attack; a flag without a name there is refused.
 FIELDS: dict[str, dict[str, str]] = {
     "pgd": {"steps": "steps", "step_size": "step_size", "restarts": "restarts"},
     "fgsm": {},
     "sgd": {"steps": "steps", "step_size": "lr"},
+    "sweep": {},
+    "apgd-ce": _RUNS,
+    "apgd-dlr": _RUNS,
+    "apgd-t": _RUNS,
+    "apgd-l1": _RUNS,
     "square": {"steps": "queries", "restarts": "restarts"},
-    "fab": {"steps": "steps", "restarts": "restarts"},
-    "fab-t": {"steps": "steps", "restarts": "restarts"},
+    "fab": _RUNS,
+    "fab-t": _RUNS,
 }
 
 
@@ -38,7 +49,7 @@ def chosen_method(given: Namespace) -> Attack:
     """Return the attack that the flags stand for.
 
     Raises:
-        InputError: a flag was given that the attack does not have.
+        InputError: a flag was given that the attack does not have, or it does not search the norm.
     """
     fields = FIELDS[given.attack]
     values: dict[str, Any] = {}
@@ -49,7 +60,11 @@ def chosen_method(given: Namespace) -> Attack:
         if flag not in fields:
             raise InputError(_refusal(given.attack, flag, value))
         values[fields[flag]] = float(value) if isinstance(value, Number) else value
-    return replace(ATTACKS[given.attack], **values)
+    method = replace(ATTACKS[given.attack], **values)
+    if given.norm not in method.norms:
+        able = ", ".join(name for name, each in ATTACKS.items() if given.norm in each.norms)
+        raise InputError(f"--attack {given.attack} does not search {given.norm} balls; expected one of {able}")
+    return method
 
 
 def _refusal(attack: str, flag: str, value: object) -> str:

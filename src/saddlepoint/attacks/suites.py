@@ -1,0 +1,36 @@
+"""Suites: attacks in cascade, as values. Each sees only what those before it did not break.
+
+A suite is a tuple, so that one's own is an expression: `(*sp.STANDARD, sp.PGD(restarts=10))`. Of its attacks those run
+that can search the ball at hand.
+"""
+
+from saddlepoint.attacks.apgd import APGD
+from saddlepoint.attacks.apgd_l1 import APGDL1
+from saddlepoint.attacks.fab import FAB
+from saddlepoint.attacks.protocol import Attack
+from saddlepoint.attacks.square import Square
+
+Suite = tuple[Attack, ...]
+
+STANDARD: Suite = (
+    APGD(),
+    APGDL1(restarts=5),
+    APGD(loss="dlr", targets=9),
+    APGDL1(loss="dlr", targets=5),
+    FAB(targets=9),
+    Square(queries=5000),
+)
+"""AutoAttack's standard version (Croce & Hein 2020; in ℓ1, Croce & Hein 2021): APGD-CE, APGD-T, FAB-T, Square."""
+
+PLUS: Suite = (
+    APGD(restarts=5),
+    APGDL1(restarts=5),
+    APGD(loss="dlr", restarts=5),
+    APGDL1(loss="dlr", restarts=5),
+    FAB(targets=0, restarts=5),
+    Square(queries=5000),
+    APGD(loss="dlr", targets=9),
+    APGDL1(loss="dlr", targets=5),
+    FAB(targets=9),
+)
+"""AutoAttack's version "plus": more restarts, and the untargeted FAB, too."""
