@@ -39,7 +39,7 @@ class Counted(torch.nn.Module):
         self.forwards += len(x)
         logits: Tensor = self.classifier(x)
         if logits.requires_grad:
-            logits.register_hook(self._count)
+            logits.register_hook(self._count)  # type: ignore[no-untyped-call]
         return logits
 
     def _count(self, gradient: Tensor) -> None:
