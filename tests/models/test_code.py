@@ -1,5 +1,7 @@
 """Code that the user names runs; it alone."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -33,6 +35,13 @@ def needs(argument):
 
 def fails():
     raise ValueError("a\\nb")
+
+def leaves():
+    raise SystemExit("no GPU here")
+
+def loud():
+    print("loading")
+    return make()
 
 constant = 3
 """
@@ -72,6 +81,7 @@ REFUSED = {
     "returned a int; expected a torch.nn.Module or sp.Classifier": "my_net.py:number",
     "could not call 'my_net.py:needs' \\(TypeError": "my_net.py:needs",
     "could not call 'my_net.py:fails' \\(ValueError: a b in my_net.py, line 25\\)": "my_net.py:fails",
+    "could not call 'my_net.py:leaves' \\(SystemExit: no GPU here in my_net.py, line 28\\)": "my_net.py:leaves",
     "could not import 'my_broken.py' \\(SyntaxError": "my_broken.py:make",
     "unknown model 'no_such_package.x:make'": "no_such_package.x:make",
     "could not import 'my_net.inner'": "my_net.inner:make",
@@ -97,3 +107,20 @@ def test_opening_a_folder_never_runs_code(source, tmp_path):
     again = load_classifier("my_net.py:make", weights="saved")
     assert torch.equal(again.predict(x).logits, classifier.predict(x).logits)
     assert again.names == classifier.names
+
+
+@pytest.mark.parametrize("package", ["with_init", "without"])
+def test_a_package_of_the_working_folder_is_known_without_it_on_the_path(source, package, monkeypatch):
+    (source / package).mkdir()
+    (source / package / "inner.py").write_text(SOURCE)
+    if package == "with_init":
+        (source / package / "__init__.py").touch()
+    elsewhere = [path for path in sys.path if path not in ("", str(source))]
+    monkeypatch.setattr("sys.path", [*elsewhere])
+    assert load_classifier(f"{package}.inner:whole").names == ("a", "b", "c")
+    assert sys.path == elsewhere
+
+
+def test_what_code_prints_goes_to_standard_error(source, capsys):
+    load_classifier("my_net.py:loud")
+    assert capsys.readouterr() == ("", "loading\n")
