@@ -11,7 +11,7 @@ from torch import nn
 from torchvision import models
 
 import saddlepoint as sp
-from saddlepoint.errors import InputError, WeightsError
+from saddlepoint.errors import InputError, ModelError, WeightsError
 from saddlepoint.models import KINDS, load_classifier, save_classifier
 from saddlepoint.testing import toys
 
@@ -216,3 +216,16 @@ def test_a_wrong_value_is_one_line(here, key, value):
     with pytest.raises(InputError, match=said) as caught:
         load_classifier("m")
     assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_number_of_names_is_seen_with_the_first_logits(here):
+    save_classifier(_network(), "m")
+    card = here / "m" / "model.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"names": ["a"]}))
+    with pytest.raises(ModelError, match="returned 3 logits, but 1 classes have names; expected a name per logit"):
+        load_classifier("m").predict(torch.rand(1, 3, 2, 2))
+
+
+def test_mean_and_std_of_other_lengths_are_one_line():
+    with pytest.raises(InputError, match="mean has 2 numbers and std 3; expected one each, or one per channel"):
+        load_classifier("my_net.py:make", mean=[0.1, 0.2], std=[0.1, 0.2, 0.3])

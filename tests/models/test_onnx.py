@@ -171,6 +171,11 @@ def test_a_learnt_token_is_repeated_for_each_row(tmp_path, batch):
     exported(agrees(graph(*nodes, size=(24,), batch=batch), tmp_path, (24,)), (24,))
 
 
+def test_a_classifier_is_exported_with_any_number_of_rows(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(graph(*CONVOLUTIONAL, node("Flatten", "d", out="y")).SerializeToString())
+    exported(load_classifier(f"onnx:{tmp_path / 'net.onnx'}", mean=0.5, std=[0.1, 0.2, 0.3]), (3, 6, 6))
+
+
 @pytest.mark.parametrize(("size", "images"), [((12,), (3, 2, 2)), ((12, 1), (1, 3, 4)), ((1, 1, 5), (5, 1, 1))])
 def test_images_are_reshaped_row_by_row_to_what_the_graph_wants(tmp_path, size, images):
     model = graph(node("Mul", "x", rand(*size)), size=size)
