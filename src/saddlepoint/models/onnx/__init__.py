@@ -29,8 +29,9 @@ def load(place: str | None, weights: Path | None) -> Classifier:
     """Return the network in an ONNX file as a classifier of pixels, checked against onnxruntime.
 
     Its module is a `Network`, which maps any number of images (B, C, H, W) to logits (B, K), whatever batch size is
-    burnt into the file. `module.input_shape` is what the graph wants of one example; images of another shape with as
-    many numbers are reshaped to it in row-major order. Weights are float32, also where the file has float64 or float16.
+    burnt into the file. `module.input_shape` is what the graph wants of one example: for (H, W, C) the channels move
+    last; for a vector images are reshaped in row-major order. Weights are float32, also where the file has float64 or
+    float16.
 
     Args:
         place: the file, which may be compressed by gzip.
