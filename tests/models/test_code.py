@@ -1,11 +1,12 @@
 """Code that the user names runs; it alone."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
 
-import saddlepoint as sp
-from saddlepoint.errors import InputError, WeightsError
+from saddlepoint.errors import InputError
 from saddlepoint.models import load_classifier, save_classifier
 from saddlepoint.testing import toys
 
@@ -34,6 +35,13 @@ def needs(argument):
 
 def fails():
     raise ValueError("a\\nb")
+
+def leaves():
+    raise SystemExit("no GPU here")
+
+def loud():
+    print("loading")
+    return make()
 
 constant = 3
 """
@@ -73,6 +81,7 @@ REFUSED = {
     "returned a int; expected a torch.nn.Module or sp.Classifier": "my_net.py:number",
     "could not call 'my_net.py:needs' \\(TypeError": "my_net.py:needs",
     "could not call 'my_net.py:fails' \\(ValueError: a b in my_net.py, line 25\\)": "my_net.py:fails",
+    "could not call 'my_net.py:leaves' \\(SystemExit: no GPU here in my_net.py, line 28\\)": "my_net.py:leaves",
     "could not import 'my_broken.py' \\(SyntaxError": "my_broken.py:make",
     "unknown model 'no_such_package.x:make'": "no_such_package.x:make",
     "could not import 'my_net.inner'": "my_net.inner:make",
@@ -100,46 +109,18 @@ def test_opening_a_folder_never_runs_code(source, tmp_path):
     assert again.names == classifier.names
 
 
-def test_a_folder_holds_all_that_a_classifier_is(tmp_path):
-    classifier = load_classifier("efficientnet-lite0", mean=0.25, std=[0.1, 0.2, 0.3])
-    classifier.names = tuple(f"{name}, é" for name in classifier.names)
-    with torch.no_grad():
-        next(classifier.module.parameters()).mul_(2)
-    save_classifier(classifier, tmp_path / "m", card={"recipe": "none"})
-    found = load_classifier(str(tmp_path / "m"))
-    x = toys.pixels(1, (3, 32, 32))
-    assert torch.equal(found.predict(x).logits, classifier.predict(x).logits)
-    assert (found.names, found.preprocessing) == (classifier.names, classifier.preprocessing)
-    save_classifier(found, tmp_path / "n")
-    assert (tmp_path / "n" / "model.safetensors").read_bytes() == (tmp_path / "m" / "model.safetensors").read_bytes()
-    assert sorted(path.name for path in (tmp_path / "n").iterdir()) == ["model.json", "model.safetensors"]
+@pytest.mark.parametrize("package", ["with_init", "without"])
+def test_a_package_of_the_working_folder_is_known_without_it_on_the_path(source, package, monkeypatch):
+    (source / package).mkdir()
+    (source / package / "inner.py").write_text(SOURCE)
+    if package == "with_init":
+        (source / package / "__init__.py").touch()
+    elsewhere = [path for path in sys.path if path not in ("", str(source))]
+    monkeypatch.setattr("sys.path", [*elsewhere])
+    assert load_classifier(f"{package}.inner:whole").names == ("a", "b", "c")
+    assert sys.path == elsewhere
 
 
-def test_saving_needs_a_reference(tmp_path):
-    with pytest.raises(InputError, match="expected architecture=REF"):
-        save_classifier(sp.Classifier(nn.Flatten()), tmp_path)
-    with pytest.raises(WeightsError, match="do not fit"):
-        save_classifier(sp.Classifier(nn.Linear(1, 2)), tmp_path, architecture="efficientnet-lite0")
-
-
-DAMAGED = {
-    "cannot be read": lambda text: text[: len(text) // 2],
-    "is of format 'other'": lambda text: text.replace("saddlepoint-model", "other"),
-    "saved by a newer saddlepoint \\(version 9\\)": lambda text: text.replace('"version": 1', '"version": 9'),
-    "cannot be read \\(KeyError": lambda text: text.replace('"weights"', '"heights"'),
-    "the folder is torn": lambda text: text.replace('"sha256": "', '"sha256": "0'),
-    "cannot be read \\(TypeError": lambda text: text.replace('"crop"', '"crops"'),
-    "cannot be read \\(JSONDecodeError": lambda text: "",
-}
-
-
-@pytest.mark.parametrize("message", DAMAGED)
-def test_a_damaged_folder_is_named(tmp_path, message, monkeypatch):
-    (tmp_path / "my_net.py").write_text(SOURCE)
-    monkeypatch.chdir(tmp_path)
-    save_classifier(load_classifier("my_net.py:make"), "m")
-    card = tmp_path / "m" / "model.json"
-    card.write_text(DAMAGED[message](card.read_text()))
-    with pytest.raises(WeightsError, match=message) as caught:
-        load_classifier("m")
-    assert "\n" not in str(caught.value)
+def test_what_code_prints_goes_to_standard_error(source, capsys):
+    load_classifier("my_net.py:loud")
+    assert capsys.readouterr() == ("", "loading\n")

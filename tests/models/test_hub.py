@@ -1,5 +1,6 @@
 """timm and Hugging Face: what they do to a photograph and to a tensor is done here, too; they are the oracles."""
 
+import io
 import json
 
 import numpy as np
@@ -169,3 +170,34 @@ def test_a_configuration_that_is_none_is_one_line(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(WeightsError, match="expected the configuration of a model"):
         load_classifier(f"hf:{tmp_path}")
+
+
+FOREIGN = "open({trap!r}, 'w').close()\nclass Config: pass\nclass Model: pass\nclass Processor: pass\n"
+
+
+@pytest.fixture(params=["config", "processor"])
+def foreign(request, tmp_path):
+    """A folder whose configuration or image processor is code of its own, and the file which that code makes."""
+    folder, trap = tmp_path / "model", tmp_path / "ran"
+    folder.mkdir()
+    (folder / "its.py").write_text(FOREIGN.format(trap=str(trap)))
+    own = {"AutoConfig": "its.Config", "AutoModelForImageClassification": "its.Model"}
+    config = {"model_type": "its", "auto_map": own} if request.param == "config" else {"model_type": "vit"}
+    processor = {"image_processor_type": "Processor", "auto_map": {"AutoImageProcessor": "its.Processor"}}
+    if request.param == "config":
+        processor = transformers.ViTImageProcessor().to_dict()
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return folder, trap
+
+
+@pytest.mark.parametrize("weights", [None, "w.pth"])
+def test_code_of_a_repository_is_never_run_whatever_standard_input_says(foreign, weights, tmp_path, monkeypatch):
+    folder, trap = foreign
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "w.pth")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(WeightsError, match="could not fetch hf:.*custom code") as caught:
+        load_classifier(f"hf:{folder}", weights=weights and tmp_path / weights)
+    assert not trap.exists()
+    assert "\n" not in str(caught.value)

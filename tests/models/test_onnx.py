@@ -171,7 +171,15 @@ def test_a_learnt_token_is_repeated_for_each_row(tmp_path, batch):
     exported(agrees(graph(*nodes, size=(24,), batch=batch), tmp_path, (24,)), (24,))
 
 
-@pytest.mark.parametrize(("size", "images"), [((12,), (3, 2, 2)), ((12, 1), (1, 3, 4)), ((1, 1, 5), (5, 1, 1))])
+def test_a_classifier_is_exported_with_any_number_of_rows(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(graph(*CONVOLUTIONAL, node("Flatten", "d", out="y")).SerializeToString())
+    exported(load_classifier(f"onnx:{tmp_path / 'net.onnx'}", mean=0.5, std=[0.1, 0.2, 0.3]), (3, 6, 6))
+
+
+@pytest.mark.parametrize(
+    ("size", "images"),
+    [((12,), (3, 2, 2)), ((12, 1), (1, 3, 4)), ((1, 1, 5), (5, 1, 1)), ((6, 8), (1, 6, 8)), ((6, 8, 1), (1, 6, 8))],
+)
 def test_images_are_reshaped_row_by_row_to_what_the_graph_wants(tmp_path, size, images):
     model = graph(node("Mul", "x", rand(*size)), size=size)
     classifier = opened(model, tmp_path)
@@ -181,6 +189,25 @@ def test_images_are_reshaped_row_by_row_to_what_the_graph_wants(tmp_path, size, 
     exported(classifier.module, images)
     with pytest.raises(InputError, match=r"images of shape \(7, 1, 1\) do not fit the network's input"):
         classifier(torch.rand(1, 7, 1, 1))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_channels_last_are_the_same_images(tmp_path, channels):
+    body = [*CONVOLUTIONAL[:1], node("Flatten", "a", out="y")]
+    body[0] = node("Conv", "x", rand(4, channels, 3, 3), out="a", pads=[1, 1, 1, 1])
+    first = opened(graph(*body, size=(channels, 6, 5)), tmp_path)
+    body[0][0].input[0] = "t"
+    last = opened(graph(node("Transpose", "x", out="t", perm=[0, 3, 1, 2]), *body, size=(6, 5, channels)), tmp_path)
+    x = torch.rand(3, channels, 6, 5)
+    torch.testing.assert_close(last(x), first(x))
+    exported(last.module, (channels, 6, 5))
+
+
+@pytest.mark.parametrize("size", [(8, 3, 2), (3, 2, 8), (2, 3, 4, 2), (6, 8)])
+def test_a_shape_that_would_scramble_the_images_is_refused(tmp_path, size):
+    classifier = opened(graph(node("Mul", "x", rand(*size)), size=size), tmp_path)
+    with pytest.raises(InputError, match=r"images of shape \(3, 4, 4\) do not fit .* though both have 48 numbers"):
+        classifier(torch.rand(2, 3, 4, 4))
 
 
 def test_weights_are_parameters_of_torchs_layers_under_readable_names(tmp_path):
@@ -327,11 +354,12 @@ def test_weights_elsewhere_are_refused_and_not_opened(tmp_path):
 
 
 def test_a_file_of_weights_and_no_file_are_one_line(tmp_path):
+    opened(graph(node("Mul", "x", rand(12)), size=(12,)), tmp_path)
     for place, weights, said in [
         (None, None, r"names no file; expected onnx:FILE\[\.gz\]"),
         (str(tmp_path), None, "there is no such file"),
         (str(tmp_path / "none"), None, "there is no such file"),
-        ("net.onnx", tmp_path / "w.pth", "expected no weights"),
+        (str(tmp_path / "net.onnx"), tmp_path / "w.pth", "cannot read weights .*: there is no such file"),
     ]:
         with pytest.raises(InputError, match=said):
             importer.load(place, weights)

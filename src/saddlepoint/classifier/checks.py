@@ -1,7 +1,7 @@
 """What is checked once, at the public entries: each finding is one line that says how to mend it."""
 
 import torch
-from torch import Tensor, nn
+from torch import SymInt, Tensor, nn
 
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.typing import Logits
@@ -81,13 +81,24 @@ def check_module(module: nn.Module) -> None:
         )
 
 
-def check_output(output: object, count: int) -> Logits:
-    """Return a model's output if it is a float tensor (B, K ≥ 2); raise ModelError otherwise. Looks at no number."""
+def check_output(output: object, count: int | SymInt, names: int | None = None) -> Logits:
+    """Return a model's output if it is a float tensor (B, K ≥ 2); raise ModelError otherwise. Looks at no number.
+
+    Args:
+        output: what the model returned.
+        count: of images, B; a symbol while torch exports the model.
+        names: how many classes have a name, K; None if none has.
+    """
     if not isinstance(output, Tensor) or not output.is_floating_point():
         raise ModelError(f"the model returned a {_kind(output)}; expected a float tensor of logits (B, K): wrap it")
-    if output.ndim != 2 or len(output) != count or output.shape[1] < 2:
+    if output.ndim != 2 or output.shape[0] != count or output.shape[1] < 2:
         raise ModelError(
             f"the model returned shape {tuple(output.shape)} for {count} images; expected ({count}, K ≥ 2)"
+        )
+    if names is not None and names != output.shape[1]:
+        raise ModelError(
+            f"the model returned {output.shape[1]} logits, but {names} classes have names; expected a name per logit: "
+            "mend names, or pass none"
         )
     return output
 

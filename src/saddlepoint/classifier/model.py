@@ -68,6 +68,10 @@ class Classifier(nn.Module):
         self.register_buffer("std", _per_channel("std", 1.0 if std is None else std, module), persistent=False)
         if not bool((self.std > 0).all()):
             raise InputError(f"std is {std}; expected positive numbers, one per channel")
+        if min(len(self.mean), len(self.std)) > 1 and len(self.mean) != len(self.std):
+            raise InputError(
+                f"mean has {len(self.mean)} numbers and std {len(self.std)}; expected one each, or one per channel"
+            )
         self.names = tuple(names) if names is not None else None
         self.preprocessing = preprocessing or Preprocessing()
         self.name = name or type(module).__name__
@@ -90,7 +94,8 @@ class Classifier(nn.Module):
     def logits(self, normalised: Images) -> Logits:
         """Return the module's logits for normalised images; raise ModelError if it returns something else."""
         output = self.module(normalised)
-        return check_output(getattr(output, "logits", output), len(normalised))
+        names = None if self.names is None else len(self.names)
+        return check_output(getattr(output, "logits", output), normalised.shape[0], names)
 
     def forward(self, x: Images) -> Logits:
         """Return logits (B, K) for pixels x in [0, 1], (B, C, H, W)."""

@@ -1,9 +1,10 @@
 """The user's own code: `path/to/file.py:factory` or `package.module:factory`, run because it was named."""
 
+import contextlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -62,27 +63,45 @@ def _module(place: str) -> ModuleType:
 
 
 def _exists(package: str) -> bool:
+    with _here():
+        try:
+            return importlib.util.find_spec(package) is not None
+        except (ImportError, ValueError):
+            return False
+
+
+@contextlib.contextmanager
+def _here() -> Iterator[None]:
+    """Look for packages in the working folder first, as python does for a script in it."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    importlib.invalidate_caches()  # a file that is younger than the last look is found, too
     try:
-        return importlib.util.find_spec(package) is not None or Path(package).with_suffix(".py").is_file()
-    except (ImportError, ValueError):
-        return False
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(here)
 
 
 def _run(what: str, action: Callable[[], Made]) -> Made:
-    """Run foreign code as if in the working folder; whatever it raises becomes one line that says where."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
+    """Run foreign code as if in the working folder; whatever it raises becomes one line that says where.
+
+    What it prints goes to standard error: standard output is for results.
+    """
     try:
-        return action()
+        with _here(), contextlib.redirect_stdout(sys.stderr):
+            return action()
     except InputError:
         raise
-    except Exception as error:
-        step = error.__traceback__
-        while step is not None and step.tb_next is not None:
-            step = step.tb_next
-        inside = step is not None and step.tb_frame.f_code.co_filename != __file__
-        where = f" in {Path(step.tb_frame.f_code.co_filename).name}, line {step.tb_lineno}" if step and inside else ""
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}{where}"
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}{_where(error)}"
         raise InputError(f"could not {what} ({reason}); expected {FORM} whose function needs no arguments") from None
-    finally:
-        sys.path.remove(here)
+
+
+def _where(error: BaseException) -> str:
+    """Return the file and line of foreign code from which an error comes."""
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    inside = step is not None and step.tb_frame.f_code.co_filename != __file__
+    return f" in {Path(step.tb_frame.f_code.co_filename).name}, line {step.tb_lineno}" if step and inside else ""

@@ -22,6 +22,9 @@ from saddlepoint.models.zoo import imagenet_names
 TIMM, HF = "timm:NAME", "hf:ORG/NAME"
 Made = TypeVar("Made")
 
+# Left open, transformers asks on standard input whether to run a repository's own code, and a pipe may answer.
+_CODELESS: dict[str, Any] = {"trust_remote_code": False}
+
 
 def load_timm(place: str | None, weights: Path | None) -> Classifier:
     """Return a timm classifier with its published weights, or with those of a file in timm's names."""
@@ -137,14 +140,11 @@ def _timm_data() -> Any:  # noqa: ANN401 - timm has no types
 
 def _of_transformers(place: str, weights: Path | None) -> Classifier:
     transformers = _transformers()
-    processor = fetched(f"hf:{place}", lambda: transformers.AutoImageProcessor.from_pretrained(place)).to_dict()
-    family = transformers.AutoModelForImageClassification
-    if weights is None:
-        module = fetched(f"hf:{place}", lambda: family.from_pretrained(place, use_safetensors=True))
-    else:
-        module = family.from_config(fetched(f"hf:{place}", lambda: transformers.AutoConfig.from_pretrained(place)))
+    processor = fetched(f"hf:{place}", lambda: transformers.AutoImageProcessor.from_pretrained(place, **_CODELESS))
+    module = fetched(f"hf:{place}", lambda: _transformer(transformers, place, published=weights is None))
+    if weights is not None:
         fit(module, read_weights(weights), str(weights))
-    names = module.config.id2label
+    processor, names = processor.to_dict(), module.config.id2label
     normalises = processor.get("do_normalize", True)
     return Classifier(
         module.float(),
@@ -153,6 +153,13 @@ def _of_transformers(place: str, weights: Path | None) -> Classifier:
         names=[str(names[index]).partition(",")[0] for index in range(len(names))],
         preprocessing=hf_preprocessing(processor),
     )
+
+
+def _transformer(transformers: Any, place: str, published: bool) -> Any:  # noqa: ANN401 - no types
+    family = transformers.AutoModelForImageClassification
+    if published:
+        return family.from_pretrained(place, use_safetensors=True, **_CODELESS)
+    return family.from_config(transformers.AutoConfig.from_pretrained(place, **_CODELESS), **_CODELESS)
 
 
 def _transformers() -> Any:  # noqa: ANN401 - no types

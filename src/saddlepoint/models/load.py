@@ -4,13 +4,13 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from saddlepoint.classifier import Classifier
 from saddlepoint.errors import InputError
 from saddlepoint.models import code, folder, hub, lite0, robustbench, zoo
+from saddlepoint.models.card import Card
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def save_classifier(
         for opening a folder never executes code.
 
     Raises:
-        InputError: no reference builds this module.
+        InputError: no reference builds this module, or the card is no JSON; what was at the path stays as it is.
     """
     target, reference = Path(path), architecture or classifier.reference
     if reference is None:
@@ -138,8 +138,8 @@ def save_classifier(
     if folder.claims(reference):
         reference = folder.architecture(folder.read_card(Path(reference)), Path(reference))
     _resolved(reference)
-    folder.write_folder(classifier, target, reference, dict(card or {}))
-    load_classifier(reference, weights=target)
+    with folder.drafted(classifier, target, reference, card or {}) as (draft, written):
+        _dressed(folder.architecture(written, draft), draft, written)
     return target
 
 
@@ -152,7 +152,7 @@ def _onnx(place: str | None, weights: Path | None) -> Classifier:
 def _opened(place: Path) -> Classifier:
     card = folder.read_card(place)
     reference = folder.architecture(card, place)
-    if code.claims(reference):
+    if _resolved(reference)[0] is CODE:
         raise InputError(
             f"the architecture of {str(place)!r} is code, {reference!r}, which opening a folder does not execute; "
             f"if you trust it, name it: --model {reference} --weights {place}"
@@ -160,11 +160,11 @@ def _opened(place: Path) -> Classifier:
     return _dressed(reference, place, card)
 
 
-def _dressed(reference: str, place: Path, card: Mapping[str, Any]) -> Classifier:
+def _dressed(reference: str, place: Path, card: Card) -> Classifier:
     kind, rest = _resolved(reference)
     if kind is FOLDER:
         raise InputError(f"the model {reference!r} is a folder, and so are the weights; expected one of them")
-    return folder.dressed(kind.load(rest, place / folder.WEIGHTS), dict(card))
+    return folder.dressed(kind.load(rest, place / folder.WEIGHTS), card)
 
 
 def _resolved(reference: str) -> tuple[Kind, str | None]:

@@ -18,6 +18,7 @@ from saddlepoint.models.onnx.check import check
 from saddlepoint.models.onnx.file import read_model
 from saddlepoint.models.onnx.network import Network
 from saddlepoint.models.onnx.reader import read_graph
+from saddlepoint.models.weights import fit, read_weights
 
 __all__ = ["Network", "load"]
 
@@ -28,26 +29,28 @@ def load(place: str | None, weights: Path | None) -> Classifier:
     """Return the network in an ONNX file as a classifier of pixels, checked against onnxruntime.
 
     Its module is a `Network`, which maps any number of images (B, C, H, W) to logits (B, K), whatever batch size is
-    burnt into the file. `module.input_shape` is what the graph wants of one example; images of another shape with as
-    many numbers are reshaped to it in row-major order. Weights are float32, also where the file has float64 or float16.
+    burnt into the file. `module.input_shape` is what the graph wants of one example: for (H, W, C) the channels move
+    last; for a vector images are reshaped in row-major order. Weights are float32, also where the file has float64 or
+    float16.
 
     Args:
         place: the file, which may be compressed by gzip.
-        weights: None; the file has its own.
+        weights: None for the file's own, or a file with others, such as those of a model folder.
 
     Raises:
         InputError: no such file, a damaged one, or one that is no network from one batch of images to logits, each row
             by itself; the first node that is not supported is named.
+        WeightsError: the weights cannot be read or fitted.
         ModelError: the import does not compute what onnxruntime does, with the largest difference.
     """
     if not place:
         raise InputError(f"the model 'onnx:' names no file; expected {FORM}")
-    if weights is not None:
-        raise InputError(f"an ONNX file has its own weights, and {str(weights)!r} was given, too; expected no weights")
     try:
         model = read_model(Path(place))
         imported = read_graph(model)
         check(imported, model)
     except (InputError, ModelError) as error:
         raise type(error)(f"cannot use ONNX file {place!r}: {error}") from None
+    if weights is not None:
+        fit(imported.network, read_weights(weights), str(weights))
     return Classifier(imported.network)

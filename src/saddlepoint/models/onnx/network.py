@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from saddlepoint.errors import InputError
 
+_CHANNELS = (1, 3, 4)
+"""Of images, which a network with channels last tells from other shapes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -35,7 +38,8 @@ class Network(nn.Module):
 
     Args:
         entry: name of the value that the images become.
-        input_shape: of one example in the graph; images of another shape with as many elements are reshaped.
+        input_shape: of one example in the graph. Images (C, H, W) become (H, W, C) where it says so; where it is a
+            vector, or differs by axes of size 1 only, they are reshaped in row-major order.
         steps: in an order in which every input is known.
         constants: the values that depend on no image; they become buffers.
         result: name of the value to return.
@@ -80,14 +84,22 @@ class Network(nn.Module):
         return f"input_shape={self.input_shape}"
 
     def _shaped(self, x: Tensor) -> Tensor:
-        if tuple(x.shape[1:]) == self.input_shape:
+        given, wanted = tuple(x.shape[1:]), self.input_shape
+        if given == wanted:
             return x
-        if math.prod(x.shape[1:]) != math.prod(self.input_shape):
+        if math.prod(given) != math.prod(wanted):
             raise InputError(
-                f"images of shape {tuple(x.shape[1:])} do not fit the network's input, {self.input_shape} per example; "
-                f"expected {math.prod(self.input_shape)} numbers: resize or convert the images"
+                f"images of shape {given} do not fit the network's input, {wanted} per example; expected "
+                f"{math.prod(wanted)} numbers: resize or convert the images"
             )
-        return x.reshape(-1, *self.input_shape)
+        if len(given) == 3 and given[0] in _CHANNELS and wanted == (*given[1:], given[0]):
+            return x.permute(0, 2, 3, 1)
+        if len(_long(wanted)) > 1 and _long(wanted) != _long(given):
+            raise InputError(
+                f"images of shape {given} do not fit the network's input, {wanted} per example, though both have "
+                f"{math.prod(wanted)} numbers; expected {wanted}: bring the images into that shape"
+            )
+        return x.reshape(-1, *wanted)
 
     def _free(self, wanted: str) -> str:
         """Return a name for a part of this module that is valid and not taken."""
@@ -95,6 +107,11 @@ class Network(nn.Module):
         name = f"_{name}" if name[0].isdigit() else name
         tries = (f"{name}_{count}" if count else name for count in range(2**31))
         return next(each for each in tries if not hasattr(self, each))
+
+
+def _long(shape: tuple[int, ...]) -> list[int]:
+    """Return the axes along which there is more than one number."""
+    return [size for size in shape if size != 1]
 
 
 def _last_uses(steps: Sequence[Step], kept: set[str]) -> list[tuple[str, ...]]:
