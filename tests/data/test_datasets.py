@@ -5,6 +5,8 @@ import io
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -245,6 +247,42 @@ def test_a_pickle_runs_nothing(tmp_path):
     with pytest.raises(InputError, match="a pickle wants to run .*expected arrays alone"):
         load_dataset(f"cifar10:{tmp_path}")
     assert not (tmp_path / "ran").exists()
+
+
+class Buffer:
+    """NumPy's constructor over a buffer of "objects": with it a pickle would reach any memory."""
+
+    def __reduce__(self):
+        return np.ndarray, ((1,), "O", b"A" * 8)
+
+
+class Objects:
+    def __reduce__(self):
+        rebuild, given, _ = np.zeros(1).__reduce__()
+        return rebuild, given, (1, (1,), np.dtype(object), False, [3])
+
+
+class Cast:
+    """A type whose state turns it into another one."""
+
+    def __reduce__(self):
+        return np.dtype, ("u1", False, True), (3, "|", None, None, None, 8, 8, 63)
+
+
+@pytest.mark.parametrize("data", [Buffer(), Objects(), np.ndarray, Cast(), np.zeros((1, 3072)), np.dtype])
+def test_a_pickle_reaches_no_memory(tmp_path, data):
+    (tmp_path / "test_batch").write_bytes(pickle.dumps({b"data": data, b"labels": [0]}, protocol=2))
+    program = "import sys; from saddlepoint.data.datasets import load_dataset; load_dataset(f'cifar10:{sys.argv[1]}')"
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, "an error of Python, no signal"
+    assert "InputError: " in done.stderr.splitlines()[-1]
+
+
+def test_a_pickle_changes_nothing_that_it_names(tmp_path):
+    content = b"cnumpy\ndtype\n(N(S'_build'\nNdtb."  # the name, then setattr(name, "_build", None)
+    (tmp_path / "test_batch").write_bytes(content)
+    with pytest.raises(InputError, match="wants to change what it names"):
+        load_dataset(f"cifar10:{tmp_path}")
 
 
 def zipped(**parts):

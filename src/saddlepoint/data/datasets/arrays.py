@@ -1,17 +1,16 @@
 """Whole data sets in files of arrays: IDX, CIFAR-10's three forms, NPZ. Nothing is executed, sizes are checked."""
 
 import gzip
-import io
 import math
-import pickle
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
+from saddlepoint.data.datasets.pickled import Array, read_pickle_of_arrays
 from saddlepoint.errors import InputError
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -102,35 +101,26 @@ def read_binary(path: Path) -> Arrays:
 def read_pickle(path: Path) -> Arrays:
     """Return a batch of CIFAR-10's Python version; its pickle may hold arrays, numbers and text, and runs nothing."""
     try:
-        content = _Arrays(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        content = read_pickle_of_arrays(path.read_bytes())
+        entries = content if isinstance(content, Mapping) else {}
+        images, labels = (_values(entries.get(name, entries.get(name.encode()))) for name in ("data", "labels"))
     except InputError:
         raise
     except Exception as error:
         refuse(path, f"it is no pickle of arrays ({type(error).__name__}: {' '.join(str(error).split())[:80]})")
-    entries = content if isinstance(content, Mapping) else {}
-    images, labels = (entries.get(name, entries.get(name.encode())) for name in ("data", "labels"))
-    if not isinstance(images, np.ndarray) or images.ndim != 2 or images.shape[1] != 3072 or images.dtype != np.uint8:
+    if images is None or images.ndim != 2 or images.shape[1] != 3072 or images.dtype != np.uint8:
         refuse(path, "it holds no uint8 array `data` of shape (N, 3072)")
-    return images.reshape(-1, 3, 32, 32), _labels(path, np.asarray(labels))
+    if labels is None:
+        refuse(path, "it holds no `labels`, a list of numbers")
+    return images.reshape(-1, 3, 32, 32), _labels(path, labels)
 
 
-class _Arrays(pickle.Unpickler):
-    """An unpickler that knows arrays alone."""
-
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - as in pickle
-        """Return what builds arrays; refuse to name anything else."""
-        module = module.replace("numpy.core.", "numpy._core.")  # as NumPy 1 called it
-        if (module, name) not in _KNOWN:
-            raise InputError(f"a pickle wants to run {module}.{name}; expected arrays alone, as CIFAR-10's own have")
-        return super().find_class(module, name)
-
-
-_KNOWN = {
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
-}
+def _values(entry: object) -> np.ndarray | None:
+    if isinstance(entry, Array):
+        return entry.values
+    if isinstance(entry, list) and all(type(each) is int for each in entry):
+        return np.array(entry, np.int64)
+    return None
 
 
 def checked(path: Path, arrays: Arrays) -> Arrays:
