@@ -56,8 +56,9 @@ def writing(
     canonical(provenance)
     claim(folder)
     with locked(folder / LOCK):
-        begin(folder, whole, provenance)
+        lost = begin(folder, whole, provenance)
         writer = Writer(folder, Retention(keep), shard_rows, seconds)
+        writer.lost = tuple(lost)
         try:
             yield writer
         finally:
@@ -70,7 +71,10 @@ class Writer:
     Attributes:
         done: ids that had a result when the run was opened; not those with an error, which are to be tried again.
         digests: what was attacked, by those ids.
+        lost: one line for each shard whose points were gone; its examples are not done.
     """
+
+    lost: tuple[str, ...] = ()
 
     def __init__(self, folder: Path, retention: Retention, shard_rows: int, seconds: float) -> None:
         self._folder, self._retention, self._shard_rows, self._seconds = folder, retention, shard_rows, seconds
