@@ -1,6 +1,7 @@
 """`saddlepoint attack --data`: the rows are those of `sp.attack`, and survive whatever happens."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -269,6 +270,27 @@ def test_what_does_not_belong_together_ends_the_run_before_it_begins(
     assert message in err
     assert err.count("\n") == 1
     assert not list(tmp_path.glob("run/*"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX alone")
+def test_names_in_another_encoding(tmp_path, tiny_model, photo, capsys):
+    folder_of(photo, tmp_path, [(20, 16)])
+    odd, out = (os.fsdecode(os.fsencode(tmp_path) + name) for name in (b"/d\xff", b"/o\xff"))
+    (tmp_path / "set").rename(odd)
+    assert main(["attack", "--data", f"imagefolder:{odd}", "--out", out, "--json", "--keep", "all"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["out"].endswith("/o\\xff")
+    assert said["data"]["reference"].endswith("/d\\xff")
+
+
+def test_lost_points_are_named_and_computed_again(command, tmp_path):
+    command("--keep", "all")
+    before = (tmp_path / "run" / "summary.json").read_bytes()
+    next((tmp_path / "run" / "adversarial").iterdir()).unlink()
+    code, _, err = command("--keep", "all")
+    assert code == 0
+    assert "are missing or torn (23 of them); the examples of that shard are attacked again" in err
+    assert (tmp_path / "run" / "summary.json").read_bytes() == before
 
 
 def test_the_example_of_the_readme(tmp_path, capsys):

@@ -411,6 +411,16 @@ def test_a_header_that_promises_too_much_allocates_nothing(tmp_path):
         load_dataset(f"mnist:{tmp_path}")
 
 
+def test_a_bomb_is_refused_before_it_unfolds(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "_ROOM", 2**16)
+    images, labels = np.zeros((100, 64, 64), np.uint8), np.zeros(100, np.uint8)
+    np.savez_compressed(tmp_path / "a.npz", x=images, y=labels)
+    write_mnist(tmp_path, images, labels, packed=True)
+    for reference in (f"npz:{tmp_path / 'a.npz'}", f"mnist:{tmp_path}"):
+        with pytest.raises(InputError, match="bytes of it unfold to .*store it uncompressed"):
+            load_dataset(reference)
+
+
 REFUSED = {
     "unknown data 'mnits:x'.*did you mean mnist:DIR": "mnits:x",
     "unknown data 'digits:3'": "digits:3",

@@ -20,6 +20,7 @@ from saddlepoint.cli.running.records import identified, method_line, record
 from saddlepoint.cli.running.specification import provenance, specification
 from saddlepoint.cli.running.text import render
 from saddlepoint.cli.running.unchanged import check_unchanged
+from saddlepoint.data import in_utf8
 from saddlepoint.data.datasets import Dataset, load_dataset, matched
 from saddlepoint.errors import InputError
 from saddlepoint.results import Writer, writing
@@ -40,12 +41,15 @@ def run(given: Namespace) -> int:
     opened = writing(chosen.out, spec, provenance(chosen), given.keep or "broken", seconds=LOSS)
     with warnings.catch_warnings(), interruptible(), bounded(), opened as folder:
         warnings.simplefilter("ignore")
+        for line in folder.lost:
+            print(f"saddlepoint: {line}", file=sys.stderr)
         with progress(len(data), len(folder.done), silent=given.json) as advance:
             Campaign(chosen, data, folder, advance, spec["batch_size"]).run()
         summary = folder.finish()
     seconds = time.perf_counter() - begin
     if given.json:
-        print(json.dumps({**spec, "out": str(chosen.out), "seconds": seconds, "summary": summary}, ensure_ascii=False))
+        told = {**spec, "out": in_utf8(str(chosen.out)), "seconds": seconds, "summary": summary}
+        print(json.dumps(told, ensure_ascii=False))
     else:
         render(chosen, spec, summary, seconds)
     if summary["errors"]:

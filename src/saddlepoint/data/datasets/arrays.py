@@ -17,6 +17,9 @@ Arrays = tuple[np.ndarray, np.ndarray]
 LARGEST = 2**34
 """Bytes that one array may have."""
 
+_ROOM, _RATIO = 2**27, 32
+"""A compressed array may unfold to _ROOM bytes, or to _RATIO times its size; real images shrink by less than that."""
+
 IMAGES = ("x", "x_test", "images", "data", "x_adv", "test_images")
 LABELS = ("y", "y_test", "labels", "label", "targets", "test_labels")
 
@@ -37,6 +40,8 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
                 refuse(path, f"it does not begin as IDX with {dimensions} dimensions of bytes")
             shape = np.frombuffer(head[4:], ">u4").tolist()
             size = math.prod(shape)
+            if packed and size < LARGEST:
+                _check_ratio(path, size, path.stat().st_size)
             # Read no more than what was promised, and see that nothing comes after it.
             content = file.read(size + 1) if size < LARGEST else b""
     except (OSError, EOFError, zlib.error) as error:
@@ -52,10 +57,12 @@ def read_npz(path: Path) -> Arrays:
     """Return images (N, C, H, W), uint8 or float32, and labels of an NPZ file."""
     try:
         with zipfile.ZipFile(path) as file:
-            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in file.infolist()}
-            x, y = (_one_of(path, sizes, names) for names in (IMAGES, LABELS))
-            if max(sizes[x], sizes[y]) > LARGEST:
-                refuse(path, f"an array has {max(sizes[x], sizes[y])} bytes; expected at most {LARGEST}")
+            parts = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
+            x, y = (_one_of(path, parts, names) for names in (IMAGES, LABELS))
+            for part in (parts[x], parts[y]):
+                if part.file_size > LARGEST:
+                    refuse(path, f"an array has {part.file_size} bytes; expected at most {LARGEST}")
+                _check_ratio(path, part.file_size, part.compress_size)
         with np.load(path, allow_pickle=False) as content:
             images, labels = content[x], content[y]
     except (
@@ -138,7 +145,12 @@ def _labels(path: Path, labels: np.ndarray) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def _one_of(path: Path, sizes: Mapping[str, int], names: tuple[str, ...]) -> str:
+def _check_ratio(path: Path, unfolded: int, packed: int) -> None:
+    if unfolded > max(_ROOM, _RATIO * packed):
+        refuse(path, f"{packed} bytes of it unfold to {unfolded}; if you trust it, store it uncompressed")
+
+
+def _one_of(path: Path, sizes: Mapping[str, object], names: tuple[str, ...]) -> str:
     found = next((name for name in names if name in sizes), None)
     if found is None:
         refuse(path, f"it holds {', '.join(sorted(sizes)) or 'nothing'}; expected one of {', '.join(names)}")

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from saddlepoint.data.datasets.dataset import Dataset
+from saddlepoint.data.files import in_utf8
 from saddlepoint.data.images import read_image, suffixes
 from saddlepoint.errors import InputError
 
@@ -46,15 +47,11 @@ def _numbered(folders: list[str]) -> bool:
 
 def _text(path: Path) -> str:
     """Return a path as text that UTF-8 can say, also when the file's name is in another encoding."""
-    return _escaped(path.as_posix().replace("\\", "\\\\"))
+    return in_utf8(path.as_posix().replace("\\", "\\\\"))
 
 
 def _shown(path: Path) -> str:
-    return _escaped(str(path))
-
-
-def _escaped(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return in_utf8(str(path))
 
 
 def _images(folder: Path) -> list[Path]:
