@@ -21,7 +21,7 @@ from torch import nn
 
 import saddlepoint as sp
 from saddlepoint.classifier import Preprocessing
-from saddlepoint.data.datasets import arrays, load_dataset
+from saddlepoint.data.datasets import Dataset, arrays, load_dataset
 from saddlepoint.errors import InputError
 from saddlepoint.models.robustbench import CIFAR10
 from saddlepoint.models.zoo import imagenet_names
@@ -254,6 +254,11 @@ def test_cifar10_is_for_models_of_its_classes(tmp_path):
     model = sp.Classifier(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1000)))
     with pytest.raises(InputError, match="10 classes .airplane, automobile, bird, ….*the model has 1000 others"):
         load_dataset(f"cifar10:{tmp_path}", classifier=model)
+
+
+def test_two_examples_of_one_id_are_refused():
+    with pytest.raises(InputError, match="two examples of mine have the id 'a'; expected different names: rename one"):
+        Dataset("mine", ["a", "b", "a"], lambda _: np.zeros((1, 2, 2), np.uint8), range(3), [0, 0, 0])
 
 
 def test_a_data_set_without_examples_is_refused(tmp_path):

@@ -63,7 +63,10 @@ def _data(given: Namespace, chosen: Settings) -> Dataset:
     data = load_dataset(given.data)
     if given.resize is not None and not data.photos:
         raise InputError(f"--resize is {given.resize}, and {given.data} holds arrays; expected photographs: drop it")
-    return matched(data.select(limit=given.limit, first=given.first, seed=given.seed), chosen.classifier)
+    data = data.select(limit=given.limit, first=given.first, seed=given.seed)
+    with warnings.catch_warnings(), bounded():
+        warnings.simplefilter("ignore")
+        return matched(data, chosen.classifier)
 
 
 @contextmanager
