@@ -1,6 +1,7 @@
 """`saddlepoint attack --data`: the rows are those of `sp.attack`, and survive whatever happens."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,101 @@ def test_a_model_that_cannot_take_the_images_ends_the_run(command, monkeypatch):
     assert code == 2
     assert "the model cannot take images of shape (3, 8, 8)" in err
     assert err.count("\n") == 1
+
+
+def test_another_content_of_an_npz_is_refused_with_the_difference(command, data):
+    command("--first", "5")
+    images = np.load(data[0])["images"]
+    images[20] ^= 1
+    np.savez(data[0], images=images, labels=data[2].numpy())
+    code, _, err = command("--first", "5")
+    assert code == 2
+    assert 'data.content: "sha256:' in err
+    assert err.count("\n") == 1
+
+
+def folder_of(photo, tmp_path, sizes, name="crimson"):
+    folder = tmp_path / "set" / name
+    folder.mkdir(parents=True)
+    for index, size in enumerate(sizes):
+        Path(photo(f"red{index}.png", (200 - index, 60, 50), size)).rename(folder / f"red{index}.png")
+    return folder
+
+
+def test_another_photograph_under_the_same_name_is_refused(tmp_path, tiny_model, photo, capsys):
+    folder = folder_of(photo, tmp_path, [(20, 16)] * 3)
+    arguments = ["attack", "--data", f"imagefolder:{tmp_path / 'set'}", "--out", str(tmp_path / "run")]
+    assert main(arguments) == 0
+    Image.new("RGB", (20, 16), (190, 60, 50)).save(folder / "red1.png")
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert "the example 'crimson/red1.png' of imagefolder:" in err
+    assert "is another one than the run attacked" in err
+
+
+def test_the_classes_of_a_folder_are_part_of_what_was_asked(tmp_path, tiny_model, photo, capsys):
+    folder_of(photo, tmp_path, [(20, 16)])
+    assert main(["attack", "--data", f"imagefolder:{tmp_path / 'set'}", "--out", str(tmp_path / "run")]) == 0
+    spec = open_run(tmp_path / "run").spec["data"]
+    assert (spec["classes"], spec["shape"]) == ({"crimson": 0}, [3, 8, 8])
+
+
+def test_the_shape_is_that_of_the_first_example_also_when_a_run_goes_on(tmp_path, monkeypatch, photo, capsys):
+    folder_of(photo, tmp_path, [(20, 16), (30, 16), (30, 16), (20, 16)])
+    module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 6))
+    model = sp.Classifier(module, names=["crimson", *"bcdef"])
+    monkeypatch.setattr(settings, "load_classifier", lambda *_, **__: model)
+    arguments = ["attack", "--data", f"imagefolder:{tmp_path / 'set'}", "--out", str(tmp_path / "run")]
+    for _ in range(2):
+        assert main(arguments) == 2
+        listed = rows(tmp_path / "run")
+        assert [row["error"] is None for row in listed] == [True, False, False, True]
+        assert "its shape is (3, 16, 30); expected (3, 16, 20), which the others have" in listed[1]["error"]
+
+
+MISMATCHED = {
+    "has the label 9; the model has 6 classes, 0 to 5": ((3, 8, 8), 9, []),
+    "the model cannot take the data: x has 1 channels; the classifier normalises 3": ((1, 8, 8), 0, ["mean"]),
+    "--resize is 4, and npz:": ((3, 8, 8), 0, ["--resize", "4"]),
+}
+
+
+@pytest.mark.parametrize("message", MISMATCHED)
+def test_what_does_not_belong_together_ends_the_run_before_it_begins(
+    tmp_path, monkeypatch, tiny_model, capsys, message
+):
+    shape, label, flags = MISMATCHED[message]
+    if flags == ["mean"]:
+        model, flags = sp.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 6)), mean=[0.5] * 3), []
+        monkeypatch.setattr(settings, "load_classifier", lambda *_, **__: model)
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, *shape), np.uint8), y=np.array([0, 0, 0, label]))
+    options = ["--out", str(tmp_path / "run"), *flags]
+    assert main(["attack", "--data", f"npz:{tmp_path / 'a.npz'}", *options]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.glob("run/*"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX alone")
+def test_names_in_another_encoding(tmp_path, tiny_model, photo, capsys):
+    folder_of(photo, tmp_path, [(20, 16)])
+    odd, out = (os.fsdecode(os.fsencode(tmp_path) + name) for name in (b"/d\xff", b"/o\xff"))
+    (tmp_path / "set").rename(odd)
+    assert main(["attack", "--data", f"imagefolder:{odd}", "--out", out, "--json", "--keep", "all"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["out"].endswith("/o\\xff")
+    assert said["data"]["reference"].endswith("/d\\xff")
+
+
+def test_lost_points_are_named_and_computed_again(command, tmp_path):
+    command("--keep", "all")
+    before = (tmp_path / "run" / "summary.json").read_bytes()
+    next((tmp_path / "run" / "adversarial").iterdir()).unlink()
+    code, _, err = command("--keep", "all")
+    assert code == 0
+    assert "are missing or torn (23 of them); the examples of that shard are attacked again" in err
+    assert (tmp_path / "run" / "summary.json").read_bytes() == before
 
 
 def test_the_example_of_the_readme(tmp_path, capsys):

@@ -5,6 +5,8 @@ import io
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -19,8 +21,10 @@ from torch import nn
 
 import saddlepoint as sp
 from saddlepoint.classifier import Preprocessing
-from saddlepoint.data.datasets import arrays, load_dataset
+from saddlepoint.data.datasets import Dataset, arrays, load_dataset
 from saddlepoint.errors import InputError
+from saddlepoint.models.robustbench import CIFAR10
+from saddlepoint.models.zoo import imagenet_names
 
 QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -158,7 +162,7 @@ def write_images(folder, names, size=(6, 5)):
         Image.new("RGB", size, (number, 7, 9)).save(folder / name / f"{number}.png")
 
 
-IMAGENET = tuple(f"class {index}" for index in range(1000))
+IMAGENET = tuple(imagenet_names())
 FOLDERS = {
     "indices": (["3", "0", "11"], IMAGENET, [0, 11, 3]),
     "names": (["Siamese_cat", "hog"], ("hog", "bee", "siamese cat"), [2, 0]),
@@ -195,6 +199,74 @@ def test_a_grey_model_sees_grey(tmp_path):
     assert set((x * 255).round().flatten().tolist()) == {round(0.587 * 7 + 0.114 * 9)}
 
 
+def test_a_dense_grey_model_sees_grey(tmp_path):
+    write_images(tmp_path, ["0"])
+    dense = sp.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(30, 2)), mean=0.5)
+    assert load_dataset(f"imagefolder:{tmp_path}", classifier=dense).read(0).x.shape == (1, 5, 6)
+
+
+def labels(folder, names, count=None):
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, count or len(names)))
+    return load_dataset(f"imagefolder:{folder}", classifier=sp.Classifier(model, names=names)).labels
+
+
+def test_wordnet_folders_are_the_models_own_classes_first(tmp_path):
+    write_images(tmp_path, ["n01440764", "n02395406"])
+    assert labels(tmp_path, ("n02395406", "n00000001", "n01440764")) == [2, 0]
+    assert labels(tmp_path, None, 2) == [0, 1], "in their order, where there are as many"
+    assert labels(tmp_path, None, 1000) == [0, 341]
+    with pytest.raises(InputError, match="'n01440764' of the data is no class of the model"):
+        labels(tmp_path, tuple(f"class {index}" for index in range(1000)))
+    with pytest.raises(InputError, match="2 class folders, and the model has 3 classes without names; expected as"):
+        labels(tmp_path, None, 3)
+
+
+def test_folders_by_index_that_the_model_does_not_have(tmp_path):
+    write_images(tmp_path, ["0", "7"])
+    with pytest.raises(InputError, match="class 7 does not exist; .* has classes 0 to 6"):
+        labels(tmp_path, None, 7)
+
+
+@pytest.mark.parametrize("suffix", ["pgm", "pbm", "pnm", "jfif", "j2k", "tga", "PNG"])
+def test_every_image_that_can_be_read_is_listed(tmp_path, suffix):
+    write_images(tmp_path, ["a", "b"])
+    (tmp_path / "a" / "0.png").unlink()
+    Image.new("L", (4, 4)).save(tmp_path / "a" / f"x.{suffix}", format={"pnm": "PPM", "jfif": "JPEG"}.get(suffix))
+    data = load_dataset(f"imagefolder:{tmp_path}")
+    assert data.labels == [0, 1]
+    assert data.read(0).x.shape == (3, 4, 4)
+
+
+def test_a_class_folder_without_images_is_named(tmp_path):
+    write_images(tmp_path, ["a", "b"])
+    (tmp_path / "a" / "0.png").rename(tmp_path / "a" / "0.txt")
+    with pytest.raises(InputError, match="the class folder '.*/a' holds no image; expected one at least"):
+        load_dataset(f"imagefolder:{tmp_path}")
+
+
+def test_cifar10_is_for_models_of_its_classes(tmp_path):
+    write_cifar(tmp_path, "binary", np.zeros((2, 3, 32, 32), np.uint8), np.array([3, 0]))
+    for names, expected in ((None, [3, 0]), (CIFAR10, [3, 0]), (CIFAR10[::-1], [6, 9])):
+        model = sp.Classifier(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 10)), names=names)
+        assert load_dataset(f"cifar10:{tmp_path}", classifier=model).labels[:2] == expected
+    with pytest.raises(InputError, match="'airplane' of the data is no class of the model"):
+        load_dataset(f"cifar10:{tmp_path}", classifier=classifier(IMAGENET))
+    model = sp.Classifier(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1000)))
+    with pytest.raises(InputError, match="10 classes .airplane, automobile, bird, ….*the model has 1000 others"):
+        load_dataset(f"cifar10:{tmp_path}", classifier=model)
+
+
+def test_two_examples_of_one_id_are_refused():
+    with pytest.raises(InputError, match="two examples of mine have the id 'a'; expected different names: rename one"):
+        Dataset("mine", ["a", "b", "a"], lambda _: np.zeros((1, 2, 2), np.uint8), range(3), [0, 0, 0])
+
+
+def test_a_data_set_without_examples_is_refused(tmp_path):
+    write_mnist(tmp_path, np.zeros((0, 4, 4), np.uint8), np.zeros(0, np.uint8), packed=False)
+    with pytest.raises(InputError, match="holds no example; expected at least one"):
+        load_dataset(f"mnist:{tmp_path}")
+
+
 def test_a_split_is_never_taken_for_another(tmp_path):
     np.savez(tmp_path / "train.npz", x=np.zeros((2, 3, 32, 32), np.uint8), y=np.arange(2))
     with pytest.raises(InputError, match="has none of the files"):
@@ -208,6 +280,10 @@ def test_a_name_in_another_encoding_has_an_identity(tmp_path):
     (tmp_path / "0" / "0.png").rename(os.fsdecode(os.fsencode(tmp_path / "0") + b"/caf\xe9.png"))
     (identity,) = load_dataset(f"imagefolder:{tmp_path}").ids
     assert identity == "0/caf\\xe9.png"
+    write_images(tmp_path, ["1"])
+    (tmp_path / "1" / "0.png").rename(tmp_path / "0" / "caf\\xe9.png")
+    (tmp_path / "1").rmdir()
+    assert sorted(load_dataset(f"imagefolder:{tmp_path}").ids) == ["0/caf\\\\xe9.png", "0/caf\\xe9.png"]
 
 
 def test_a_broken_image_is_an_error_of_its_own(tmp_path):
@@ -231,6 +307,25 @@ def test_the_hub_is_read_as_its_own_library_reads_it(tmp_path):
     assert (x[:, 0, 0, 0] * 255).round().tolist() == [0, 100, 255]
 
 
+def test_a_table_of_the_hub_has_what_is_asked_of_it(tmp_path):
+    import datasets
+
+    images = [Image.new("L", (5, 4), value) for value in (0, 100, 255)]
+    for name, found in (("good", [0, 1, 0]), ("none", [0, -1, 0]), ("null", [0, None, 1])):
+        datasets.Dataset.from_dict({"image": images, "label": found}).cast_column(
+            "image", datasets.Image()
+        ).save_to_disk(tmp_path / name)
+    dense = sp.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(20, 2)))
+    assert load_dataset(f"hf:{tmp_path / 'good'}", classifier=dense).read(1).x.shape == (1, 4, 5)
+    for reference, message in {
+        "good:nosuch": "is a single table, without splits; expected hf:",
+        "none": "has the label -1 at its example 1; .*name another split",
+        "null": "are such as None; expected a column of class indices",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            load_dataset(f"hf:{tmp_path / reference}")
+
+
 class Bomb:
     def __init__(self, path):
         self.path = path
@@ -245,6 +340,42 @@ def test_a_pickle_runs_nothing(tmp_path):
     with pytest.raises(InputError, match="a pickle wants to run .*expected arrays alone"):
         load_dataset(f"cifar10:{tmp_path}")
     assert not (tmp_path / "ran").exists()
+
+
+class Buffer:
+    """NumPy's constructor over a buffer of "objects": with it a pickle would reach any memory."""
+
+    def __reduce__(self):
+        return np.ndarray, ((1,), "O", b"A" * 8)
+
+
+class Objects:
+    def __reduce__(self):
+        rebuild, given, _ = np.zeros(1).__reduce__()
+        return rebuild, given, (1, (1,), np.dtype(object), False, [3])
+
+
+class Cast:
+    """A type whose state turns it into another one."""
+
+    def __reduce__(self):
+        return np.dtype, ("u1", False, True), (3, "|", None, None, None, 8, 8, 63)
+
+
+@pytest.mark.parametrize("data", [Buffer(), Objects(), np.ndarray, Cast(), np.zeros((1, 3072)), np.dtype])
+def test_a_pickle_reaches_no_memory(tmp_path, data):
+    (tmp_path / "test_batch").write_bytes(pickle.dumps({b"data": data, b"labels": [0]}, protocol=2))
+    program = "import sys; from saddlepoint.data.datasets import load_dataset; load_dataset(f'cifar10:{sys.argv[1]}')"
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, "an error of Python, no signal"
+    assert "InputError: " in done.stderr.splitlines()[-1]
+
+
+def test_a_pickle_changes_nothing_that_it_names(tmp_path):
+    content = b"cnumpy\ndtype\n(N(S'_build'\nNdtb."  # the name, then setattr(name, "_build", None)
+    (tmp_path / "test_batch").write_bytes(content)
+    with pytest.raises(InputError, match="wants to change what it names"):
+        load_dataset(f"cifar10:{tmp_path}")
 
 
 def zipped(**parts):
@@ -285,6 +416,16 @@ def test_a_header_that_promises_too_much_allocates_nothing(tmp_path):
         load_dataset(f"mnist:{tmp_path}")
 
 
+def test_a_bomb_is_refused_before_it_unfolds(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "_ROOM", 2**16)
+    images, labels = np.zeros((100, 64, 64), np.uint8), np.zeros(100, np.uint8)
+    np.savez_compressed(tmp_path / "a.npz", x=images, y=labels)
+    write_mnist(tmp_path, images, labels, packed=True)
+    for reference in (f"npz:{tmp_path / 'a.npz'}", f"mnist:{tmp_path}"):
+        with pytest.raises(InputError, match="bytes of it unfold to .*store it uncompressed"):
+            load_dataset(reference)
+
+
 REFUSED = {
     "unknown data 'mnits:x'.*did you mean mnist:DIR": "mnits:x",
     "unknown data 'digits:3'": "digits:3",
@@ -307,10 +448,10 @@ def test_wrong_references_are_one_line(tmp_path, monkeypatch, message):
 
 
 def test_labels_and_folders_that_the_model_does_not_have(tmp_path, digits):
-    with pytest.raises(InputError, match="digits has the label 9; the model has 2 classes, 0 to 1"):
+    with pytest.raises(InputError, match="the data have 10 classes .0, 1, 2, ….*and the model has 2 others"):
         load_dataset("digits", classifier=classifier(("a", "b"), channels=1))
     write_images(tmp_path, ["hogg"])
-    with pytest.raises(InputError, match="the folder 'hogg' is no class of the model: .*did you mean 'hog'"):
+    with pytest.raises(InputError, match="the class 'hogg' of the data is no class of the model: .*did you mean 'hog'"):
         load_dataset(f"imagefolder:{tmp_path}", classifier=classifier(("hog", "bee")))
     with pytest.raises(InputError, match="limit is 3 and first is 4; expected one of them"):
         digits.select(limit=3, first=4)

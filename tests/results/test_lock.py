@@ -63,6 +63,17 @@ def test_a_torn_lock_is_taken(tmp_path, left):
         assert json.loads((tmp_path / "lock").read_bytes())["pid"]
 
 
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_a_lock_that_leads_elsewhere_is_refused_and_its_target_left_alone(tmp_path, link):
+    precious, folder = tmp_path / "precious", tmp_path / "run"
+    precious.write_text("precious")
+    folder.mkdir()
+    getattr(folder / "lock", link)(precious)
+    with pytest.raises(RunError, match="the lock '.*lock'"):
+        write(folder)
+    assert precious.read_text() == "precious"
+
+
 def test_a_lock_of_another_machine_is_not_stolen(tmp_path):
     write(tmp_path)
     (tmp_path / "lock").write_text('{"host": "far\\naway", "boot": "b", "pid": 7, "started": "2026-01-01"}')

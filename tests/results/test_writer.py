@@ -32,7 +32,7 @@ def filled(folder, fates, keep="all", order=None, **how):
 
 
 def shard_files(folder):
-    return sorted((Path(folder) / "rows").iterdir())
+    return sorted((Path(folder) / "rows").glob("[!.]*"))
 
 
 def kept_by_brute_force(fates, keep):
@@ -200,6 +200,28 @@ def test_an_error_is_tried_again_and_then_replaced(tmp_path):
     assert found["error"].to_pylist() == [None, None, "another"]
     assert sum(pq.read_metadata(file).num_rows for file in shard_files(tmp_path)) == 3
     assert check_run(tmp_path) == []
+
+
+@pytest.mark.parametrize("harm", ["gone", "short", "empty"])
+def test_points_that_were_lost_are_computed_again(tmp_path, harm):
+    filled(tmp_path, ["broken"] * 4, shard_rows=2)
+    whole = content(tmp_path)
+    first = min((tmp_path / "adversarial").iterdir())
+    if harm == "gone":
+        first.unlink()
+    else:
+        first.write_bytes(first.read_bytes()[:-3] if harm == "short" else b"")
+    with writing(tmp_path, SPEC, {}, "all") as run:
+        (line,) = run.lost
+        assert first.name in line
+        assert run.done == {row(index)["id"] for index in (2, 3)}
+        assert not open_run(tmp_path).finished
+        for index in (0, 1):
+            run.add(row(index), point(index))
+        run.finish()
+    assert content(tmp_path) == whole
+    with writing(tmp_path, SPEC, {}, "all") as run:
+        assert run.lost == ()
 
 
 def test_nothing_is_written_without_the_lock(tmp_path):

@@ -13,6 +13,11 @@ COFFEE = Path(__file__).parent / "assets" / "coffee.png"
 """An espresso, 600 × 400 (CC0; see the README beside it)."""
 
 
+def in_utf8(text: str) -> str:
+    r"""Return text that UTF-8 can say: bytes of another encoding, as names of files may have, as \xff."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def write_bytes(path: str | Path, content: bytes) -> Path:
     """Write a file atomically: readers see the old content or the new, never a part.
 

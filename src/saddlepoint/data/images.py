@@ -34,6 +34,12 @@ def read_image(path: str | Path) -> Image.Image:
         raise InputError(f"cannot read image {str(path)!r}: {_reason(path, error)}") from None
 
 
+def suffixes() -> frozenset[str]:
+    """Return the endings of the files that `read_image` takes, in lower case with their dot."""
+    known = set(_known())
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in known)
+
+
 def upright_rgb(image: Image.Image) -> Image.Image:
     """Return a decoded image as upright 8-bit RGB; see `read_image`."""
     return _rgb(_upright(image))

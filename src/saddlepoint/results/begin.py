@@ -6,11 +6,11 @@ from typing import Any
 
 from saddlepoint.errors import InputError
 from saddlepoint.results.errors import RunError
-from saddlepoint.results.reader import PROVENANCE, SPEC, read_sessions, read_spec
+from saddlepoint.results.reader import PROVENANCE, SPEC, SUMMARY, read_sessions, read_spec
 from saddlepoint.results.retention import Keep, check_keep
-from saddlepoint.results.shards import POINTS, ROWS, remove_uncommitted
+from saddlepoint.results.shards import POINTS, ROWS, remove_pointless, remove_uncommitted
 from saddlepoint.results.spec import canonical, difference, digest
-from saddlepoint.results.store import make_folder, remove_parts, write_document
+from saddlepoint.results.store import make_folder, remove, remove_parts, write_document
 
 LOCK = "lock"
 _SHOWN = 5
@@ -51,8 +51,11 @@ def claim(folder: Path) -> None:
         )
 
 
-def begin(folder: Path, spec: dict[str, Any], provenance: Mapping[str, Any]) -> None:
+def begin(folder: Path, spec: dict[str, Any], provenance: Mapping[str, Any]) -> list[str]:
     """Bring a claimed folder, whose lock is held, into the state in which rows can be added.
+
+    Returns:
+        One line for each shard that was lost and is to be computed again.
 
     Raises:
         RunError: another specification was asked for before, or a file is torn, foreign or newer.
@@ -69,8 +72,12 @@ def begin(folder: Path, spec: dict[str, Any], provenance: Mapping[str, Any]) -> 
         make_folder(place)
         remove_parts(place)
     remove_parts(folder)
+    lost = remove_pointless(folder)
+    if lost:
+        remove(folder / SUMMARY)  # it says that nothing is missing
     remove_uncommitted(folder)
     sessions = read_sessions(folder) if (folder / PROVENANCE).exists() else []
     write_document(folder / PROVENANCE, {"sessions": [*sessions, dict(provenance)]})
     if old is None:
         write_document(folder / SPEC, {"spec": spec, "digest": digest(spec)})
+    return lost

@@ -8,6 +8,7 @@ between machines, where `flock` may not reach. There, a lock that was not given 
 import json
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -39,10 +40,17 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _opened(path: Path) -> int:
+    """Return the lock's descriptor; it is going to be emptied, so it must be a file of this folder and no other."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(path, flags, 0o644)
     except OSError as error:
         raise RunError(f"cannot open the lock {str(path)!r} ({reason(error)}); pass another folder") from None
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(descriptor)
+        raise RunError(f"the lock {str(path)!r} is a link to another file, or none at all; remove it")
+    return descriptor
 
 
 def _acquire(descriptor: int, path: Path) -> None:

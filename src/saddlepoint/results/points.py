@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saddlepoint.errors import InputError
-from saddlepoint.results.errors import RunError, reason
+from saddlepoint.results.errors import RunError, TornError, reason
 
 FORMAT, VERSION = "saddlepoint-points", 1
 _RESERVED = "__metadata__"
@@ -80,7 +80,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
     except RunError:
         raise
     except Exception as error:  # whatever safetensors make of broken bytes
-        raise RunError(f"{str(path)!r} cannot be read ({reason(error)}); it is torn: restore it") from None
+        raise TornError(
+            f"{str(path)!r} cannot be read ({reason(error)}); it is torn: restore it, or remove it and give the same "
+            "command again"
+        ) from None
 
 
 def _digests(file: Any, path: Path) -> dict[str, str]:  # noqa: ANN401 - safetensors have no types
@@ -92,7 +95,7 @@ def _digests(file: Any, path: Path) -> dict[str, str]:  # noqa: ANN401 - safeten
         raise RunError(f"{str(path)!r} was written by a newer saddlepoint (points {version}); update saddlepoint")
     digests = json.loads(head["sha256"])
     if version != str(VERSION) or not isinstance(digests, dict) or set(digests) != set(file.keys()):
-        raise RunError(f"{str(path)!r} is torn or was edited; restore it")
+        raise TornError(f"{str(path)!r} is torn or was edited; restore it")
     return digests
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from saddlepoint.results.errors import RunError, reason
+from saddlepoint.results.errors import RunError, TornError, reason
 from saddlepoint.results.points import encode, read_points, stored
 from saddlepoint.results.schema import MARK, SCHEMA, SCHEMA_VERSION
 from saddlepoint.results.store import remove, write_bytes
@@ -92,7 +92,8 @@ def read_rows(folder: Path, name: str) -> Any:  # noqa: ANN401
     """
     path = rows_path(folder, name)
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        # Opened here: pyarrow cannot say every name that a folder may have.
+        with path.open("rb") as raw, pq.ParquetFile(raw, page_checksum_verification=True) as file:
             schema = file.schema_arrow
             _check_schema(schema, path)
             table = file.read(use_threads=False)
@@ -118,6 +119,34 @@ def prune(folder: Path, name: str, keep: set[str]) -> None:
         write_bytes(path, encode(left))
     else:
         remove(path)
+
+
+def remove_pointless(folder: Path) -> list[str]:
+    """Remove shards whose rows claim points that are gone or torn: they are computed again. Return one line for each.
+
+    Raises:
+        RunError: a file is foreign, newer, or cannot be removed, or rows are torn; only a holder of the lock may.
+    """
+    lines = []
+    for name in names(folder):
+        lost = _lost(folder, name)
+        if lost:
+            remove(rows_path(folder, name))
+            remove(points_path(folder, name))
+            lines.append(
+                f"points in {str(points_path(folder, name))!r} are missing or torn ({lost} of them); the examples of "
+                "that shard are attacked again"
+            )
+    return lines
+
+
+def _lost(folder: Path, name: str) -> int:
+    """Return how many points of a shard are not there."""
+    claimed = {row["id"] for row in read_rows(folder, name).select(["id", "kept"]).to_pylist() if row["kept"]}
+    try:
+        return len(claimed - stored(points_path(folder, name))) if claimed else 0
+    except TornError:
+        return len(claimed)
 
 
 def remove_uncommitted(folder: Path) -> None:

@@ -56,8 +56,9 @@ def writing(
     canonical(provenance)
     claim(folder)
     with locked(folder / LOCK):
-        begin(folder, whole, provenance)
+        lost = begin(folder, whole, provenance)
         writer = Writer(folder, Retention(keep), shard_rows, seconds)
+        writer.lost = tuple(lost)
         try:
             yield writer
         finally:
@@ -69,14 +70,19 @@ class Writer:
 
     Attributes:
         done: ids that had a result when the run was opened; not those with an error, which are to be tried again.
+        digests: what was attacked, by those ids.
+        lost: one line for each shard whose points were gone; its examples are not done.
     """
+
+    lost: tuple[str, ...] = ()
 
     def __init__(self, folder: Path, retention: Retention, shard_rows: int, seconds: float) -> None:
         self._folder, self._retention, self._shard_rows, self._seconds = folder, retention, shard_rows, seconds
-        earlier = load(folder).select(["id", "index", "label", "success", "attack", "error"]).to_pylist()
+        earlier = load(folder).select(["id", "digest", "index", "label", "success", "attack", "error"]).to_pylist()
         for row in earlier:
             retention.note(row)
-        self.done = frozenset(row["id"] for row in earlier if row["error"] is None)
+        self.digests: dict[str, str] = {row["id"]: row["digest"] for row in earlier if row["error"] is None}
+        self.done = frozenset(self.digests)
         self._seen = set(self.done)
         # A timer flushes what waits while the attack is at work; the guard keeps it and the caller apart.
         self._guard, self._timer, self._open = RLock(), Timer(0, self._on_time), True

@@ -13,15 +13,16 @@ from contextlib import contextmanager
 
 from saddlepoint.attacks import Setting, run_attack
 from saddlepoint.attacks.example import Input
-from saddlepoint.classifier import check_images
 from saddlepoint.cli.attacking.settings import Settings, settings
 from saddlepoint.cli.memory import bounded
 from saddlepoint.cli.running.progress import Advance, progress
 from saddlepoint.cli.running.records import identified, method_line, record
 from saddlepoint.cli.running.specification import provenance, specification
 from saddlepoint.cli.running.text import render
-from saddlepoint.data.datasets import Dataset, Sample, load_dataset
-from saddlepoint.errors import InputError, ModelError
+from saddlepoint.cli.running.unchanged import check_unchanged
+from saddlepoint.data import in_utf8
+from saddlepoint.data.datasets import Dataset, load_dataset, matched
+from saddlepoint.errors import InputError
 from saddlepoint.results import Writer, writing
 
 LOSS = 5.0
@@ -35,24 +36,37 @@ def run(given: Namespace) -> int:
             raise InputError(f"{flag} and --data were both given; expected one of them")
     chosen = settings(given)
     chosen.classifier.preprocessing = chosen.preprocessing
-    data = load_dataset(given.data, classifier=chosen.classifier)
-    data = data.select(limit=given.limit, first=given.first, seed=given.seed)
+    data = _data(given, chosen)
     spec, begin = specification(given, chosen, data), time.perf_counter()
     opened = writing(chosen.out, spec, provenance(chosen), given.keep or "broken", seconds=LOSS)
     with warnings.catch_warnings(), interruptible(), bounded(), opened as folder:
         warnings.simplefilter("ignore")
+        for line in folder.lost:
+            print(f"saddlepoint: {line}", file=sys.stderr)
         with progress(len(data), len(folder.done), silent=given.json) as advance:
             Campaign(chosen, data, folder, advance, spec["batch_size"]).run()
         summary = folder.finish()
     seconds = time.perf_counter() - begin
     if given.json:
-        print(json.dumps({**spec, "out": str(chosen.out), "seconds": seconds, "summary": summary}, ensure_ascii=False))
+        told = {**spec, "out": in_utf8(str(chosen.out)), "seconds": seconds, "summary": summary}
+        print(json.dumps(told, ensure_ascii=False))
     else:
         render(chosen, spec, summary, seconds)
     if summary["errors"]:
         count = f"{summary['errors']} example{'s' if summary['errors'] > 1 else ''}"
         print(f"saddlepoint: {count} could not be read; see `error` in the rows", file=sys.stderr)
     return 2 if summary["errors"] else 0
+
+
+def _data(given: Namespace, chosen: Settings) -> Dataset:
+    """Return the examples that were asked for, in the form that the model takes."""
+    data = load_dataset(given.data)
+    if given.resize is not None and not data.photos:
+        raise InputError(f"--resize is {given.resize}, and {given.data} holds arrays; expected photographs: drop it")
+    data = data.select(limit=given.limit, first=given.first, seed=given.seed)
+    with warnings.catch_warnings(), bounded():
+        warnings.simplefilter("ignore")
+        return matched(data, chosen.classifier)
 
 
 @contextmanager
@@ -74,7 +88,6 @@ class Campaign:
     def __init__(self, chosen: Settings, data: Dataset, folder: Writer, advance: Advance, batch: int) -> None:
         self._chosen, self._data, self._folder, self._advance = chosen, data, folder, advance
         self._digests: dict[str, str] = {}
-        self._shape: tuple[int, ...] | None = None
         self._setting = Setting(
             ball=chosen.ball,
             box=chosen.bounds,
@@ -86,6 +99,7 @@ class Campaign:
 
     def run(self) -> None:
         """Attack what is not done."""
+        check_unchanged(self._data, self._folder.digests)
         chosen, method = self._chosen, method_line([self._chosen.method])
         for row in run_attack(chosen.classifier, self._inputs(), (chosen.method,), self._setting, chosen.precision):
             digest = self._digests.pop(str(row.given.id))
@@ -98,7 +112,7 @@ class Campaign:
             if identity in self._folder.done:
                 continue
             try:
-                sample = self._sample(index)
+                sample = self._data.read(index)
             except InputError as error:
                 row = identified(identity, index, None, None, method, self._chosen.norm, eps)
                 self._folder.add({**row, "error": str(error)}, None)
@@ -106,24 +120,3 @@ class Campaign:
                 continue
             self._digests[identity] = sample.digest
             yield Input(index, identity, sample.x, sample.y, eps)
-
-    def _sample(self, index: int) -> Sample:
-        """Return an example, or raise InputError; a model that cannot take the first one ends the run."""
-        sample = self._data.read(index)
-        shape = tuple(sample.x.shape)
-        check_images(sample.x[None], self._chosen.bounds, self._chosen.classifier.channels)
-        if self._shape is None:
-            self._try(sample)
-            self._shape = shape
-        if shape != self._shape:
-            raise InputError(f"its shape is {shape}; expected {self._shape}, which the others have")
-        return sample
-
-    def _try(self, sample: Sample) -> None:
-        try:
-            self._chosen.classifier.predict(sample.x[None], box=self._chosen.bounds)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise ModelError(
-                f"the model cannot take images of shape {tuple(sample.x.shape)} ({reason}); expected data of its shape"
-            ) from None

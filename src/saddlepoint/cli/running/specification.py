@@ -16,6 +16,7 @@ import torch
 
 from saddlepoint.cli.attacking.settings import Settings
 from saddlepoint.cli.running.records import method_line
+from saddlepoint.data import in_utf8
 from saddlepoint.data.datasets import Dataset
 
 PACKAGES = ("saddlepoint", "torch", "torchvision", "timm", "numpy", "onnx", "pillow")
@@ -26,15 +27,18 @@ def specification(given: Namespace, chosen: Settings, data: Dataset) -> dict[str
     return {
         "kind": "attack",
         "model": {
-            "reference": given.model,
+            "reference": in_utf8(given.model),
             "digest": chosen.classifier.digest(),
             "preprocessing": asdict(chosen.preprocessing),
         },
         "data": {
-            "reference": given.data,
+            "reference": in_utf8(given.data),
             "limit": given.limit,
             "first": given.first,
             "examples": len(data),
+            "classes": data.classes and {name: label for label, name in data.classes.items()},
+            "shape": data.shape and list(data.shape),
+            "content": data.content(),
             "ids": f"sha256:{hashlib.sha256(json.dumps(list(data.ids)).encode()).hexdigest()}",
         },
         "threat": {"norm": chosen.norm, "eps": float(chosen.eps), "box": chosen.bounds and list(chosen.bounds)},
@@ -51,7 +55,7 @@ def provenance(chosen: Settings) -> dict[str, Any]:
     device = chosen.classifier.device
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": ["saddlepoint", *sys.argv[1:]],
+        "command": ["saddlepoint", *map(in_utf8, sys.argv[1:])],
         "packages": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "system": platform.platform(),

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from saddlepoint.cli.attacking.blocks import SYMBOLS
 from saddlepoint.cli.attacking.settings import Settings
+from saddlepoint.data import in_utf8
 
 
 def render(chosen: Settings, spec: Mapping[str, Any], summary: Mapping[str, Any], seconds: float) -> None:
@@ -19,8 +20,8 @@ def render(chosen: Settings, spec: Mapping[str, Any], summary: Mapping[str, Any]
     console.print()
     for line in lines(summary):
         console.print(Text(f"  {line}"))
-    passes = f"{summary['forwards']} forwards, {summary['backwards']} backwards, {seconds:.1f} s in this session"
-    console.print(Text(f"\n{passes} · {chosen.out}", style="dim"))
+    passes = f"{summary['forwards']} forwards, {summary['backwards']} backwards · {seconds:.1f} s in this session"
+    console.print(Text(f"\n{passes} · {in_utf8(str(chosen.out))}", style="dim"))
 
 
 def lines(summary: Mapping[str, Any]) -> list[str]:

@@ -2,5 +2,6 @@
 
 from saddlepoint.data.datasets.dataset import Dataset, Sample
 from saddlepoint.data.datasets.load import KINDS, Kind, load_dataset
+from saddlepoint.data.datasets.match import matched
 
-__all__ = ["KINDS", "Dataset", "Kind", "Sample", "load_dataset"]
+__all__ = ["KINDS", "Dataset", "Kind", "Sample", "load_dataset", "matched"]

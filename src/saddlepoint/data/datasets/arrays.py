@@ -1,22 +1,24 @@
 """Whole data sets in files of arrays: IDX, CIFAR-10's three forms, NPZ. Nothing is executed, sizes are checked."""
 
 import gzip
-import io
 import math
-import pickle
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
+from saddlepoint.data.datasets.pickled import Array, read_pickle_of_arrays
 from saddlepoint.errors import InputError
 
 Arrays = tuple[np.ndarray, np.ndarray]
 LARGEST = 2**34
 """Bytes that one array may have."""
+
+_ROOM, _RATIO = 2**27, 32
+"""A compressed array may unfold to _ROOM bytes, or to _RATIO times its size; real images shrink by less than that."""
 
 IMAGES = ("x", "x_test", "images", "data", "x_adv", "test_images")
 LABELS = ("y", "y_test", "labels", "label", "targets", "test_labels")
@@ -38,6 +40,8 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
                 refuse(path, f"it does not begin as IDX with {dimensions} dimensions of bytes")
             shape = np.frombuffer(head[4:], ">u4").tolist()
             size = math.prod(shape)
+            if packed and size < LARGEST:
+                _check_ratio(path, size, path.stat().st_size)
             # Read no more than what was promised, and see that nothing comes after it.
             content = file.read(size + 1) if size < LARGEST else b""
     except (OSError, EOFError, zlib.error) as error:
@@ -53,10 +57,12 @@ def read_npz(path: Path) -> Arrays:
     """Return images (N, C, H, W), uint8 or float32, and labels of an NPZ file."""
     try:
         with zipfile.ZipFile(path) as file:
-            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in file.infolist()}
-            x, y = (_one_of(path, sizes, names) for names in (IMAGES, LABELS))
-            if max(sizes[x], sizes[y]) > LARGEST:
-                refuse(path, f"an array has {max(sizes[x], sizes[y])} bytes; expected at most {LARGEST}")
+            parts = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
+            x, y = (_one_of(path, parts, names) for names in (IMAGES, LABELS))
+            for part in (parts[x], parts[y]):
+                if part.file_size > LARGEST:
+                    refuse(path, f"an array has {part.file_size} bytes; expected at most {LARGEST}")
+                _check_ratio(path, part.file_size, part.compress_size)
         with np.load(path, allow_pickle=False) as content:
             images, labels = content[x], content[y]
     except (
@@ -102,35 +108,26 @@ def read_binary(path: Path) -> Arrays:
 def read_pickle(path: Path) -> Arrays:
     """Return a batch of CIFAR-10's Python version; its pickle may hold arrays, numbers and text, and runs nothing."""
     try:
-        content = _Arrays(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        content = read_pickle_of_arrays(path.read_bytes())
+        entries = content if isinstance(content, Mapping) else {}
+        images, labels = (_values(entries.get(name, entries.get(name.encode()))) for name in ("data", "labels"))
     except InputError:
         raise
     except Exception as error:
         refuse(path, f"it is no pickle of arrays ({type(error).__name__}: {' '.join(str(error).split())[:80]})")
-    entries = content if isinstance(content, Mapping) else {}
-    images, labels = (entries.get(name, entries.get(name.encode())) for name in ("data", "labels"))
-    if not isinstance(images, np.ndarray) or images.ndim != 2 or images.shape[1] != 3072 or images.dtype != np.uint8:
+    if images is None or images.ndim != 2 or images.shape[1] != 3072 or images.dtype != np.uint8:
         refuse(path, "it holds no uint8 array `data` of shape (N, 3072)")
-    return images.reshape(-1, 3, 32, 32), _labels(path, np.asarray(labels))
+    if labels is None:
+        refuse(path, "it holds no `labels`, a list of numbers")
+    return images.reshape(-1, 3, 32, 32), _labels(path, labels)
 
 
-class _Arrays(pickle.Unpickler):
-    """An unpickler that knows arrays alone."""
-
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - as in pickle
-        """Return what builds arrays; refuse to name anything else."""
-        module = module.replace("numpy.core.", "numpy._core.")  # as NumPy 1 called it
-        if (module, name) not in _KNOWN:
-            raise InputError(f"a pickle wants to run {module}.{name}; expected arrays alone, as CIFAR-10's own have")
-        return super().find_class(module, name)
-
-
-_KNOWN = {
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
-}
+def _values(entry: object) -> np.ndarray | None:
+    if isinstance(entry, Array):
+        return entry.values
+    if isinstance(entry, list) and all(type(each) is int for each in entry):
+        return np.array(entry, np.int64)
+    return None
 
 
 def checked(path: Path, arrays: Arrays) -> Arrays:
@@ -148,7 +145,12 @@ def _labels(path: Path, labels: np.ndarray) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def _one_of(path: Path, sizes: Mapping[str, int], names: tuple[str, ...]) -> str:
+def _check_ratio(path: Path, unfolded: int, packed: int) -> None:
+    if unfolded > max(_ROOM, _RATIO * packed):
+        refuse(path, f"{packed} bytes of it unfold to {unfolded}; if you trust it, store it uncompressed")
+
+
+def _one_of(path: Path, sizes: Mapping[str, object], names: tuple[str, ...]) -> str:
     found = next((name for name in names if name in sizes), None)
     if found is None:
         refuse(path, f"it holds {', '.join(sorted(sizes)) or 'nothing'}; expected one of {', '.join(names)}")

@@ -1,14 +1,18 @@
 """A data set: identities that are cheap to list, and examples that are read one at a time."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from saddlepoint import random
+from saddlepoint.classifier import Preprocessing
+from saddlepoint.data.preprocess import preprocess
 from saddlepoint.errors import InputError
 
 Stored = np.ndarray
@@ -39,29 +43,56 @@ class Dataset:
     Attributes:
         name: the reference.
         ids: of the examples, in their order; all different.
-        fetch: returns stored pixels and label of the example at a place of the whole set; raises InputError if it is
-            damaged.
+        fetch: returns the photograph at a place of the whole set, or its stored pixels, which are taken as they are;
+            raises InputError if it is damaged.
         places: where in the whole set each example stands.
-        labels: of the whole set, where they are known without reading an example; None else.
+        labels: of the whole set.
+        classes: what the labels are called, by label; None if that is not known.
+        customary: whether a model of as many classes has them in this order, as CIFAR-10's have.
+        photos: whether examples are photographs, which can be brought into another shape.
+        content: returns a hash of all examples, where that is cheap; None else.
+        recipe: what is done to a photograph.
+        grey: whether a photograph becomes one channel.
+        shape: that every example has; None for any.
     """
 
     name: str
     ids: Sequence[str]
-    fetch: Callable[[int], tuple[Stored, int]]
+    fetch: Callable[[int], Stored | Image.Image]
     places: Sequence[int]
-    labels: Sequence[int] | None = None
+    labels: Sequence[int]
+    classes: Mapping[int, str] | None = None
+    customary: bool = True
+    photos: bool = False
+    content: Callable[[], str | None] = lambda: None
+    recipe: Preprocessing = field(default_factory=Preprocessing)
+    grey: bool = False
+    shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if len(set(self.ids)) < len(self.ids):
+            ((twice, _),) = Counter(self.ids).most_common(1)
+            raise InputError(f"two examples of {self.name} have the id {twice!r}; expected different names: rename one")
+        if min(self.labels, default=0) < 0:
+            place = min(range(len(self.labels)), key=self.labels.__getitem__)
+            raise InputError(
+                f"{self.name} has the label {self.labels[place]} at its example {place}; expected classes from 0: some "
+                "test sets have no labels, name another split"
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def read(self, index: int) -> Sample:
-        """Return one example.
+        """Return one example in the form that its model takes.
 
         Raises:
-            InputError: it is damaged; the others can be read all the same.
+            InputError: it is damaged, or of another shape; the others can be read all the same.
         """
-        levels, label = self.fetch(self.places[index])
-        levels = np.ascontiguousarray(levels)
+        place = self.places[index]
+        levels, label = np.ascontiguousarray(self._levels(self.fetch(place))), self.labels[place]
+        if self.shape not in (None, levels.shape):
+            raise InputError(f"its shape is {levels.shape}; expected {self.shape}, which the others have")
         content = f"{levels.dtype} {levels.shape} {label}\n".encode() + levels.tobytes()
         pixels = torch.from_numpy(levels.astype(np.float32))
         x = pixels / 255 if levels.dtype == np.uint8 else pixels
@@ -84,9 +115,31 @@ class Dataset:
             chosen = sorted(sorted(range(len(self)), key=keys.__getitem__)[:limit])
         return replace(self, ids=[self.ids[i] for i in chosen], places=[self.places[i] for i in chosen])
 
+    def relabelled(self, labels: Mapping[int, int]) -> "Dataset":
+        """Return the same examples with other labels: those of a model."""
+        classes = None if self.classes is None else {labels[label]: name for label, name in self.classes.items()}
+        return replace(self, labels=[labels[label] for label in self.labels], classes=classes)
 
-def of_arrays(name: str, prefix: str, images: np.ndarray, labels: np.ndarray) -> Dataset:
+    def _levels(self, found: Stored | Image.Image) -> Stored:
+        if not isinstance(found, Image.Image):
+            return found
+        levels = preprocess(found.convert("L") if self.grey else found, self.recipe).numpy()
+        return levels[:1] if self.grey else levels
+
+
+def of_arrays(
+    name: str, prefix: str, images: np.ndarray, labels: np.ndarray, classes: Sequence[str] | None = None
+) -> Dataset:
     """Return a data set over arrays: images uint8 or float32 (N, C, H, W), labels (N,); ids are "prefix/00042"."""
     width = max(5, len(str(len(images) - 1)))
     ids = [f"{prefix}/{index:0{width}d}" for index in range(len(images))]
-    return Dataset(name, ids, lambda place: (images[place], int(labels[place])), range(len(images)), labels.tolist())
+
+    def content() -> str:
+        total = hashlib.sha256(f"{images.dtype} {images.shape} {labels.tolist()}\n".encode())
+        for image in images:
+            total.update(np.ascontiguousarray(image).data)
+        return f"sha256:{total.hexdigest()}"
+
+    names = None if classes is None else dict(enumerate(classes))
+    places = range(len(images))
+    return Dataset(name, ids, images.__getitem__, places, labels.tolist(), names, content=content)

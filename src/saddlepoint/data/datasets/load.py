@@ -1,23 +1,24 @@
 """References to data sets, `KIND:PLACE`, and the one table that says what each kind is."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from saddlepoint.classifier import Classifier, Preprocessing
+from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import arrays
 from saddlepoint.data.datasets.dataset import Dataset, of_arrays
 from saddlepoint.data.datasets.folder import load_folder
-from saddlepoint.data.images import upright_rgb
-from saddlepoint.data.preprocess import preprocess
+from saddlepoint.data.datasets.hub import FORM, load_hub
+from saddlepoint.data.datasets.match import matched
 from saddlepoint.errors import InputError
-from saddlepoint.models.hub import quiet
+from saddlepoint.models.robustbench import CIFAR10
 
 SPLITS = {"test": "t10k", "train": "train"}
+DIGITS = tuple("0123456789")
+FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Kind:
 
     form: str
     about: str
-    load: Callable[[str, str, Classifier | None], Dataset]
+    load: Callable[[str, str], Dataset]
 
 
 def load_dataset(reference: str, *, classifier: Classifier | None = None) -> Dataset:
@@ -39,21 +40,37 @@ def load_dataset(reference: str, *, classifier: Classifier | None = None) -> Dat
 
     Raises:
         InputError: the reference does not exist, a file is damaged, or a label is no class of the classifier.
+        ModelError: the classifier cannot take images of this shape.
     """
+    data = _loaded(reference)
+    if not len(data):
+        raise InputError(f"{reference} holds no example; expected at least one")
+    return data if classifier is None else matched(data, classifier)
+
+
+def _loaded(reference: str) -> Dataset:
     kind, colon, place = reference.partition(":")
     if kind in KINDS and bool(colon) == (":" in KINDS[kind].form):
-        return _fitted(KINDS[kind].load(reference, place, classifier), classifier)
+        return KINDS[kind].load(reference, place)
     if Path(reference).is_dir():
-        return _fitted(load_folder(reference, Path(reference), classifier), classifier)
+        return load_folder(reference, Path(reference))
     if Path(reference).suffix == ".npz" and Path(reference).is_file():
-        return _fitted(_npz(reference, reference, classifier), classifier)
+        return _npz(reference, reference)
     near = difflib.get_close_matches(kind, KINDS, n=1)
     hint = f"; did you mean {KINDS[near[0]].form}?" if near else ""
     forms = ", ".join(kind.form for kind in KINDS.values())
     raise InputError(f"unknown data {reference!r}: expected {forms}, a folder or an NPZ file{hint}")
 
 
-def _idx(reference: str, place: str, _: Classifier | None) -> Dataset:
+def _mnist(reference: str, place: str) -> Dataset:
+    return _idx(reference, place, DIGITS)
+
+
+def _fashion(reference: str, place: str) -> Dataset:
+    return _idx(reference, place, FASHION)
+
+
+def _idx(reference: str, place: str, classes: Sequence[str]) -> Dataset:
     folder, split = _split(place)
     files = []
     for kind, dimensions in (("images", 3), ("labels", 1)):
@@ -62,10 +79,10 @@ def _idx(reference: str, place: str, _: Classifier | None) -> Dataset:
         files.append((_first(folder, names, ("", "raw", "MNIST/raw", "FashionMNIST/raw")), dimensions))
     images, labels = (arrays.read_idx(path, dimensions) for path, dimensions in files)
     arrays.checked(files[1][0], (images, labels))
-    return of_arrays(reference, split, images[:, None], labels)
+    return of_arrays(reference, split, images[:, None], labels, classes)
 
 
-def _cifar10(reference: str, place: str, _: Classifier | None) -> Dataset:
+def _cifar10(reference: str, place: str) -> Dataset:
     folder, split = _split(place)
     many = [f"data_batch_{number}" for number in range(1, 6)] if split == "train" else ["test_batch"]
     inside = ("", "cifar-10-batches-py", "cifar-10-batches-bin")
@@ -79,75 +96,34 @@ def _cifar10(reference: str, place: str, _: Classifier | None) -> Dataset:
         images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     if images.shape[1:] != (3, 32, 32):
         arrays.refuse(first, f"its images have shape {images.shape[1:]}; expected (3, 32, 32)")
-    return of_arrays(reference, split, images, labels)
+    return of_arrays(reference, split, images, labels, CIFAR10)
 
 
-def _npz(reference: str, place: str, _: Classifier | None) -> Dataset:
+def _npz(reference: str, place: str) -> Dataset:
     path = Path(place)
     if not path.is_file():
         raise InputError(f"there is no file {place!r}; expected npz:FILE")
     return of_arrays(reference, path.stem, *arrays.checked(path, arrays.read_npz(path)))
 
 
-def _digits(reference: str, _: str, __: Classifier | None) -> Dataset:
+def _digits(reference: str, _: str) -> Dataset:
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
-    return of_arrays(reference, "digits", (images.reshape(-1, 1, 8, 8) / 16).astype(np.float32), labels)
+    return of_arrays(reference, "digits", (images.reshape(-1, 1, 8, 8) / 16).astype(np.float32), labels, DIGITS)
 
 
-def _hf(reference: str, place: str, classifier: Classifier | None) -> Dataset:
-    try:
-        import datasets
-    except ImportError:
-        raise InputError("hf: data need datasets; pip install 'saddlepoint[hf]'") from None
-    name, _, split = place.partition(":")
-    if not name:
-        raise InputError(f"no data set was named after 'hf:'; expected {KINDS['hf'].form}, such as hf:ylecun/mnist")
-    try:
-        local = Path(name).is_dir() and (Path(name) / "dataset_info.json").exists()
-        with quiet():
-            table = datasets.load_from_disk(name) if local else datasets.load_dataset(name, split=split or "test")
-    except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-        raise InputError(
-            f"could not fetch {reference} ({reason}); expected a data set of the hub, and a network"
-        ) from None
-    return _of_hub(reference, table, classifier)
-
-
-def _of_hub(reference: str, table: Any, classifier: Classifier | None) -> Dataset:  # noqa: ANN401 - no types
-    image = next((name for name in ("image", "img") if name in table.column_names), None)
-    label = next((name for name in ("label", "fine_label", "labels") if name in table.column_names), None)
-    if image is None or label is None:
-        raise InputError(f"{reference} has the columns {', '.join(table.column_names)}; expected image and label")
-    recipe = classifier.preprocessing if classifier else Preprocessing()
-
-    def fetch(index: int) -> tuple[np.ndarray, int]:
-        try:
-            row = table[index]
-            return preprocess(upright_rgb(row[image]), recipe).numpy(), int(row[label])
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f"example {index} of {reference} is broken ({' '.join(str(error).split())[:80]})"
-            ) from None
-
-    return Dataset(reference, [f"{index:07d}" for index in range(len(table))], fetch, range(len(table)))
-
-
-def _folder(reference: str, place: str, classifier: Classifier | None) -> Dataset:
-    return load_folder(reference, Path(place), classifier)
+def _folder(reference: str, place: str) -> Dataset:
+    return load_folder(reference, Path(place))
 
 
 KINDS: dict[str, Kind] = {
-    "mnist": Kind("mnist:DIR[:train]", "MNIST's four IDX files, gzip or not", _idx),
-    "fashion-mnist": Kind("fashion-mnist:DIR[:train]", "Fashion-MNIST's four IDX files, gzip or not", _idx),
+    "mnist": Kind("mnist:DIR[:train]", "MNIST's four IDX files, gzip or not", _mnist),
+    "fashion-mnist": Kind("fashion-mnist:DIR[:train]", "Fashion-MNIST's four IDX files, gzip or not", _fashion),
     "cifar10": Kind("cifar10:DIR[:train]", "CIFAR-10: binary version, Python version, or NPZ", _cifar10),
     "imagefolder": Kind("imagefolder:DIR", "one folder per class: by index, name or WordNet id", _folder),
     "npz": Kind("npz:FILE", "arrays x (images) and y (labels)", _npz),
-    "hf": Kind("hf:NAME[:SPLIT]", "a data set of the Hugging Face hub, or a folder of its format", _hf),
+    "hf": Kind(FORM, "a data set of the Hugging Face hub, or a folder of its format", load_hub),
     "digits": Kind("digits", "scikit-learn's 1,797 digits of 8 × 8 pixels, no file at all", _digits),
 }
 
@@ -165,14 +141,3 @@ def _first(folder: Path, names: list[str], inside: tuple[str, ...]) -> Path:
     if found is None:
         raise InputError(f"{str(folder)!r} has none of the files {', '.join(names[:4])}; expected the data set itself")
     return found
-
-
-def _fitted(data: Dataset, classifier: Classifier | None) -> Dataset:
-    """Refuse labels that are no classes of the model, before anything is computed."""
-    classes = len(classifier.names) if classifier and classifier.names else None
-    if classes is not None and data.labels and max(data.labels) >= classes:
-        raise InputError(
-            f"{data.name} has the label {max(data.labels)}; the model has {classes} classes, 0 to {classes - 1}: "
-            "expected data of the model's own classes"
-        )
-    return data
