@@ -1,4 +1,5 @@
 import pickle
+import warnings
 from pathlib import Path
 
 import pytest
@@ -63,10 +64,29 @@ def test_a_prefix_that_is_the_models_own_stays(tmp_path):
 def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path, protocol):
     trap, path = tmp_path / "trap", tmp_path / "w.pth"
     path.write_bytes(pickle.dumps({"weight": Bomb(trap)}, protocol=protocol))
-    with pytest.raises(WeightsError, match=r"refused .*|cannot read .*") as caught:
+    with pytest.raises(WeightsError, match=r"^refused .*execute code \([\w.]+\); .*state_dict\(\)") as caught:
         read_weights(path)
     assert not trap.exists()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_the_code_in_a_checkpoint_of_a_newer_protocol_is_named_without_a_warning(tmp_path, legacy, recwarn):
+    trap, path = tmp_path / "trap", tmp_path / "w.pth"
+    torch.save({"weight": Bomb(trap)}, path, pickle_protocol=4, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(WeightsError, match=r"execute code \(pathlib\.Path\.touch\)|execute code \(builtins\.getattr\)"):
+        read_weights(path)
+    assert not trap.exists()
+    assert not recwarn.list
+
+
+def test_a_torchscript_file_is_refused_with_the_way_out_and_without_a_warning(module, tmp_path, recwarn):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(module).save(tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match=r"^refused .*execute code \(a TorchScript program\); .*state_dict\(\)"):
+        read_weights(tmp_path / "w.pt")
+    assert not recwarn.list
 
 
 def test_a_checkpoint_that_would_run_code_is_refused_with_reason_and_way_out(tmp_path):

@@ -1,6 +1,8 @@
 """Weights from a local file, read without executing code, and fitted key by key."""
 
+import pickle
 import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from saddlepoint.errors import WeightsError
+from saddlepoint.models.pickles import first_code
 
 _NESTS = ("state_dict", "model_state_dict", "model", "net", "weights")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
@@ -75,15 +78,27 @@ def _safetensors(path: Path) -> Mapping[str, Any]:
 
 def _pickled(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of formats that are refused below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        code = re.search(r"(?:GLOBAL|global) ([\w.]+)", str(error))
+        code = _code(path, error)
         if code is None:
             raise
         raise WeightsError(
-            f"refused weights {str(path)!r}: reading them would execute code ({code[1]}); expected tensors alone: save "
+            f"refused weights {str(path)!r}: reading them would execute code ({code}); expected tensors alone: save "
             "them with torch.save(model.state_dict(), FILE) or as safetensors"
         ) from None
+
+
+def _code(path: Path, error: Exception) -> str | None:
+    """Return the code for which torch refuses a file; None if it is merely damaged."""
+    if "TorchScript" in str(error):
+        return "a TorchScript program"
+    named = re.search(r"(?:GLOBAL|global) ([\w.]+)", str(error))
+    if named is not None or not isinstance(error, pickle.UnpicklingError):
+        return named and named[1]
+    return first_code(path)
 
 
 def _state(content: object, path: Path) -> dict[str, Tensor]:
