@@ -35,7 +35,7 @@ def package(monkeypatch, tmp_path):
         asked.append((name, dataset, threat, os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]))
         if name == "gone":
             raise OSError("quota\nexceeded")
-        return nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
+        return nn.Sequential(nn.Flatten(), nn.Linear(12, 1000 if dataset == "imagenet" else 10))
 
     def get_preprocessing(dataset, threat, name, preprocessing):
         assert preprocessing is None

@@ -84,7 +84,8 @@ class _Unpickler(pickle.Unpickler):
         """Return the stand-in of what builds arrays; refuse to name anything else."""
         module = module.replace("numpy.core.", "numpy._core.")  # as NumPy 1 called it
         if (module, name) not in _KNOWN:
-            raise InputError(f"a pickle wants to run {module}.{name}; expected arrays alone, as CIFAR-10's own have")
+            wanted = f"{module}.{name}"[:80]
+            raise InputError(f"a pickle wants to run {wanted!r}; expected arrays alone, as CIFAR-10's own have")
         return _KNOWN[module, name]
 
 
