@@ -68,7 +68,7 @@ def test_a_model_of_the_zoo(package, name):
     assert found.preprocessing == RECIPES[name][1]
     assert not found.normalises
     assert load_classifier(f"robustbench:{name}").name_of(3) == "cat"
-    assert found.predict(torch.rand(1, 3, 2, 2)).logits.shape == (1, 10)
+    assert found.predict(torch.rand(1, 3, 2, 2)).logits.shape == (1, 1000)
 
 
 def test_what_cannot_be_had_is_one_line(package):
