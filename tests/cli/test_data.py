@@ -302,3 +302,21 @@ def test_the_example_of_the_readme(tmp_path, capsys):
     assert 0.65 < summary["attacked_accuracy"] < 0.85
     broken = next(row for row in rows(tmp_path / "run") if row["attack"] == "PGD")
     assert sp.open_run(tmp_path / "run").point(broken["id"]).shape == (1, 8, 8)
+
+
+def test_another_code_of_the_same_weights_is_another_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code = (
+        "import torch\nfrom torch import nn\n\ndef make():\n    torch.manual_seed(0)\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))\n"
+    )
+    file = tmp_path / "net.py"
+    file.write_text(code)
+    command = ["attack", "--data", "digits", "--first", "4", "--model", "net.py:make", "--steps", "2", "--out", "run"]
+    assert main(command) == 0
+    for other in (code.replace("ReLU", "Sigmoid"), code + "# a remark\n"):
+        file.write_text(other)
+        assert main(command) == 2
+        assert "model" in capsys.readouterr().err
+    file.write_text(code)
+    assert main(command) == 0

@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,6 +77,7 @@ class Classifier(nn.Module):
         self.preprocessing = preprocessing or Preprocessing()
         self.name = name or type(module).__name__
         self.reference: str | None = None  # with which it was loaded, if it was
+        self.source: str | None = None  # SHA-256 of the code that made it, if that is a file
 
     @property
     def device(self) -> torch.device:
@@ -114,9 +116,14 @@ class Classifier(nn.Module):
         return Prediction(label, [self.name_of(index) for index in label.tolist()], probability, logits)
 
     def digest(self) -> str:
-        """Return a hash of every tensor of the module by name, type, shape and bytes, and of mean and std."""
-        state = {**self.module.state_dict(), "mean ": self.mean, "std ": self.std}
-        total = hashlib.sha256()
+        """Return a hash of the module's layers, as it prints them, of every tensor, of mean, std and class names.
+
+        What a forward does with its layers is not in it, unless it was loaded from a file of code: that file is.
+        """
+        buffers = dict(self.module.named_buffers())  # those that are not saved, too
+        state = {**buffers, **self.module.state_dict(), "mean ": self.mean, "std ": self.std}
+        layers = re.sub(r" at 0x[0-9a-f]+", "", repr(self.module))
+        total = hashlib.sha256(f"{layers}\n{self.names}\n{self.source}\n".encode())
         for name, tensor in state.items():
             total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -1,6 +1,7 @@
 """The user's own code: `path/to/file.py:factory` or `package.module:factory`, run because it was named."""
 
 import contextlib
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -105,3 +106,9 @@ def _where(error: BaseException) -> str:
         step = step.tb_next
     inside = step is not None and step.tb_frame.f_code.co_filename != __file__
     return f" in {Path(step.tb_frame.f_code.co_filename).name}, line {step.tb_lineno}" if step and inside else ""
+
+
+def source(reference: str) -> str | None:
+    """Return the SHA-256 of the file of code that a reference names; None if it names none."""
+    file = Path(reference.rpartition(":")[0])
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.suffix == ".py" and file.is_file() else None

@@ -104,6 +104,7 @@ def load_classifier(
             preprocessing=classifier.preprocessing,
         )
     classifier.name = classifier.reference = reference
+    classifier.source = code.source(reference)
     return classifier.to(computes_on).eval()
 
 
