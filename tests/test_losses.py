@@ -36,6 +36,7 @@ def test_formulas(z, data):
     logits, label, target = torch.tensor([z], dtype=torch.float64), torch.tensor([y]), torch.tensor([t])
     total = math.log(sum(math.exp(v) for v in z))
     rival = max(v for j, v in enumerate(z) if j != y)
+    wrong = [rival, *z[:y], *z[y + 1 :]]  # 1 + p_rival − p_y = p_rival + Σ_{j≠y} p_j, with nothing cancelled
     expected = {
         losses.cross_entropy(logits, label): total - z[y],
         losses.logit_margin(logits, label): rival - z[y],
@@ -44,7 +45,7 @@ def test_formulas(z, data):
         losses.targeted_difference(logits, label, target): z[t] - z[y],
         losses.dlr(logits, label): ratio(rival - z[y], gap(z, 3)),
         losses.targeted_dlr(logits, label, target): ratio(z[t] - z[y], gap(z, 4)),
-        losses.softmax_margin(logits, label): math.log1p(math.exp(rival - total) - math.exp(z[y] - total)),
+        losses.softmax_margin(logits, label): math.log(sum(math.exp(v) for v in wrong)) - total,
         losses.rescaled_cross_entropy(logits, label): rescaled(z, y),
     }
     for value, number in expected.items():
