@@ -201,3 +201,29 @@ def test_code_of_a_repository_is_never_run_whatever_standard_input_says(foreign,
         load_classifier(f"hf:{folder}", weights=weights and tmp_path / weights)
     assert not trap.exists()
     assert "\n" not in str(caught.value)
+
+
+WRONG = {
+    "its configuration is damaged \\(ValueError": ("preprocessor_config.json", {"size": {"shortest_edge": "a"}}),
+    "damaged \\(ValueError: could not convert": ("preprocessor_config.json", {"image_mean": "abc"}),
+    "its resize is -5; expected a positive": ("preprocessor_config.json", {"size": {"shortest_edge": -5}}),
+    "its image_mean is \\[0.5, 0.5\\]; expected 3 finite": ("preprocessor_config.json", {"image_mean": [0.5, 0.5]}),
+    "its image_std is .*nan": ("preprocessor_config.json", {"image_std": [0.5, 0.5, float("nan")]}),
+    "damaged \\(TypeError": ("preprocessor_config.json", {"rescale_factor": None}),
+    "damaged \\(KeyError: 1": ("config.json", {"id2label": {"0": "a", "5": "b"}, "label2id": {"a": 0}}),
+    "hf:.*Unknown|could not fetch hf:|cannot use hf:": ("config.json", {"architecture": 5}),
+    "could not fetch hf:|cannot use hf:": ("config.json", {"architecture": "resnet10t", "pretrained_cfg": 7}),
+    "fetch hf:.*|cannot use hf:": ("config.json", {"architecture": "resnet10t", "pretrained_cfg": {"input_size": "a"}}),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_a_wrong_value_in_a_configuration_is_one_line(message, tmp_path):
+    config, processor = FAMILIES["resnet"]
+    transformers.AutoModelForImageClassification.from_config(config()).save_pretrained(tmp_path)
+    processor().save_pretrained(tmp_path)
+    name, change = WRONG[message]
+    (tmp_path / name).write_text(json.dumps(json.loads((tmp_path / name).read_text()) | change))
+    with pytest.raises(WeightsError, match=message) as caught:
+        load_classifier(f"hf:{tmp_path}")
+    assert "\n" not in str(caught.value)

@@ -51,12 +51,12 @@ def read(content: object) -> Card:
         _typed(card, "mean", _optional(_is_numbers), "finite numbers, or null"),
         _typed(card, "std", _optional(_is_numbers), "finite numbers, or null"),
         _typed(card, "names", _optional(_is_texts), "a list of strings, or null"),
-        preprocessing(_part("preprocessing", card.get("preprocessing"))),
+        preprocessing(**_part("preprocessing", card.get("preprocessing"))),
         {key: _digest(key, card.get(key)) for key in ("weights", "network") if key == "weights" or key in card},
     )
 
 
-def preprocessing(given: Mapping[str, Any]) -> Preprocessing:
+def preprocessing(**given: Any) -> Preprocessing:  # noqa: ANN401 - that is what is checked
     """Return a preprocessing whose values are of the right types.
 
     Raises:

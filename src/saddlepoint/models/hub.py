@@ -16,6 +16,7 @@ from torch import nn
 
 from saddlepoint.classifier import Classifier, Preprocessing
 from saddlepoint.errors import InputError, WeightsError
+from saddlepoint.models.card import preprocessing as checked
 from saddlepoint.models.weights import fit, read_weights
 from saddlepoint.models.zoo import imagenet_names
 
@@ -78,7 +79,7 @@ def timm_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
     if not squash and config.get("crop_mode", "center") != "center":
         raise InputError(f"the model's crop mode is {config['crop_mode']!r}; expected center or squash")
     resize = math.floor(height / (config.get("crop_pct") or 0.875))
-    return Preprocessing(resize=resize, crop=height, interpolation=_filter(config["interpolation"]), squash=squash)
+    return checked(resize=resize, crop=height, interpolation=_filter(config["interpolation"]), squash=squash)
 
 
 def hf_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
@@ -99,9 +100,7 @@ def hf_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
     if config.get("crop_pct") and resize is not None and not squash:  # ConvNeXt: enlarged, then cut to `size`
         cut = int(resize / config["crop_pct"]), resize, False
         resize, crop, squash = cut if resize < 384 else (resize, None, True)
-    return Preprocessing(
-        resize=resize, crop=crop, interpolation=_filter(config.get("resample", 2)), squash=bool(squash)
-    )
+    return checked(resize=resize, crop=crop, interpolation=_filter(config.get("resample", 2)), squash=bool(squash))
 
 
 def _of_timm(reference: str, name: str, weights: Path | None) -> Classifier:
@@ -110,14 +109,15 @@ def _of_timm(reference: str, name: str, weights: Path | None) -> Classifier:
     module: nn.Module = fetched(reference, lambda: timm.create_model(name, pretrained=weights is None))
     if weights is not None:
         fit(module, read_weights(weights), str(weights))
-    config = _timm_data().resolve_model_data_config(module)
-    return Classifier(
-        module,
-        mean=config["mean"],
-        std=config["std"],
-        names=_timm_names(module),
-        preprocessing=timm_preprocessing(config),
-    )
+    with _understood(reference):
+        config = _timm_data().resolve_model_data_config(module)
+        return Classifier(
+            module,
+            mean=_numbers(config, "mean", config["input_size"][0]),
+            std=_numbers(config, "std", config["input_size"][0]),
+            names=_timm_names(module),
+            preprocessing=timm_preprocessing(config),
+        )
 
 
 def _timm_names(module: Any) -> tuple[str, ...] | None:  # noqa: ANN401 - timm has no types
@@ -144,15 +144,16 @@ def _of_transformers(place: str, weights: Path | None) -> Classifier:
     module = fetched(f"hf:{place}", lambda: _transformer(transformers, place, published=weights is None))
     if weights is not None:
         fit(module, read_weights(weights), str(weights))
-    processor, names = processor.to_dict(), module.config.id2label
-    normalises = processor.get("do_normalize", True)
-    return Classifier(
-        module.float(),
-        mean=processor["image_mean"] if normalises else None,
-        std=processor["image_std"] if normalises else None,
-        names=[str(names[index]).partition(",")[0] for index in range(len(names))],
-        preprocessing=hf_preprocessing(processor),
-    )
+    with _understood(f"hf:{place}"):
+        processor, names = processor.to_dict(), module.config.id2label
+        normalises, channels = processor.get("do_normalize", True), getattr(module.config, "num_channels", 3)
+        return Classifier(
+            module.float(),
+            mean=_numbers(processor, "image_mean", channels) if normalises else None,
+            std=_numbers(processor, "image_std", channels) if normalises else None,
+            names=[str(names[index]).partition(",")[0] for index in range(len(names))],
+            preprocessing=hf_preprocessing(processor),
+        )
 
 
 def _transformer(transformers: Any, place: str, published: bool) -> Any:  # noqa: ANN401 - no types
@@ -216,13 +217,39 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
+@contextlib.contextmanager
+def _understood(reference: str) -> Iterator[None]:
+    """Name the model of whose configuration something is missing, or of another type.
+
+    Raises:
+        WeightsError: it is not that of an image classifier; InputError: it is one of a kind that is not supported.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(f"cannot use {reference}: {error}") from None
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise WeightsError(
+            f"cannot use {reference}: its configuration is damaged ({reason}); expected that of an image classifier"
+        ) from None
+
+
+def _numbers(config: Mapping[str, Any], key: str, channels: int) -> list[float]:
+    """Return one finite number, or one per channel."""
+    values = [float(each) for each in config[key]]
+    if len(values) not in (1, channels) or not all(map(math.isfinite, values)):
+        raise WeightsError(f"its {key} is {list(config[key])!r}; expected {channels} finite numbers, one per channel")
+    return values
+
+
 def _hf_size(config: Mapping[str, Any]) -> tuple[int, bool]:
     """Return the side, and whether both sides become it."""
     size = config["size"]
     if isinstance(size, int):
         return size, not config.get("do_center_crop")
     if "shortest_edge" in size:
-        return size["shortest_edge"], False
+        return int(size["shortest_edge"]), False
     return _square(size), True
 
 

@@ -43,9 +43,7 @@ KINDS: dict[str, Kind] = {
         lambda: [lite0.NAME],
         lite0.facts,
     ),
-    "torchvision": Kind(
-        zoo.FORM, "torchvision's published weights", "BSD-3-Clause", zoo.load, zoo.references, zoo.facts
-    ),
+    "torchvision": Kind(zoo.FORM, "torchvision's published weights", zoo.LICENCE, zoo.load, zoo.references, zoo.facts),
     "timm": Kind(
         hub.TIMM, "timm's published weights", "of each model", hub.load_timm, hub.timm_references, hub.timm_facts
     ),

@@ -13,6 +13,8 @@ from saddlepoint.models.download import download
 from saddlepoint.models.weights import fit, read_weights
 
 FORM = "torchvision:NAME[:WEIGHTS]"
+LICENCE = "BSD-3-Clause"
+"""Torchvision's own; some of its published weights state another."""
 
 # Their published weights hold auxiliary heads and expect the module to shift its input itself.
 _AUXILIARY = {"aux_logits": True, "transform_input": True, "init_weights": False}
@@ -52,7 +54,7 @@ def references() -> list[str]:
 
 
 def facts(reference: str) -> dict[str, object]:
-    """Return size, clean accuracy and weights of a torchvision classifier."""
+    """Return size, clean accuracy, weights and licence of a torchvision classifier."""
     entry = _entry(reference.partition(":")[2], "")
     return {
         "reference": reference,
@@ -60,6 +62,7 @@ def facts(reference: str) -> dict[str, object]:
         "accuracy": entry.meta["_metrics"]["ImageNet-1K"]["acc@1"],
         "crop": entry.transforms().crop_size[0],
         "weights": entry.name,
+        "licence": entry.meta.get("license", LICENCE),
     }
 
 
