@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         APGDL1,
         FAB,
         FGSM,
+        MIFGSM,
         PGD,
         PLUS,
         SGD,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
         Sweep,
         attack,
     )
-    from saddlepoint.classifier import Classifier
+    from saddlepoint.classifier import BPDA, Classifier
     from saddlepoint.data.datasets import Dataset, load_dataset
     from saddlepoint.errors import InputError, ModelError, SaddlepointError
     from saddlepoint.geometry import L1, L2, Ball, Linf, Region
@@ -39,6 +40,7 @@ _HOME = {
     "STANDARD": "attacks",
     "Attack": "attacks",
     "AttackResult": "attacks",
+    "BPDA": "classifier",
     "Ball": "geometry",
     "Classifier": "classifier",
     "Dataset": "data.datasets",
@@ -46,6 +48,7 @@ _HOME = {
     "APGDL1": "attacks",
     "FAB": "attacks",
     "FGSM": "attacks",
+    "MIFGSM": "attacks",
     "InputError": "errors",
     "L1": "geometry",
     "L2": "geometry",
@@ -67,10 +70,12 @@ _HOME = {
 __all__ = [
     "APGD",
     "APGDL1",
+    "BPDA",
     "FAB",
     "FGSM",
     "L1",
     "L2",
+    "MIFGSM",
     "PGD",
     "PLUS",
     "SGD",

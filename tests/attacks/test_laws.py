@@ -18,6 +18,8 @@ ATTACKS = [
     sp.PGD(steps=25, travel=5, restarts=3, loss="margin"),
     sp.PGD(steps=60, random_start=False, loss="difference"),
     sp.SGD(steps=60, lr=20.0),
+    sp.MIFGSM(steps=40, travel=3),
+    sp.MIFGSM(steps=10, decay=0.0, loss="margin"),
     sp.APGD(steps=40),
     sp.APGD(steps=30, loss="dlr", targets=9),
     sp.APGDL1(steps=40),

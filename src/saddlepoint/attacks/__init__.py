@@ -7,6 +7,7 @@ from saddlepoint.attacks.fab import FAB
 from saddlepoint.attacks.face import AttackResult, Stop, attack
 from saddlepoint.attacks.fgsm import FGSM
 from saddlepoint.attacks.goals import Fool, Goal, Last, Nearest
+from saddlepoint.attacks.mifgsm import MIFGSM
 from saddlepoint.attacks.pgd import PGD
 from saddlepoint.attacks.pipeline import run_attack
 from saddlepoint.attacks.protocol import Answer, Attack, Need, Problem, Run
@@ -21,6 +22,7 @@ __all__ = [
     "APGDL1",
     "FAB",
     "FGSM",
+    "MIFGSM",
     "PGD",
     "PLUS",
     "SGD",

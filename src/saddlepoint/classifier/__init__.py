@@ -1,11 +1,13 @@
 """The classifier: any module, with its normalisation inside, so that pixels in [0, 1] are the only input contract."""
 
+from saddlepoint.classifier.bpda import BPDA
 from saddlepoint.classifier.checks import check_images, check_labels, check_logits, check_repeatable
 from saddlepoint.classifier.frozen import PRECISIONS, Frozen, Precision, arithmetic
 from saddlepoint.classifier.model import Classifier, Prediction
 from saddlepoint.classifier.preprocessing import Preprocessing
 
 __all__ = [
+    "BPDA",
     "PRECISIONS",
     "Classifier",
     "Frozen",

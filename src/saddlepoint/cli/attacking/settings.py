@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from saddlepoint.attacks import APGD, APGDL1, FAB, FGSM, PGD, SGD, Attack, Square, Stop, Sweep
+from saddlepoint.attacks import APGD, APGDL1, FAB, FGSM, MIFGSM, PGD, SGD, Attack, Square, Stop, Sweep
 from saddlepoint.classifier import Classifier, Precision, Preprocessing
 from saddlepoint.cli.flags import Number
 from saddlepoint.data import make_folder
@@ -15,9 +15,10 @@ from saddlepoint.errors import InputError
 from saddlepoint.geometry import L1, L2, Ball, Linf
 from saddlepoint.models import load_classifier
 
-ATTACKS: dict[str, APGD | APGDL1 | FAB | FGSM | PGD | SGD | Square | Sweep] = {
+ATTACKS: dict[str, APGD | APGDL1 | FAB | FGSM | MIFGSM | PGD | SGD | Square | Sweep] = {
     "pgd": PGD(),
     "fgsm": FGSM(),
+    "mi-fgsm": MIFGSM(),
     "sgd": SGD(),
     "sweep": Sweep(),
     "apgd-ce": APGD(),
@@ -33,6 +34,7 @@ _RUNS = {"steps": "steps", "restarts": "restarts"}
 FIELDS: dict[str, dict[str, str]] = {
     "pgd": {"steps": "steps", "step_size": "step_size", "restarts": "restarts"},
     "fgsm": {},
+    "mi-fgsm": {"steps": "steps"},
     "sgd": {"steps": "steps", "step_size": "lr"},
     "sweep": {},
     "apgd-ce": _RUNS,

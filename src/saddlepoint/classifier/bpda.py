@@ -1,0 +1,54 @@
+"""Backward pass differentiable approximation: a gradient for what has none."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from saddlepoint.errors import ModelError
+
+Transform = Callable[[Tensor], Tensor]
+
+
+class BPDA(nn.Module):
+    """Forward f(x), backward the gradient of another function g ≈ f (Athalye, Carlini & Wagner 2018, §4.1).
+
+    For what stands before a network and cannot be differentiated, such as JPEG or quantisation:
+    `sp.Classifier(torch.nn.Sequential(sp.BPDA(jpeg), classifier))`. What is decided is decided with f itself.
+
+    Args:
+        function: f, any function of a batch of pixels; nothing is differentiated through it.
+        substitute: g, differentiable, with outputs in the shape of f's; None for the identity.
+    """
+
+    def __init__(self, function: Transform, substitute: Transform | None = None) -> None:
+        super().__init__()
+        self.function = function
+        self.substitute = substitute
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return f(x)."""
+        with torch.no_grad():
+            exact = self.function(x.clone())  # f may work in place
+        smooth = x if self.substitute is None else self.substitute(x)
+        if smooth.shape != exact.shape:
+            raise ModelError(
+                f"BPDA's function returns shape {tuple(exact.shape)}, its substitute {tuple(smooth.shape)}; expected "
+                "the same: give a substitute that resizes as the function does"
+            )
+        output: Tensor = _Exact.apply(smooth, exact)  # type: ignore[no-untyped-call]
+        return output
+
+
+class _Exact(Function):
+    """Return the second argument, and the gradient to the first."""
+
+    @staticmethod
+    def forward(ctx: Any, smooth: Tensor, exact: Tensor) -> Tensor:  # noqa: ANN401, ARG004 - torch's signature
+        return exact.to(smooth.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401, ARG004
+        return gradient[0], None
