@@ -7,6 +7,8 @@
     ├── AttackError       an attack broke a law of the loop, such as leaving Δ
     └── LawViolation      a conformance law does not hold; also an AssertionError
 
+and MaskingWarning, when an attack saw a sign that gradients are masked.
+
 Every message is one line that says what was given, what was expected and how to mend it.
 """
 
@@ -33,3 +35,7 @@ class AttackError(SaddlepointError):
 
 class LawViolation(SaddlepointError, AssertionError):  # noqa: N818 - the name of what happened, as in the design
     """Raised by `saddlepoint.testing` when a law does not hold."""
+
+
+class MaskingWarning(UserWarning):
+    """Warned of when an attack met a sign of masked gradients: robust accuracy is overestimated."""

@@ -4,8 +4,9 @@ from saddlepoint.attacks.apgd import APGD
 from saddlepoint.attacks.apgd_l1 import APGDL1
 from saddlepoint.attacks.example import Input, Row
 from saddlepoint.attacks.fab import FAB
-from saddlepoint.attacks.face import AttackResult, Stop, attack
+from saddlepoint.attacks.face import AttackResult, Stop, able, attack
 from saddlepoint.attacks.fgsm import FGSM
+from saddlepoint.attacks.findings import Finding, findings
 from saddlepoint.attacks.goals import Fool, Goal, Last, Nearest
 from saddlepoint.attacks.mifgsm import MIFGSM
 from saddlepoint.attacks.pgd import PGD
@@ -14,24 +15,30 @@ from saddlepoint.attacks.protocol import Answer, Attack, Need, Problem, Run
 from saddlepoint.attacks.setting import Progress, Setting
 from saddlepoint.attacks.sgd import SGD
 from saddlepoint.attacks.square import Square
-from saddlepoint.attacks.suites import PLUS, STANDARD
+from saddlepoint.attacks.steps import EOT, IfDoubted, Step
+from saddlepoint.attacks.suites import FAST, PLUS, RAND, STANDARD
 from saddlepoint.attacks.sweep import Sweep
 
 __all__ = [
     "APGD",
     "APGDL1",
+    "EOT",
     "FAB",
+    "FAST",
     "FGSM",
     "MIFGSM",
     "PGD",
     "PLUS",
+    "RAND",
     "SGD",
     "STANDARD",
     "Answer",
     "Attack",
     "AttackResult",
+    "Finding",
     "Fool",
     "Goal",
+    "IfDoubted",
     "Input",
     "Last",
     "Nearest",
@@ -42,8 +49,11 @@ __all__ = [
     "Run",
     "Setting",
     "Square",
+    "Step",
     "Stop",
     "Sweep",
+    "able",
     "attack",
+    "findings",
     "run_attack",
 ]

@@ -9,6 +9,9 @@ from saddlepoint.attacks.protocol import Run
 
 Id = int | str
 
+FLAT, OVERTAKEN = "zero gradient", "black box beats gradients"
+"""The doubts that an example can raise: signs that gradients are masked."""
+
 
 @dataclass(frozen=True, slots=True)
 class Input:
@@ -47,7 +50,10 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one run reports: its point, how good that is, and whether the example is thereby done."""
+    """What one run reports: its point, how good that is, and whether the example is thereby done.
+
+    `blind` tells that no gradient was used, `flat` that one was exactly zero.
+    """
 
     delta: Tensor
     score: float
@@ -57,6 +63,8 @@ class Outcome:
     attack: str
     goal: Goal
     run: Run
+    blind: bool = False
+    flat: bool = False
 
     def better(self, other: "Outcome") -> bool:
         """Whether this outcome replaces an earlier one; scores compare under one goal only.
@@ -81,6 +89,7 @@ class Example:
         repeatable: whether two forwards of the first batch, in different order, agreed bit for bit on this machine.
         effort: passes that count.
         wasted: passes of runs that were started ahead of time and turned out not to be needed.
+        doubts: signs that gradients are masked.
     """
 
     given: Input
@@ -90,6 +99,7 @@ class Example:
     best: Outcome | None = None
     effort: Effort = field(default_factory=Effort)
     wasted: Effort = field(default_factory=Effort)
+    doubts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +111,9 @@ class Row:
         x_adv: the point, float32 (C, H, W) in Δ.
         clean: logits of the clean image, (K,), by the untouched model in float32.
         logits: of the point, likewise.
-        success: whether the untouched model misclassifies it, or predicts the target when there is one.
+        success: whether the untouched model misclassifies it, or predicts the target when there is one; for a
+            stochastic model, in more than half of the fresh draws.
+        accuracy: share of fresh draws in which that is not so; 0 or 1 for a deterministic model.
         margin: z_y − max_{j≠y} z_j at the point (targeted: max_{j≠t} z_j − z_t); not above 0 on success.
         norm: ‖x_adv − x‖ in the norm of the ball, in pixel units.
         effort: passes, the clean evaluation, confirmations and verification included.
@@ -109,6 +121,7 @@ class Row:
         attack: the attack that broke the example; "clean" if it was wrong from the start; None if it stands.
         run: the run that found the point.
         repeatable: as in `Example`.
+        doubts: as in `Example`.
     """
 
     given: Input
@@ -116,6 +129,7 @@ class Row:
     clean: Tensor
     logits: Tensor
     success: bool
+    accuracy: float
     margin: float
     norm: float
     effort: Effort
@@ -123,3 +137,4 @@ class Row:
     attack: str | None
     run: Run | None
     repeatable: bool
+    doubts: frozenset[str]

@@ -2,6 +2,7 @@
 
 import math
 import operator
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,11 +11,12 @@ import torch
 from torch import Tensor
 
 from saddlepoint.attacks.example import Id, Input, Row
+from saddlepoint.attacks.findings import Finding, findings
 from saddlepoint.attacks.pipeline import run_attack
-from saddlepoint.attacks.protocol import Attack
 from saddlepoint.attacks.setting import Progress, Setting
+from saddlepoint.attacks.steps import Step, attack_of
 from saddlepoint.classifier import PRECISIONS, Classifier, Precision, check_images, check_labels
-from saddlepoint.errors import InputError
+from saddlepoint.errors import InputError, MaskingWarning
 from saddlepoint.geometry import Ball
 from saddlepoint.geometry.norms import widest
 from saddlepoint.typing import Images, Labels, PerExample, Rows
@@ -28,7 +30,8 @@ class AttackResult:
 
     Attributes:
         x_adv: float32 (B, C, H, W), inside Δ without tolerance. A failed example has its best point, never silently x.
-        success: misclassified in float32 by the untouched model; with a target, the target is predicted.
+        success: misclassified in float32 by the untouched model; with a target, the target is predicted. For a
+            stochastic model: in more than half of the fresh draws.
         margin: z_y − max_{j≠y} z_j at x_adv; with a target max_{j≠t} z_j − z_t. Not above 0 on success.
         norm: ‖x_adv − x‖ in the norm of the ball, float64, pixel units.
         steps: updates of δ, over all runs that count; 0 where the clean image already succeeds.
@@ -40,6 +43,9 @@ class AttackResult:
             the start, None if it stands.
         restart: the restart that found x_adv.
         repeatable: whether two forwards of one batch, in different order, agreed bit for bit on this machine.
+        accuracy: share of fresh draws of the model, at x_adv, in which the label is predicted (with a target: in which
+            the target is not). Robust accuracy is its mean. 0 or 1 for a deterministic model, 1 − success.
+        findings: signs that the search was misled, and that robust accuracy is overestimated; also warned of.
     """
 
     x_adv: Images
@@ -53,6 +59,8 @@ class AttackResult:
     attack: list[str | None]
     restart: list[int]
     repeatable: bool
+    accuracy: PerExample
+    findings: tuple[Finding, ...]
 
 
 def attack(
@@ -60,7 +68,7 @@ def attack(
     x: Images,
     y: Labels,
     ball: Ball,
-    attack: Attack | Sequence[Attack],
+    attack: Step | Sequence[Step],
     *,
     target: Labels | None = None,
     seed: int = 0,
@@ -124,8 +132,11 @@ def attack(
         observe=observe,
     )
     inputs = _inputs(x, y, ball, target, _ids(ids, len(x)), _start(start, x, ball, box))
-    rows = run_attack(classifier, inputs, _suite(attack, ball), setting, _precision(precision, classifier.device))
-    return gather(sorted(rows, key=lambda row: row.given.index), x.device)
+    rows = run_attack(classifier, inputs, able(attack, ball), setting, _precision(precision, classifier.device))
+    result = gather(sorted(rows, key=lambda row: row.given.index), x.device)
+    for finding in result.findings:
+        warnings.warn(finding.text, MaskingWarning, stacklevel=2)
+    return result
 
 
 def gather(rows: Sequence[Row], device: torch.device) -> AttackResult:
@@ -142,6 +153,8 @@ def gather(rows: Sequence[Row], device: torch.device) -> AttackResult:
         attack=[row.attack for row in rows],
         restart=[row.run.restart if row.run else 0 for row in rows],
         repeatable=all(row.repeatable for row in rows),
+        accuracy=torch.tensor([row.accuracy for row in rows], device=device),
+        findings=findings(rows),
     )
 
 
@@ -155,16 +168,16 @@ def _inputs(
         yield Input(index, ids[index], x[index], label, eps[index], goal, first)
 
 
-def _suite(attack: object, ball: Ball) -> tuple[Attack, ...]:
-    """Return the attacks that search this ball; one alone must."""
-    suite = (attack,) if isinstance(attack, Attack) else attack
-    if not isinstance(suite, tuple | list) or not suite or not all(isinstance(each, Attack) for each in suite):
+def able(attack: object, ball: Ball) -> tuple[Step, ...]:
+    """Return the steps whose attacks search this ball; one alone must."""
+    suite = attack if isinstance(attack, tuple | list) else (attack,)
+    if not suite or not all(isinstance(each, Step) for each in suite):
         raise InputError(f"attack is {attack!r}; expected an attack such as sp.PGD(steps=40), or several")
-    able = tuple(each for each in suite if ball.name in each.norms)
-    if not able:
-        norms = ", ".join(sorted({norm for each in suite for norm in each.norms}))
-        raise InputError(f"{suite[0].name} does not search {ball.name} balls; expected a ball of {norms}")
-    return able
+    searching = tuple(each for each in suite if ball.name in attack_of(each).norms)
+    if not searching:
+        norms = ", ".join(sorted({norm for each in suite for norm in attack_of(each).norms}))
+        raise InputError(f"{attack_of(suite[0]).name} does not search {ball.name} balls; expected a ball of {norms}")
+    return searching
 
 
 def _ball(ball: object, count: int) -> Ball:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 
@@ -52,13 +52,13 @@ class MIFGSM(Ascent):
         walk = super(MIFGSM, self).init(problem)
         return Drift(walk.delta, walk.step, torch.zeros_like(walk.delta))
 
-    def tell(self, problem: Problem, state: Drift, answer: Answer) -> Drift:
+    def tell(self, problem: Problem, state: Any, answer: Answer) -> Drift:  # noqa: ANN401 - a Drift
         """Add the gradient to the momentum, and move along that."""
         if answer.gradient is None:
-            return replace(state, step=state.step + 1)
+            return Drift(state.delta, state.step + 1, state.momentum)
         size = problem.region.ball.dual_norm(answer.gradient)
         fresh = answer.gradient / spread(torch.where(size > 0, size, 1), answer.gradient)
-        momentum = self.decay * state.momentum + fresh
+        momentum: Images = self.decay * state.momentum + fresh
         return Drift(self.move(problem, state.delta, momentum), state.step + 1, momentum)
 
     def move(self, problem: Problem, delta: Images, gradient: Images) -> Images:

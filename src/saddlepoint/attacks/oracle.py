@@ -6,7 +6,7 @@ import torch
 
 from saddlepoint.attacks.example import Example
 from saddlepoint.attacks.protocol import Answer, Attack, Need, Problem
-from saddlepoint.attacks.setting import Setting
+from saddlepoint.attacks.setting import Setting, average
 from saddlepoint.classifier import Frozen, Precision, arithmetic
 from saddlepoint.errors import ModelError
 from saddlepoint.typing import Images, Logits, PerExample, Rows
@@ -26,6 +26,9 @@ class Stage:
         precision: that it searches in.
         resume: whether it starts from the best point so far, to go on in float32 where low precision has failed.
         left: how many stages share what is left of an example's budget, this one included.
+        draws: of a stochastic model, over which each answer is a mean.
+        doubted: whether it is for examples in doubt only.
+        probe: whether a later stage is for those: a lower margin, found without gradients, then is a doubt.
     """
 
     attack: Attack
@@ -33,20 +36,25 @@ class Stage:
     precision: Precision = "fp32"
     resume: bool = False
     left: int = 1
+    draws: int = 1
+    doubted: bool = False
+    probe: bool = False
 
     @property
     def least(self) -> int:
         """Passes that a run must be able to pay for its first call."""
-        return 1 + (self.attack.needs is Need.GRADIENT) + (not self.exact)
+        return self.draws * (1 + (self.attack.needs is Need.GRADIENT) + (not self.exact))
 
     @property
     def exact(self) -> bool:
         """Whether the search computes just what the decision does, so that a success needs no confirmation."""
-        return self.precision == "fp32" and (self.attack.plain or self.attack.goal.exact)
+        return self.precision == "fp32" and self.draws == 1 and (self.attack.plain or self.attack.goal.exact)
 
     def skips(self, example: Example) -> bool:
         """Whether nothing is left to search for: the example is done, or float32 has confirmed what it would redo."""
         best = example.best
+        if self.doubted and not example.doubts:
+            return True
         return example.mistaken or (best is not None and (best.won or (self.resume and best.adversarial)))
 
 
@@ -74,19 +82,22 @@ class Oracle:
     def answer(
         self, problem: Problem, state: object, delta: Images, *, differentiate: bool
     ) -> tuple[Answer, Point, Rows]:
-        """Return what the attack may see at x + δ, what the point is worth, and which rows have finite numbers only."""
+        """Return what the attack may see at x + δ, what the point is worth, and which rows have finite numbers only.
+
+        Of a stochastic model that are means over draws; the goal is reached where it is in each.
+        """
         # Whether a graph is recorded depends on the attack alone: layers exist that compute otherwise without one.
         recorded = self.stage.attack.needs is Need.GRADIENT
-        delta, gradient = delta.detach().requires_grad_(recorded), None
+        delta = delta.detach().requires_grad_(recorded)
         with arithmetic(self.stage.precision, delta.device), torch.set_grad_enabled(recorded):
-            logits, loss = self._call(problem, state, delta)
-            if differentiate:
-                gradient = self._gradient(loss, delta)
-        logits, loss, delta = logits.detach(), loss.detach(), delta.detach()
+            looks = [self._look(problem, state, delta, differentiate=differentiate) for _ in range(self.stage.draws)]
+        draws, losses, gradients = zip(*looks, strict=True)
+        logits, loss, delta = average(list(draws)), average(list(losses)), delta.detach()
+        gradient = average(list(gradients)) if differentiate else None
         finite = torch.isfinite(logits).all(1)
         if gradient is not None:
             finite &= torch.isfinite(gradient.flatten(1).sum(1))
-        point, reached = self._worth(problem, delta, logits, decided=self.stage.exact)
+        point, reached = self._worth(problem, delta, list(draws), decided=self.stage.exact)
         blind = self.stage.attack.needs is Need.LABEL
         answer = Answer(
             label=logits.argmax(1),
@@ -98,8 +109,15 @@ class Oracle:
         return answer, point, finite
 
     def decide(self, problem: Problem, delta: Images) -> Point:
-        """Return what the points are worth to the untouched model in float32."""
-        return self._worth(problem, delta, self.model.decide(problem.x + delta), decided=True)[0]
+        """Return what the points are worth to the untouched model in float32, in draws of its own."""
+        draws = [self.model.decide(problem.x + delta) for _ in range(self.stage.draws)]
+        return self._worth(problem, delta, draws, decided=True)[0]
+
+    def _look(
+        self, problem: Problem, state: object, delta: Images, *, differentiate: bool
+    ) -> tuple[Logits, PerExample, Images | None]:
+        logits, loss = self._call(problem, state, delta)
+        return logits.detach(), loss.detach(), self._gradient(loss, delta) if differentiate else None
 
     def _gradient(self, loss: PerExample, delta: Images) -> Images:
         if not loss.requires_grad:
@@ -113,14 +131,16 @@ class Oracle:
             return logits, torch.zeros_like(logits[:, 0])
         return logits, attack.objective(problem, state, logits)
 
-    def _worth(self, problem: Problem, delta: Images, logits: Logits, *, decided: bool) -> tuple[Point, Rows]:
+    def _worth(self, problem: Problem, delta: Images, draws: list[Logits], *, decided: bool) -> tuple[Point, Rows]:
         """Return what the points are worth, and which reach the goal, be it outside Δ.
 
         Sure is what the untouched model said or, in float32, what the margin holds against rounding.
         """
-        margin, reached = self.setting.judge(logits, problem.y, problem.target)
-        beyond = margin.abs() > max(ROUNDING, CAUTION * self.model.deviation) * logits.abs().amax(1)
-        sure = torch.full_like(reached, decided) | (beyond & (self.stage.precision == "fp32"))
+        margin, share = self.setting.judge_draws(draws, problem.y, problem.target)
+        reached = share == 1
+        beyond = margin.abs() > max(ROUNDING, CAUTION * self.model.deviation) * draws[0].abs().amax(1)
+        steady = self.stage.precision == "fp32" and self.stage.draws == 1
+        sure = torch.full_like(reached, decided) | (beyond & steady)
         if self.stage.attack.plain:
             delta = problem.region.project(delta)  # a plain clamp may miss Δ by a last bit; what is kept may not
         score = self.stage.attack.goal.score(problem.region, delta, margin, reached)

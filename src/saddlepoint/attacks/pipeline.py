@@ -15,15 +15,18 @@ from torch import Tensor
 from saddlepoint.attacks.example import Effort, Example, Input, Row
 from saddlepoint.attacks.oracle import Oracle, Stage
 from saddlepoint.attacks.plan import Plan, Task
-from saddlepoint.attacks.protocol import Attack
-from saddlepoint.attacks.setting import Setting
+from saddlepoint.attacks.setting import Setting, average
 from saddlepoint.attacks.slots import Slots
-from saddlepoint.classifier import Classifier, Frozen, Precision, check_logits, check_repeatable
+from saddlepoint.attacks.steps import Step, attack_of, doubted_only, draws_of
+from saddlepoint.classifier import Classifier, Frozen, Precision, Randomness, check_logits, check_repeatable
 from saddlepoint.classifier.checks import check_classes
 from saddlepoint.classifier.frozen import random_state
 from saddlepoint.errors import AttackError, ModelError
 
 Item = TypeVar("Item")
+
+FRESH = 5
+"""How many times as many draws decide on a stochastic model as the search took means over."""
 
 ASTRAY = 0.25
 """A difference between search and decision, as a share of the largest logit, that no rounding explains."""
@@ -32,7 +35,7 @@ ASTRAY = 0.25
 def run_attack(
     classifier: Classifier,
     inputs: Iterable[Input],
-    suite: Sequence[Attack],
+    suite: Sequence[Step],
     setting: Setting,
     precision: Precision = "fp32",
 ) -> Iterator[Row]:
@@ -42,10 +45,11 @@ def run_attack(
     frozen; close it, or exhaust it, to have everything restored. Of two open streams close the later one first. What
     a caller draws from global generators between two rows is his own affair: the stream neither sees nor rewinds it.
     """
-    rows = _stream(classifier, inputs, suite, setting, precision)
+    setting = replace(setting, draws=max(map(draws_of, suite)))
+    rows, randomness = _stream(classifier, inputs, suite, setting, precision), Randomness(setting.seed)
     try:
         while True:
-            with random_state():
+            with randomness.drawn():
                 row = next(rows, None)
             if row is None:
                 return
@@ -56,7 +60,7 @@ def run_attack(
 
 
 def _stream(
-    classifier: Classifier, inputs: Iterable[Input], suite: Sequence[Attack], setting: Setting, precision: Precision
+    classifier: Classifier, inputs: Iterable[Input], suite: Sequence[Step], setting: Setting, precision: Precision
 ) -> Generator[Row, None, None]:
     with classifier.frozen() as model:
         examples = clean(model, inputs, setting)
@@ -65,36 +69,43 @@ def _stream(
         yield from verify(model, examples, setting)
 
 
-def stages(suite: Sequence[Attack], precision: Precision) -> Iterator[Stage]:
+def stages(suite: Sequence[Step], precision: Precision) -> Iterator[Stage]:
     """Yield the cascade: each attack, and after a low-precision one the float32 steps for those that it did not break.
 
     Low precision must never act as a masked gradient.
     """
     cascade: list[Stage] = []
-    for position, attack in enumerate(suite):
-        earlier = sum(other.name == attack.name for other in suite[:position])
+    attacks, doubted = list(map(attack_of, suite)), list(map(doubted_only, suite))
+    for position, (attack, step) in enumerate(zip(attacks, suite, strict=True)):
+        earlier = sum(other.name == attack.name for other in attacks[:position])
         name = f"{attack.name}#{earlier + 1}" if earlier else attack.name
         polish = None if precision == "fp32" or attack.goal.exact else attack.polish()
-        cascade.append(Stage(attack, name, "fp32" if polish is None else precision))
+        terms = Stage(attack, name, draws=draws_of(step), doubted=doubted[position], probe=any(doubted[position + 1 :]))
+        cascade.append(replace(terms, precision="fp32" if polish is None else precision))
         if polish is not None:
-            cascade.append(Stage(polish, name, resume=True))
+            cascade.append(replace(terms, attack=polish, resume=True))
     for done, stage in enumerate(cascade):
         yield replace(stage, left=len(cascade) - done)
 
 
 def clean(model: Frozen, inputs: Iterable[Input], setting: Setting) -> Iterator[Example]:
-    """Evaluate the clean images; the first batch is evaluated twice, in another order, to see what can be relied on."""
+    """Evaluate the clean images; the first batch is evaluated twice, in another order, to see what can be relied on.
+
+    An image that a stochastic model gets right in any draw is attacked.
+    """
     repeatable: bool | None = None
     for chunk in _batched(inputs, setting.batch):
         x = setting.stack([given.x for given in _padded(chunk, setting.batch)])
-        logits = check_logits(model.decide(x))
+        draws = [check_logits(model.decide(x)) for _ in range(setting.draws)]
         if repeatable is None:
-            repeatable = check_repeatable(logits, model.decide(x.roll(1, 0)).roll(-1, 0))
-        y = setting.integers([given.y for given in chunk])
-        check_classes(y, logits.shape[1])
-        _, mistaken = setting.judge(logits[: len(chunk)], y, _targets(chunk, setting, logits.shape[1]))
-        for given, row, wrong in zip(chunk, logits, mistaken.tolist(), strict=False):
-            yield Example(given, row.clone(), wrong, repeatable, effort=Effort(forwards=1))
+            again = model.decide(x.roll(1, 0)).roll(-1, 0)
+            repeatable = check_repeatable(draws[0], again, deterministic=setting.draws == 1)
+        y, classes = setting.integers([given.y for given in chunk]), draws[0].shape[1]
+        check_classes(y, classes)
+        targets = _targets(chunk, setting, classes)
+        _, share = setting.judge_draws([logits[: len(chunk)] for logits in draws], y, targets)
+        for given, row, wrong in zip(chunk, average(draws), share.tolist(), strict=False):
+            yield Example(given, row.clone(), wrong == 1, repeatable, effort=Effort(forwards=setting.draws))
 
 
 def search(model: Frozen, stage: Stage, examples: Iterator[Example], setting: Setting) -> Iterator[Example]:
@@ -128,9 +139,12 @@ def _advance(plan: Plan, slots: Slots) -> None:
 def verify(model: Frozen, examples: Iterator[Example], setting: Setting) -> Iterator[Row]:
     """Trust nobody: one float32 evaluation on the untouched model decides success, margin and norm.
 
+    On a stochastic model fresh draws decide, by their majority: no lucky draw of the search counts.
+
     Raises:
         AttackError: an attack returned a point outside Δ.
     """
+    count = 1 if setting.draws == 1 else FRESH * setting.draws
     for chunk in _batched(examples, setting.batch):
         padded = _padded(chunk, setting.batch)
         given = [example.given for example in padded]
@@ -139,28 +153,34 @@ def verify(model: Frozen, examples: Iterator[Example], setting: Setting) -> Iter
         region = setting.region(given, x)
         inside = region.contains(delta).tolist()
         points = x + delta
-        logits = model.decide(points)
-        margin, success = setting.judge(logits, setting.integers([one.y for one in given]), _targets(given, setting))
+        draws = [model.decide(points) for _ in range(count)]
+        labels, targets = setting.integers([one.y for one in given]), _targets(given, setting)
+        margin, share = setting.judge_draws(draws, labels, targets)
         norm = region.ball.norm(points.cpu().double() - x.cpu().double())
-        columns = zip(chunk, points, logits, inside, success.tolist(), margin.tolist(), norm.tolist(), strict=False)
-        for example, point, last, within, hit, gap, length in columns:
+        logits = average(draws)
+        columns = zip(chunk, points, logits, inside, share.tolist(), margin.tolist(), norm.tolist(), strict=False)
+        for example, point, last, within, hits, gap, length in columns:
             name = example.best.attack if example.best else None
             if not within:
                 raise AttackError(f"{name} left Δ on example {example.given.id!r}: its point has norm {length:.9g}")
-            _agree(example, gap, last)
+            if count == 1:
+                _agree(example, gap, last)
+            hit = hits > 0.5
             yield Row(
                 given=example.given,
                 x_adv=point.clone(),
                 clean=example.logits,
                 logits=last.clone(),
                 success=hit,
+                accuracy=1 - hits,
                 margin=gap + 0.0,  # not −0
                 norm=length,
-                effort=example.effort + Effort(forwards=1),
+                effort=example.effort + Effort(forwards=count),
                 wasted=example.wasted,
                 attack=("clean" if example.mistaken else name) if hit else None,
                 run=example.best.run if example.best else None,
                 repeatable=example.repeatable,
+                doubts=example.doubts,
             )
 
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from saddlepoint.attacks.example import Effort, Example, Outcome
+from saddlepoint.attacks.example import FLAT, OVERTAKEN, Effort, Example, Outcome
 from saddlepoint.attacks.oracle import Stage
 from saddlepoint.attacks.protocol import Run
 from saddlepoint.errors import AttackError
@@ -39,11 +39,13 @@ class _Open:
     limit: int
     share: float
     best: Outcome | None
+    probe: bool
     started: int = 0
     counted: int = 0
     waiting: dict[int, Outcome] = field(default_factory=dict)
     effort: Effort = field(default_factory=Effort)
     wasted: Effort = field(default_factory=Effort)
+    flat: bool = False
 
     @property
     def complete(self) -> bool:
@@ -59,13 +61,23 @@ class _Open:
             outcome = self.waiting.pop(self.counted)
             self.counted += 1
             self.effort += outcome.effort
+            self.flat |= outcome.flat
             if self.best is None or outcome.better(self.best):
                 self.best = outcome
 
     def close(self) -> Example:
         spare = sum((outcome.effort for outcome in self.waiting.values()), self.wasted)
-        example = self.example
-        return replace(example, best=self.best, effort=example.effort + self.effort, wasted=example.wasted + spare)
+        example, effort = self.example, self.example.effort + self.effort
+        doubts = example.doubts.union(self._doubts())
+        return replace(example, best=self.best, effort=effort, wasted=example.wasted + spare, doubts=doubts)
+
+    def _doubts(self) -> Iterator[str]:
+        """Yield what casts doubt on gradients: one that was zero, or a black box that got further without."""
+        if self.flat:
+            yield FLAT
+        before, best = self.example.best, self.best
+        if before is not None and best is not None and best.blind and not before.blind and (best.won or self.probe):
+            yield OVERTAKEN
 
 
 class Plan:
@@ -123,11 +135,11 @@ class Plan:
         runs = self._runs(example)
         best = None if self._stage.resume else example.best
         if self._budget is None:
-            return _Open(example, runs, len(runs), math.inf, best)
+            return _Open(example, runs, len(runs), math.inf, best, self._stage.probe)
         spent = example.effort.forwards - 1 + example.effort.backwards
         left = (self._budget - spent) // self._stage.left
         limit = min(len(runs), left // self._stage.least)
-        return _Open(example, runs, limit, left // limit, best) if limit > 0 else None
+        return _Open(example, runs, limit, left // limit, best, self._stage.probe) if limit > 0 else None
 
     def _runs(self, example: Example) -> tuple[Run, ...]:
         runs = self._stage.attack.runs(example.logits[None], example.given.y)

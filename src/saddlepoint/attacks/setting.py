@@ -13,6 +13,11 @@ from saddlepoint.geometry import Ball, Region
 from saddlepoint.typing import Images, Labels, Logits, PerExample, Rows
 
 
+def average(draws: list[Tensor]) -> Tensor:
+    """Return the mean over draws; of one, that very draw."""
+    return draws[0] if len(draws) == 1 else torch.stack(draws).mean(0)
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """One call of the model, as an observer sees it: which runs it served, at which step, and their objective.
@@ -44,6 +49,7 @@ class Setting:
         budget: passes, forward plus backward, that the search may spend on an example; shared evenly by what is left
             of its stages and runs.
         observe: called once per call of the model.
+        draws: of a stochastic model, by which the clean image is judged; 1 for a deterministic one.
     """
 
     ball: Ball
@@ -55,6 +61,7 @@ class Setting:
     stop: float = 0.0
     budget: int | None = None
     observe: Callable[[Progress], None] | None = None
+    draws: int = 1
 
     def stack(self, tensors: list[Tensor]) -> Tensor:
         """Return single rows as a batch on the device."""
@@ -69,6 +76,11 @@ class Setting:
         lower, upper = self.box or (None, None)
         eps = torch.tensor([given.eps for given in inputs], dtype=torch.float64)
         return replace(self.ball, eps=eps).at(x, lower, upper)
+
+    def judge_draws(self, draws: list[Logits], y: Labels, target: Labels | None) -> tuple[PerExample, PerExample]:
+        """Return the mean margin over draws of the logits, and the share of draws that reach the goal."""
+        margins, reached = zip(*(self.judge(logits, y, target) for logits in draws), strict=True)
+        return average(list(margins)), average([hits.to(margins[0].dtype) for hits in reached])
 
     def judge(self, logits: Logits, y: Labels, target: Labels | None) -> tuple[PerExample, Rows]:
         """Return the margin by which the goal is missed, ≤ 0 on success, and whether it is reached.

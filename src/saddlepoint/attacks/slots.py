@@ -27,22 +27,28 @@ class _Rows:
 
 @dataclass(slots=True)
 class _Count:
-    """A run in its slot and what it has cost; `differentiate` tells whether it wants a gradient next."""
+    """A run in its slot and what it has cost; `differentiate` tells whether it wants a gradient next.
+
+    Calls are counted; each is `draws` passes.
+    """
 
     task: Task
+    draws: int
     differentiate: bool
+    flat: bool = False
     queries: int = 0
     backwards: int = 0
     confirmations: int = 0
 
     @property
     def effort(self) -> Effort:
-        return Effort(max(self.queries - 1, 0), self.queries + self.confirmations, self.backwards)
+        forwards = self.draws * (self.queries + self.confirmations)
+        return Effort(max(self.queries - 1, 0), forwards, self.draws * self.backwards)
 
     def affords(self, confirmation: int) -> bool:
         """Whether another call, and the confirmation of its claim, fit into the run's share of the budget."""
         spent = self.queries + self.backwards + self.confirmations
-        return spent + 1 + self.differentiate + confirmation <= self.task.share
+        return self.draws * (spent + 1 + self.differentiate + confirmation) <= self.task.share
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,7 @@ class _Flags:
 
     score: float
     finite: bool
+    flat: bool
     finished: bool
     differentiate: bool
     adversarial: bool
@@ -80,7 +87,7 @@ class Slots:
         """Begin these runs in free slots."""
         slots = self.free[: len(tasks)]
         for slot, task in zip(slots, tasks, strict=True):
-            self._counts[slot] = _Count(task, differentiate=self._stage.attack.needs is Need.GRADIENT)
+            self._counts[slot] = _Count(task, self._stage.draws, self._stage.attack.needs is Need.GRADIENT)
         if tasks and self._rows is None:
             self._rows = take(self._pose(tasks), [min(slot, len(tasks) - 1) for slot in range(self._setting.batch)])
         elif tasks:
@@ -122,18 +129,19 @@ class Slots:
         self._report(answer)
         best = where(attack.goal.improves(new.score, rows.best.score), new, rows.best)
         self._rows = _Rows(rows.problem, attack.tell(rows.problem, rows.state, answer), best)
-        flags = self._flags(finite)
+        flags = self._flags(finite, answer)
         for slot, count in self._live():
             self._account(count, flags[slot])
         return flags
 
-    def _flags(self, finite: Rows) -> list[_Flags]:
+    def _flags(self, finite: Rows, answer: Answer) -> list[_Flags]:
         """Bring to the host what it must know of every row: the one synchronisation of a step."""
         rows, attack, stop = self._filled, self._stage.attack, self._setting.stop
         best = rows.best
         columns = (
             best.score,
             finite,
+            _flat(answer),
             attack.finished(rows.state),
             attack.differentiates(rows.state),
             best.adversarial,
@@ -151,6 +159,7 @@ class Slots:
             )
         count.queries += 1
         count.backwards += count.differentiate
+        count.flat |= count.differentiate and flags.flat and self._stage.precision != "bf16"
         count.differentiate = flags.differentiate
 
     def _confirm(self, claims: list[int], flags: list[_Flags]) -> list[_Flags]:
@@ -172,7 +181,16 @@ class Slots:
         delta = self._filled.best.delta[slot].clone()
         attack, run = self._stage.attack, count.task.run
         return Outcome(
-            delta, flags.score, flags.adversarial, flags.won, count.effort, self._stage.name, attack.goal, run
+            delta,
+            flags.score,
+            flags.adversarial,
+            flags.won,
+            count.effort,
+            self._stage.name,
+            attack.goal,
+            run,
+            blind=attack.needs is not Need.GRADIENT,
+            flat=count.flat,
         )
 
     def _report(self, answer: Answer) -> None:
@@ -231,3 +249,10 @@ class Slots:
     def _start(self, task: Task) -> Tensor | None:
         best = task.example.best
         return best.delta if self._stage.resume and best is not None else task.example.given.start
+
+
+def _flat(answer: Answer) -> Rows:
+    """Return which rows have a gradient that is zero everywhere."""
+    if answer.gradient is None:
+        return torch.zeros_like(answer.adversarial)
+    return (answer.gradient == 0).flatten(1).all(1)

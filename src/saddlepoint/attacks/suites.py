@@ -1,16 +1,17 @@
 """Suites: attacks in cascade, as values. Each sees only what those before it did not break.
 
 A suite is a tuple, so that one's own is an expression: `(*sp.STANDARD, sp.PGD(restarts=10))`. Of its attacks those run
-that can search the ball at hand.
+that can search the ball at hand. `EOT` and `IfDoubted` say on what terms.
 """
 
 from saddlepoint.attacks.apgd import APGD
 from saddlepoint.attacks.apgd_l1 import APGDL1
 from saddlepoint.attacks.fab import FAB
-from saddlepoint.attacks.protocol import Attack
 from saddlepoint.attacks.square import Square
+from saddlepoint.attacks.steps import EOT, IfDoubted, Step
+from saddlepoint.attacks.sweep import Sweep
 
-Suite = tuple[Attack, ...]
+Suite = tuple[Step, ...]
 
 STANDARD: Suite = (
     APGD(),
@@ -34,3 +35,9 @@ PLUS: Suite = (
     FAB(targets=9),
 )
 """AutoAttack's version "plus": more restarts, and the untargeted FAB, too."""
+
+RAND: Suite = (EOT(APGD()), EOT(APGDL1()), EOT(APGD(loss="dlr")), EOT(APGDL1(loss="dlr")))
+"""AutoAttack's version "rand", for stochastic models: APGD-CE and APGD-DLR over means of 20 draws."""
+
+FAST: Suite = (Sweep(), Square(queries=100), *map(IfDoubted, STANDARD))
+"""Ours: a sweep, a short probe without gradients, and all of STANDARD where one of them casts doubt on gradients."""

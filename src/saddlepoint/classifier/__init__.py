@@ -2,7 +2,7 @@
 
 from saddlepoint.classifier.bpda import BPDA
 from saddlepoint.classifier.checks import check_images, check_labels, check_logits, check_repeatable
-from saddlepoint.classifier.frozen import PRECISIONS, Frozen, Precision, arithmetic
+from saddlepoint.classifier.frozen import PRECISIONS, Frozen, Precision, Randomness, arithmetic
 from saddlepoint.classifier.model import Classifier, Prediction
 from saddlepoint.classifier.preprocessing import Preprocessing
 
@@ -14,6 +14,7 @@ __all__ = [
     "Precision",
     "Prediction",
     "Preprocessing",
+    "Randomness",
     "arithmetic",
     "check_images",
     "check_labels",

@@ -38,7 +38,7 @@ class BPDA(nn.Module):
                 f"BPDA's function returns shape {tuple(exact.shape)}, its substitute {tuple(smooth.shape)}; expected "
                 "the same: give a substitute that resizes as the function does"
             )
-        output: Tensor = _Exact.apply(smooth, exact)  # type: ignore[no-untyped-call]
+        output: Tensor = _Exact.apply(smooth, exact)
         return output
 
 
@@ -46,9 +46,9 @@ class _Exact(Function):
     """Return the second argument, and the gradient to the first."""
 
     @staticmethod
-    def forward(ctx: Any, smooth: Tensor, exact: Tensor) -> Tensor:  # noqa: ANN401, ARG004 - torch's signature
+    def forward(ctx: Any, smooth: Tensor, exact: Tensor) -> Tensor:  # noqa: ANN401 - torch's signature
         return exact.to(smooth.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401, ARG004
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
         return gradient[0], None

@@ -7,7 +7,7 @@ weight gradients need.
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -154,19 +154,54 @@ def _modes(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
+_States = tuple[Any, Any, Tensor, list[Tensor]]
+
+
 @contextmanager
 def random_state() -> Iterator[None]:
     """Restore the global random states of Python, NumPy and torch on the way out."""
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - a global
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    before = _states()
     try:
         yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        torch.set_rng_state(cpu)
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
+        _set_states(before)
+
+
+class Randomness:
+    """Global random states of one's own, which go on where they were left: stochastic modules draw from them."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._states: _States | None = None
+
+    @contextmanager
+    def drawn(self) -> Iterator[None]:
+        """Draw from one's own states, and restore the others on the way out."""
+        with random_state():
+            if self._states is None:
+                random.seed(self._seed)
+                np.random.seed(self._seed % 2**32)  # noqa: NPY002
+                torch.manual_seed(self._seed)
+            else:
+                _set_states(self._states)
+            try:
+                yield
+            finally:
+                self._states = _states()
+
+
+def _states() -> _States:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda  # noqa: NPY002 - a global
+
+
+def _set_states(states: _States) -> None:
+    python, numpy, cpu, cuda = states
+    random.setstate(python)
+    np.random.set_state(numpy)  # noqa: NPY002
+    torch.set_rng_state(cpu)
+    if cuda:
+        torch.cuda.set_rng_state_all(cuda)
 
 
 @contextmanager
