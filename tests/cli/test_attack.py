@@ -214,8 +214,10 @@ def test_references_and_weights_reach_the_loader(attack, photo, tiny_model):
         ),
         (
             ["--attack", "fgsm", "--steps", "3"],
-            "--steps 3: fgsm has no such setting; expected --attack pgd or sgd or ",
+            "--steps 3: fgsm has no such setting; expected --attack pgd or mi-fgsm or sgd or ",
         ),
+        (["--attack", "fast", "--steps", "3"], "--steps 3: fast has no such setting; expected --attack pgd or "),
+        (["--attack", "rand"], "--attack rand is a suite, for data sets; expected --data, or one attack"),
         (["--eps", "8"], "--eps is 8; expected at most 1, pixels being in [0, 1]: did you mean 8/255?"),
         (
             ["--label", "leaves"],

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -320,3 +321,36 @@ def test_another_code_of_the_same_weights_is_another_model(tmp_path, monkeypatch
         assert "model" in capsys.readouterr().err
     file.write_text(code)
     assert main(command) == 0
+
+
+@pytest.mark.parametrize(("name", "suite"), [("fast", sp.FAST), ("rand", sp.RAND)])
+def test_a_suite_is_that_of_the_library(command, data, tiny_model, tmp_path, monkeypatch, name, suite):
+    short = (
+        tuple(replace(step, attack=sp.APGD(steps=3), draws=2) for step in suite[:1]) if name == "rand" else suite[:2]
+    )
+    monkeypatch.setitem(settings.SUITES, name, short)
+    _, x, y = data
+    code, found, err = command("--attack", name)
+    assert (code, err) == (0, "")
+    listed = rows(tmp_path / "run")
+    ids = [row["id"] for row in listed]
+    expected = sp.attack(tiny_model.classifier, x, y, sp.Linf(0.1), short, batch_size=4, ids=ids)
+    assert [row["attack"] for row in listed] == expected.attack
+    assert [row["accuracy"] for row in listed] == expected.accuracy.tolist()
+    assert found["summary"]["attacked_accuracy"] == expected.accuracy.mean(dtype=torch.float64).item()
+    assert found["summary"]["doubts"] == {}
+
+
+def test_signs_of_masked_gradients_are_told(command, data, tiny_model, tmp_path, monkeypatch):
+    class Quantised(nn.Module):
+        def forward(self, x):
+            return (x * 255).round() / 255
+
+    masked = sp.Classifier(nn.Sequential(Quantised(), tiny_model.classifier), names=tiny_model.classifier.names)
+    monkeypatch.setattr(settings, "load_classifier", lambda *_, **__: masked)
+    code, found, err = command("--attack", "pgd", "--steps", "2")
+    standing = COUNT - found["summary"]["broken"]["clean"]
+    assert code == 0
+    assert f"saddlepoint: zero gradient: on {standing} of {COUNT} examples the gradient was exactly zero" in err
+    assert found["summary"]["doubts"] == {"zero gradient": standing}
+    assert sum(row["doubts"] == "zero gradient" for row in rows(tmp_path / "run")) == standing

@@ -10,8 +10,7 @@ from saddlepoint.models import KINDS
 
 def listed(capsys, *arguments):
     assert main([*arguments, "--json"]) == 0
-    (rows,) = json.loads(capsys.readouterr().out).values()
-    return rows
+    return next(iter(json.loads(capsys.readouterr().out).values()))
 
 
 def test_every_kind_of_model_is_listed(capsys):
@@ -37,10 +36,33 @@ def test_the_embedded_model_has_its_size(capsys):
 
 def test_every_attack_is_listed_with_its_source(capsys):
     rows = listed(capsys, "attacks")
-    names = ["pgd", "fgsm", "sgd", "sweep", "apgd-ce", "apgd-dlr", "apgd-t", "apgd-l1", "square", "fab", "fab-t"]
+    names = [
+        "pgd",
+        "fgsm",
+        "mi-fgsm",
+        "sgd",
+        "sweep",
+        "apgd-ce",
+        "apgd-dlr",
+        "apgd-t",
+        "apgd-l1",
+        "square",
+        "fab",
+        "fab-t",
+    ]
     assert [row["attack"] for row in rows] == names
     assert all(set(row["norms"].split()) <= {"linf", "l2", "l1"} and row["source"] for row in rows)
     assert [row["attack"] for row in rows if row["sees"] != "gradients"] == ["square"]
+
+
+def test_what_is_listed_can_be_chosen(capsys):
+    from saddlepoint.cli.attack import ATTACKS, SUITES
+
+    assert main(["attacks", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [row["attack"] for row in told["attacks"]] == list(ATTACKS)
+    assert [row["suite"] for row in told["suites"]] == list(SUITES)
+    assert told["suites"][1]["attacks"] == "APGD-CE → APGD-T → FAB-T → Square"
 
 
 def test_tables_for_people_are_whole_lines(capsys):

@@ -39,6 +39,7 @@ def row(index, fate="broken", label=None, **changed):
         "clean_margin": 0.1 * index,
         "clean_correct": fate != "clean",
         "success": attack is not None,
+        "accuracy": float(attack is None),
         "attack": attack,
         "restart": 0,
         "adversarial_label": 1,

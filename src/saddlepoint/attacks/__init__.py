@@ -16,7 +16,7 @@ from saddlepoint.attacks.setting import Progress, Setting
 from saddlepoint.attacks.sgd import SGD
 from saddlepoint.attacks.square import Square
 from saddlepoint.attacks.steps import EOT, IfDoubted, Step
-from saddlepoint.attacks.suites import FAST, PLUS, RAND, STANDARD
+from saddlepoint.attacks.suites import FAST, PLUS, RAND, STANDARD, Suite
 from saddlepoint.attacks.sweep import Sweep
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "Square",
     "Step",
     "Stop",
+    "Suite",
     "Sweep",
     "able",
     "attack",

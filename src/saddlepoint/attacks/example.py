@@ -85,6 +85,7 @@ class Example:
         given: the input.
         logits: of the clean image, (K,).
         best: the best outcome so far; None before any search, and for an example that is wrong from the start.
+        margin: of the clean image, by which the goal is missed.
         mistaken: the goal is reached from the start: nothing to search.
         repeatable: whether two forwards of the first batch, in different order, agreed bit for bit on this machine.
         effort: passes that count.
@@ -94,6 +95,7 @@ class Example:
 
     given: Input
     logits: Tensor
+    margin: float
     mistaken: bool
     repeatable: bool
     best: Outcome | None = None

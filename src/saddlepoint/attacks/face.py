@@ -3,6 +3,7 @@
 import math
 import operator
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -154,7 +155,7 @@ def gather(rows: Sequence[Row], device: torch.device) -> AttackResult:
         restart=[row.run.restart if row.run else 0 for row in rows],
         repeatable=all(row.repeatable for row in rows),
         accuracy=torch.tensor([row.accuracy for row in rows], device=device),
-        findings=findings(rows),
+        findings=findings(Counter(doubt for row in rows for doubt in row.doubts), len(rows)),
     )
 
 

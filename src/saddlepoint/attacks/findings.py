@@ -1,9 +1,9 @@
 """What a search has found out about itself: signs that it was misled, as values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from saddlepoint.attacks.example import FLAT, OVERTAKEN, Row
+from saddlepoint.attacks.example import FLAT, OVERTAKEN
 
 TOLERATED = 0.002
 """The share of examples on which a sign may be chance (as in AutoAttack's own check of its Square)."""
@@ -35,12 +35,12 @@ class Finding:
     text: str
 
 
-def findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
-    """Return the signs of masked gradients that more of the rows show than chance would have it."""
+def findings(doubts: Mapping[str, int], examples: int) -> tuple[Finding, ...]:
+    """Return the signs of masked gradients that more of the examples show than chance would have it."""
     found = []
     for name, advice in _ADVICE.items():
-        count = sum(name in row.doubts for row in rows)
-        if count > TOLERATED * len(rows):
-            text = f"{name}: on {count} of {len(rows)} examples {advice}. Robust accuracy may be overestimated"
+        count = doubts.get(name, 0)
+        if count > TOLERATED * examples:
+            text = f"{name}: on {count} of {examples} examples {advice}. Robust accuracy may be overestimated"
             found.append(Finding(name, count, text))
     return tuple(found)

@@ -28,7 +28,7 @@ class Stage:
         left: how many stages share what is left of an example's budget, this one included.
         draws: of a stochastic model, over which each answer is a mean.
         doubted: whether it is for examples in doubt only.
-        probe: whether a later stage is for those: a lower margin, found without gradients, then is a doubt.
+        probe: whether it is to cast doubt, for a later stage: without gradients it goes on from the best point so far.
     """
 
     attack: Attack

@@ -15,6 +15,7 @@ from torch import Tensor
 from saddlepoint.attacks.example import Effort, Example, Input, Row
 from saddlepoint.attacks.oracle import Oracle, Stage
 from saddlepoint.attacks.plan import Plan, Task
+from saddlepoint.attacks.protocol import Need
 from saddlepoint.attacks.setting import Setting, average
 from saddlepoint.attacks.slots import Slots
 from saddlepoint.attacks.steps import Step, attack_of, doubted_only, draws_of
@@ -80,7 +81,8 @@ def stages(suite: Sequence[Step], precision: Precision) -> Iterator[Stage]:
         earlier = sum(other.name == attack.name for other in attacks[:position])
         name = f"{attack.name}#{earlier + 1}" if earlier else attack.name
         polish = None if precision == "fp32" or attack.goal.exact else attack.polish()
-        terms = Stage(attack, name, draws=draws_of(step), doubted=doubted[position], probe=any(doubted[position + 1 :]))
+        probe = attack.needs is not Need.GRADIENT and any(doubted[position + 1 :])
+        terms = Stage(attack, name, draws=draws_of(step), doubted=doubted[position], probe=probe)
         cascade.append(replace(terms, precision="fp32" if polish is None else precision))
         if polish is not None:
             cascade.append(replace(terms, attack=polish, resume=True))
@@ -103,9 +105,9 @@ def clean(model: Frozen, inputs: Iterable[Input], setting: Setting) -> Iterator[
         y, classes = setting.integers([given.y for given in chunk]), draws[0].shape[1]
         check_classes(y, classes)
         targets = _targets(chunk, setting, classes)
-        _, share = setting.judge_draws([logits[: len(chunk)] for logits in draws], y, targets)
-        for given, row, wrong in zip(chunk, average(draws), share.tolist(), strict=False):
-            yield Example(given, row.clone(), wrong == 1, repeatable, effort=Effort(forwards=setting.draws))
+        margin, share = setting.judge_draws([logits[: len(chunk)] for logits in draws], y, targets)
+        for given, row, gap, wrong in zip(chunk, average(draws), margin.tolist(), share.tolist(), strict=False):
+            yield Example(given, row.clone(), gap, wrong == 1, repeatable, effort=Effort(forwards=setting.draws))
 
 
 def search(model: Frozen, stage: Stage, examples: Iterator[Example], setting: Setting) -> Iterator[Example]:

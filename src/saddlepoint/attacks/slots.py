@@ -247,8 +247,10 @@ class Slots:
         return self._setting.stack(starts) if starts else None
 
     def _start(self, task: Task) -> Tensor | None:
-        best = task.example.best
-        return best.delta if self._stage.resume and best is not None else task.example.given.start
+        best, given = task.example.best, task.example.given
+        if not (self._stage.resume or self._stage.probe):
+            return given.start
+        return torch.zeros_like(given.x) if best is None else best.delta
 
 
 def _flat(answer: Answer) -> Rows:

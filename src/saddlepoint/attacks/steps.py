@@ -33,8 +33,8 @@ class EOT:
 class IfDoubted:
     """Run the attack on those examples only for which there is a sign that gradients are masked.
 
-    The signs are: a gradient that is exactly zero; and a black-box attack, earlier in the suite, that got further than
-    the gradient attacks before it.
+    The signs are: a gradient that is exactly zero; and a black-box attack, earlier in the suite, that got further from
+    the best point of the gradient attacks before it.
     """
 
     attack: "Step"

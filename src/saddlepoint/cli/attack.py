@@ -18,11 +18,18 @@ examples:
   saddlepoint attack
   saddlepoint attack pig.jpg --attack sgd --lr 0.1 --steps 30 --eps 2/255
   saddlepoint attack pig.jpg --target airliner --model torchvision:resnet50
-  saddlepoint attack --data cifar10:DIR --model onnx:net.onnx --mean 0.49,0.48,0.45 --std 0.25 --limit 1000 --out RUN
+  saddlepoint attack --data cifar10:DIR --model onnx:net.onnx --mean 0.49,0.48,0.45 --attack fast --limit 1000
 
-A run in the folder RUN goes on where it was stopped when the same command is given again.
+A run in the folder DIR goes on where it was stopped when the same command is given again.
 Of images, all steps are run by default, also when an attack has succeeded before: the aim is a confident, wrong answer.
 exit code: 0 when every image was attacked (whether it held or not), 2 on bad input"""
+
+
+ATTACKS = (
+    *("pgd", "fgsm", "mi-fgsm", "sgd", "sweep"),
+    *("apgd-ce", "apgd-dlr", "apgd-t", "apgd-l1", "square", "fab", "fab-t"),
+)
+SUITES = ("fast", "standard", "plus", "rand")
 
 
 def register(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -88,8 +95,13 @@ def _threat(group: Any) -> None:  # noqa: ANN401
 
 def _search(group: Any) -> None:  # noqa: ANN401
     add = group.add_argument
-    choices = ("pgd", "fgsm", "sgd", "sweep", "apgd-ce", "apgd-dlr", "apgd-t", "apgd-l1", "square", "fab", "fab-t")
-    add("--attack", choices=choices, default="pgd", help="sgd is the lesson's own loop (default: pgd)")
+    add(
+        "--attack",
+        choices=(*ATTACKS, *SUITES),
+        default="pgd",
+        metavar="NAME",
+        help="of saddlepoint attacks; for a data set also a suite: fast, standard, plus, rand (default: pgd)",
+    )
     add("--steps", type=positive, metavar="N", help="updates (default: pgd 40, sgd 30, apgd and fab 100, square 5000)")
     add("--step-size", "--lr", type=Number, metavar="A", help="pgd: length of a step; sgd: learning rate")
     add("--restarts", type=positive, metavar="N", help="independent random starts (default: 1)")

@@ -6,6 +6,12 @@ from dataclasses import fields
 
 from saddlepoint.cli.flags import Parser
 
+_FOR = {
+    "fast": "robust accuracy for a fraction of the passes; goes on to standard where gradients are in doubt",
+    "standard": "AutoAttack's number",
+    "plus": "AutoAttack's number, with more restarts",
+    "rand": "stochastic models: means over 20 draws, decided by 100 fresh ones",
+}
 _SEES = {"gradient": "gradients", "logits": "logits", "label": "labels only"}
 
 
@@ -18,7 +24,8 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from saddlepoint.cli.attacking.settings import ATTACKS
+    from saddlepoint.attacks.steps import attack_of
+    from saddlepoint.cli.attacking.settings import ATTACKS, SUITES
     from saddlepoint.cli.table import table
 
     rows = [
@@ -31,5 +38,20 @@ def _run(given: argparse.Namespace) -> int:
         }
         for name, attack in ATTACKS.items()
     ]
-    print(json.dumps({"attacks": rows}, ensure_ascii=False)) if given.json else table(rows)
+    suites = [
+        {
+            "suite": name,
+            "attacks": " → ".join(
+                dict.fromkeys(attack_of(step).name for step in suite if "linf" in attack_of(step).norms)
+            ),
+            "for": _FOR[name],
+        }
+        for name, suite in SUITES.items()
+    ]
+    if given.json:
+        print(json.dumps({"attacks": rows, "suites": suites}, ensure_ascii=False))
+    else:
+        table(rows)
+        print()
+        table(suites)
     return 0

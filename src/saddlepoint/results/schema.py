@@ -57,6 +57,13 @@ COLUMNS: tuple[Column, ...] = (
     Column("clean_margin", float, "logits", _FOUND, "z_y − max_{j≠y} z_j of the clean image"),
     Column("clean_correct", bool, "", _FOUND, "whether the clean image is classified as its label"),
     Column("success", bool, "", _FOUND, "misclassified inside the ball (with a target: the target is predicted)"),
+    Column(
+        "accuracy",
+        float,
+        "",
+        _FOUND,
+        "share of fresh draws of the model that are right at the point; 0 or 1 of one draw",
+    ),
     Column("attack", str, "", _OPTIONAL, "which attack broke it; clean when wrong from the start; null when it stands"),
     Column("restart", int, "", _FOUND, "the restart that found the point, from 0"),
     Column("adversarial_label", int, "class", _FOUND, "prediction for the point"),
@@ -70,6 +77,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("steps", int, "updates", _FOUND, "updates of δ"),
     Column("forwards", int, "passes", _FOUND, "forward passes, clean evaluation and verification included"),
     Column("backwards", int, "passes", _FOUND, "backward passes"),
+    Column("doubts", str, "", _OPTIONAL, "signs that gradients are masked, separated by commas; null without any"),
     Column("kept", bool, "", _ALWAYS, "whether the point is stored in the folder adversarial"),
     Column("error", str, "", _OPTIONAL, "why the example could not be read or attacked; null when it was"),
 )

@@ -10,13 +10,18 @@ def summarise(table: Any) -> dict[str, Any]:  # noqa: ANN401 - pyarrow has no ty
     """Return the counts of a table of rows, one per example.
 
     `clean_accuracy` and `attacked_accuracy` are fractions of the examples without an error, null when there is none.
-    The second, of examples that are classified correctly and that no attack broke, bounds robust accuracy from above.
-    `broken` counts per attack; "clean" are those that were wrong from the start.
+    The second bounds robust accuracy from above: it is the mean of `accuracy`, which of a deterministic model is the
+    fraction of examples that are classified correctly and that no attack broke. `robust` counts those; of a stochastic
+    model, those that are right in at least half of the draws. `broken` counts per attack; "clean" are those that were
+    wrong from the start. `doubts` counts the examples per sign of masked gradients.
     """
-    columns = {name: table[name].to_pylist() for name in ("error", "success", "clean_correct", "attack", "kept")}
+    names = ("error", "success", "accuracy", "clean_correct", "target", "attack", "doubts", "kept")
+    columns = {name: table[name].to_pylist() for name in names}
     judged = [number for number, error in enumerate(columns["error"]) if error is None]
     correct = [number for number in judged if columns["clean_correct"][number]]
     robust = [number for number in correct if not columns["success"][number]]
+    right = [number for number in judged if columns["clean_correct"][number] or columns["target"][number] is None]
+    doubts = Counter(doubt for found in columns["doubts"] if found for doubt in found.split(", "))
     broken = Counter(columns["attack"][number] for number in judged if columns["success"][number])
     return {
         "examples": table.num_rows,
@@ -24,8 +29,9 @@ def summarise(table: Any) -> dict[str, Any]:  # noqa: ANN401 - pyarrow has no ty
         "clean_correct": len(correct),
         "clean_accuracy": len(correct) / len(judged) if judged else None,
         "robust": len(robust),
-        "attacked_accuracy": len(robust) / len(judged) if judged else None,
+        "attacked_accuracy": sum(columns["accuracy"][number] for number in right) / len(judged) if judged else None,
         "broken": dict(sorted(broken.items())),
+        "doubts": dict(sorted(doubts.items())),
         "kept": sum(columns["kept"]),
         "steps": sum(filter(None, table["steps"].to_pylist())),
         "forwards": sum(filter(None, table["forwards"].to_pylist())),

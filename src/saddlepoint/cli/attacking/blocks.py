@@ -28,7 +28,7 @@ def blocks(truth: str, found: Findings, settings: Settings) -> list[list[str]]:
 
 def objective(truth: str, settings: Settings) -> str:
     """Return what the attack ascends, in words."""
-    loss = getattr(settings.method, "loss", "cross-entropy")
+    loss = getattr(settings.suite[0], "loss", "cross-entropy")
     if settings.target is None:
         return f"cross-entropy of {truth}"
     target = settings.classifier.name_of(settings.target)

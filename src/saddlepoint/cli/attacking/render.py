@@ -35,7 +35,7 @@ def _print_image(console: Console, case: Case, found: Findings, settings: Settin
 
 
 def _heading(settings: Settings) -> str:
-    steps = getattr(settings.method, "steps", 1)
+    steps = getattr(settings.suite[0], "steps", 1)
     parts = (
         settings.model,
         f"{settings.attack}, {steps} step{'s' if steps > 1 else ''}",

@@ -48,7 +48,7 @@ def _search(settings: Settings, group: Group, x: Tensor, trace: Trace) -> Attack
         x,
         group.y,
         settings.ball,
-        settings.method,
+        settings.suite,
         target=None if settings.target is None else torch.full_like(group.y, settings.target),
         seed=settings.seed,
         batch_size=min(settings.batch_size, len(group.subjects)),

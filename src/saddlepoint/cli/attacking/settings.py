@@ -7,7 +7,26 @@ from typing import Any
 
 import torch
 
-from saddlepoint.attacks import APGD, APGDL1, FAB, FGSM, MIFGSM, PGD, SGD, Attack, Square, Stop, Sweep
+from saddlepoint.attacks import (
+    APGD,
+    APGDL1,
+    FAB,
+    FAST,
+    FGSM,
+    MIFGSM,
+    PGD,
+    PLUS,
+    RAND,
+    SGD,
+    STANDARD,
+    Attack,
+    Square,
+    Step,
+    Stop,
+    Suite,
+    Sweep,
+    able,
+)
 from saddlepoint.classifier import Classifier, Precision, Preprocessing
 from saddlepoint.cli.flags import Number
 from saddlepoint.data import make_folder
@@ -29,6 +48,7 @@ ATTACKS: dict[str, APGD | APGDL1 | FAB | FGSM | MIFGSM | PGD | SGD | Square | Sw
     "fab": FAB(targets=0),
     "fab-t": FAB(),
 }
+SUITES: dict[str, Suite] = {"fast": FAST, "standard": STANDARD, "plus": PLUS, "rand": RAND}
 _RUNS = {"steps": "steps", "restarts": "restarts"}
 # What the flags of the search are called in each attack; a flag without a name there is refused.
 FIELDS: dict[str, dict[str, str]] = {
@@ -45,6 +65,23 @@ FIELDS: dict[str, dict[str, str]] = {
     "fab": _RUNS,
     "fab-t": _RUNS,
 }
+
+
+def chosen_suite(given: Namespace) -> tuple[Step, ...]:
+    """Return the attack that the flags stand for, or those of a suite that search the norm.
+
+    Raises:
+        InputError: a flag was given that the attack does not have, or it does not search the norm, or a suite was asked
+            of photographs.
+    """
+    if given.attack not in SUITES:
+        return (chosen_method(given),)
+    for flag in ("steps", "step_size", "restarts"):
+        if getattr(given, flag) is not None:
+            raise InputError(_refusal(given.attack, flag, getattr(given, flag)))
+    if given.data is None:
+        raise InputError(f"--attack {given.attack} is a suite, for data sets; expected --data, or one attack")
+    return able(SUITES[given.attack], BALLS[given.norm](1.0))
 
 
 def chosen_method(given: Namespace) -> Attack:
@@ -92,7 +129,7 @@ class Settings:
         model: the reference.
         eps: the radius as a number that remembers how it was written.
         attack: how the command line calls the attack.
-        method: the attack itself.
+        suite: the attack itself, or those of a suite.
         label: the true class of all images, or None for the prediction of each.
         target: the class to be predicted instead, or None for any other.
         box: "pixel" or "none".
@@ -106,7 +143,7 @@ class Settings:
     norm: str
     eps: Number
     attack: str
-    method: Attack
+    suite: tuple[Step, ...]
     label: int | None
     target: int | None
     box: str
@@ -115,6 +152,11 @@ class Settings:
     batch_size: int
     stop: Stop
     out: Path
+
+    @property
+    def is_suite(self) -> bool:
+        """Whether several attacks run in cascade."""
+        return self.attack in SUITES
 
     @property
     def ball(self) -> Ball:
@@ -129,7 +171,7 @@ class Settings:
 
 def settings(given: Namespace) -> Settings:
     """Return the settings that the flags stand for; cheap refusals come before the model is loaded."""
-    method, eps, out = chosen_method(given), _radius(given), make_folder(given.out or _OUT[given.data is not None])
+    suite, eps, out = chosen_suite(given), _radius(given), make_folder(given.out or _OUT[given.data is not None])
     classifier = load_classifier(
         given.model, weights=given.weights, mean=given.mean, std=given.std, device=given.device or _device()
     )
@@ -144,7 +186,7 @@ def settings(given: Namespace) -> Settings:
         given.norm,
         eps,
         given.attack,
-        method,
+        suite,
         label,
         target,
         given.box,

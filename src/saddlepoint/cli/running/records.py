@@ -24,6 +24,7 @@ def record(row: Row, digest: str, method: str, norm: str) -> dict[str, object]:
         "clean_margin": -logit_margin(row.clean[None], label).item() + 0.0,
         "clean_correct": int(row.clean.argmax()) == given.y,
         "success": row.success,
+        "accuracy": row.accuracy,
         "attack": row.attack,
         "restart": row.run.restart if row.run else 0,
         "adversarial_label": int(row.logits.argmax()),
@@ -33,6 +34,7 @@ def record(row: Row, digest: str, method: str, norm: str) -> dict[str, object]:
         "steps": row.effort.steps,
         "forwards": row.effort.forwards,
         "backwards": row.effort.backwards,
+        "doubts": ", ".join(sorted(row.doubts)) or None,
     }
 
 

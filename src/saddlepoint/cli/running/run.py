@@ -11,7 +11,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from saddlepoint.attacks import Setting, run_attack
+from saddlepoint.attacks import Setting, findings, run_attack
 from saddlepoint.attacks.example import Input
 from saddlepoint.cli.attacking.settings import Settings, settings
 from saddlepoint.cli.memory import bounded
@@ -52,6 +52,8 @@ def run(given: Namespace) -> int:
         print(json.dumps(told, ensure_ascii=False))
     else:
         render(chosen, spec, summary, seconds)
+    for finding in findings(summary["doubts"], summary["examples"] - summary["errors"]):
+        print(f"saddlepoint: {finding.text}", file=sys.stderr)
     if summary["errors"]:
         count = f"{summary['errors']} example{'s' if summary['errors'] > 1 else ''}"
         print(f"saddlepoint: {count} could not be read; see `error` in the rows", file=sys.stderr)
@@ -100,14 +102,14 @@ class Campaign:
     def run(self) -> None:
         """Attack what is not done."""
         check_unchanged(self._data, self._folder.digests)
-        chosen, method = self._chosen, method_line([self._chosen.method])
-        for row in run_attack(chosen.classifier, self._inputs(), (chosen.method,), self._setting, chosen.precision):
+        chosen, method = self._chosen, method_line(self._chosen.suite)
+        for row in run_attack(chosen.classifier, self._inputs(), chosen.suite, self._setting, chosen.precision):
             digest = self._digests.pop(str(row.given.id))
             self._folder.add(record(row, digest, method, chosen.norm), row.x_adv.cpu().numpy())
             self._advance(row.success)
 
     def _inputs(self) -> Iterator[Input]:
-        eps, method = float(self._chosen.eps), method_line([self._chosen.method])
+        eps, method = float(self._chosen.eps), method_line(self._chosen.suite)
         for index, identity in enumerate(self._data.ids):
             if identity in self._folder.done:
                 continue

@@ -42,7 +42,7 @@ def specification(given: Namespace, chosen: Settings, data: Dataset) -> dict[str
             "ids": f"sha256:{hashlib.sha256(json.dumps(list(data.ids)).encode()).hexdigest()}",
         },
         "threat": {"norm": chosen.norm, "eps": float(chosen.eps), "box": chosen.bounds and list(chosen.bounds)},
-        "attack": method_line([chosen.method]),
+        "attack": method_line(chosen.suite),
         "stop": str(chosen.stop),
         "seed": chosen.seed,
         "batch_size": min(chosen.batch_size, len(data)),

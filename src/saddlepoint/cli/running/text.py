@@ -15,11 +15,16 @@ def render(chosen: Settings, spec: Mapping[str, Any], summary: Mapping[str, Any]
     """Print the outcome for people."""
     console = Console(highlight=False, soft_wrap=True)
     data, threat = spec["data"], f"{SYMBOLS[chosen.norm]} ≤ {chosen.eps.text}"
-    heading = (spec["model"]["reference"], data["reference"], spec["attack"], threat, f"seed {spec['seed']}")
+    attack = chosen.attack if chosen.is_suite else spec["attack"]
+    heading = (spec["model"]["reference"], data["reference"], attack, threat, f"seed {spec['seed']}")
     console.print(Text(" · ".join(heading), style="dim"))
     console.print()
     for line in lines(summary):
         console.print(Text(f"  {line}"))
+    if chosen.is_suite:
+        names = {name: count for name, count in summary["broken"].items() if name != "clean"}
+        told = ", ".join(f"{name} {count}" for name, count in names.items()) or "none"
+        console.print(Text(f"\n  broken by      {told}"))
     passes = f"{summary['forwards']} forwards, {summary['backwards']} backwards · {seconds:.1f} s in this session"
     console.print(Text(f"\n{passes} · {in_utf8(str(chosen.out))}", style="dim"))
 
@@ -27,14 +32,14 @@ def render(chosen: Settings, spec: Mapping[str, Any], summary: Mapping[str, Any]
 def lines(summary: Mapping[str, Any]) -> list[str]:
     """Return what was counted: correct on clean images, and still correct under attack."""
     count = summary["examples"] - summary["errors"]
-    rows = [
-        ("clean accuracy", summary["clean_correct"], ""),
-        ("under attack", summary["robust"], "an upper bound on robust accuracy"),
+    rows: list[tuple[str, float | None, int, int, str]] = [
+        ("clean accuracy", summary["clean_accuracy"], summary["clean_correct"], count, ""),
+        ("under attack", summary["attacked_accuracy"], summary["robust"], count, "an upper bound on robust accuracy"),
     ]
     if summary["errors"]:
-        rows.append(("not readable", summary["errors"], "left out of both"))
+        rows.append(("not readable", None, summary["errors"], summary["examples"], "left out of both"))
+    width = len(str(count))
     return [
-        f"{name:15} {f'{number / count:7.1%}' if count and name != 'not readable' else '':7}  "
-        f"{number:>{len(str(count))}} of {summary['examples'] if name == 'not readable' else count}  {note}".rstrip()
-        for name, number, note in rows
+        f"{name:15} {'' if share is None else f'{share:7.1%}':7}  {number:>{width}} of {whole}  {note}".rstrip()
+        for name, share, number, whole, note in rows
     ]
