@@ -135,7 +135,7 @@ class Form(TorchFunctionMode):
             return self._affine(function, *args, **kwargs)  # type: ignore[arg-type]
         if function is functional.batch_norm:
             return self._norm(function, *args, **kwargs)  # type: ignore[arg-type]
-        if not _measures(function):
+        if self._shown and not _measures(function):
             self._note(*args, *kwargs.values())
         return function(*args, **kwargs)
 
@@ -152,6 +152,8 @@ class Form(TorchFunctionMode):
 
     def _note(self, *values: object) -> None:
         """Take note of a function that reads what only a batch norm may read."""
+        if not self._shown:
+            return
         readers = (self._shown.get(id(tensor), _nothing)() is tensor for tensor in _tensors(values))
         self._misread = self._misread or any(readers)
 
