@@ -13,10 +13,10 @@ from saddlepoint import losses
 LOGITS = st.lists(st.integers(-40, 40).map(lambda n: n / 4), min_size=2, max_size=6)
 
 
-def gap(z, count):
-    """Return z_π1 minus the mean of z_π3 … z_π(count), as far as there are any."""
-    tail = sorted(z, reverse=True)[2:count]
-    return max(z) - sum(tail) / len(tail) if tail else 1
+def gap(z, *places):
+    """Return z_π1 minus the mean of the z_π at these places (1 with two classes)."""
+    ordered = sorted(z, reverse=True)
+    return max(z) - sum(ordered[place - 1] for place in places) / len(places) if len(z) > 2 else 1
 
 
 def ratio(rise, gap):
@@ -44,7 +44,7 @@ def test_formulas(z, data):
         losses.targeted_margin(logits, target): z[t] - max(v for j, v in enumerate(z) if j != t),
         losses.targeted_difference(logits, label, target): z[t] - z[y],
         losses.dlr(logits, label): ratio(rival - z[y], gap(z, 3)),
-        losses.targeted_dlr(logits, label, target): ratio(z[t] - z[y], gap(z, 4)),
+        losses.targeted_dlr(logits, label, target): ratio(z[t] - z[y], gap(z, *((3, 4) if len(z) > 3 else (2, 3)))),
         losses.softmax_margin(logits, label): math.log(sum(math.exp(v) for v in wrong)) - total,
         losses.rescaled_cross_entropy(logits, label): rescaled(z, y),
     }
@@ -61,6 +61,15 @@ def test_a_confident_row_keeps_its_gradient(name):
         direction = torch.autograd.grad(loss.sum(), logits)[0]
         vanishes = name in ("cross-entropy", "difference") and target is None
         assert (direction[0, 0] == 0) == vanishes
+
+
+@pytest.mark.parametrize("name", losses.UNTARGETED)
+@pytest.mark.parametrize("classes", [2, 3, 4, 5])
+def test_every_target_has_a_gradient(name, classes):
+    logits = torch.tensor([[2.0, 0.5, -0.25, -1.0, -1.5][:classes]], requires_grad=True)
+    for target in range(1, classes):
+        loss = losses.named(name, logits, torch.tensor([0]), torch.tensor([target]))
+        assert (torch.autograd.grad(loss.sum(), logits)[0][0, [0, target]] != 0).all()
 
 
 @pytest.mark.parametrize("name", losses.UNTARGETED)

@@ -13,9 +13,10 @@ With z = h(x) the logits, y the label and t a target class:
     targeted softmax margin  log(1 + p_t − max_{j≠t} p_j)
     rescaled cross-entropy   ℓ(z / (z_π1 − z_π2), y)                 (Yu & Xu 2023, "MIFPE", with t = 1)
 
-Ratios are zero where all their logits are equal. With too few classes for a denominator it shortens: DLR divides by 1
-with two classes; targeted DLR by z_π1 − z_π3 with three and by 1 with two. The logarithm of the softmax margin is
-monotone, and never loses a gradient to rounding: 1 − p_y is summed from the other classes.
+Ratios are zero where all their logits are equal. With too few classes for a denominator another takes its place: with
+three, targeted DLR divides by z_π1 − (z_π2 + z_π3)/2 (by z_π1 − z_π3 it were constant while the label is first and the
+target last); with two, both divide by 1. The logarithm of the softmax margin is monotone, and never loses a gradient to
+rounding: 1 − p_y is summed from the other classes.
 """
 
 from collections.abc import Callable
@@ -65,10 +66,10 @@ def dlr(logits: Logits, y: Labels) -> PerExample:
 
 
 def targeted_dlr(logits: Logits, y: Labels, target: Labels) -> PerExample:
-    """Return (z_t − z_y) / (z_π1 − (z_π3 + z_π4)/2), (B,)."""
+    """Return (z_t − z_y) / (z_π1 − (z_π3 + z_π4)/2), (B,); with three classes, (z_π2 + z_π3)/2."""
     top = logits.topk(min(4, logits.shape[1]), 1).values
     rise = (logits.gather(1, target[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
-    return _ratio(rise, top[:, 0] - top[:, 2:].mean(1) if top.shape[1] > 2 else None)
+    return _ratio(rise, top[:, 0] - top[:, -2:].mean(1) if top.shape[1] > 2 else None)
 
 
 def softmax_margin(logits: Logits, y: Labels) -> PerExample:

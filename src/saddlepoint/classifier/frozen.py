@@ -154,7 +154,7 @@ def _modes(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-_States = tuple[Any, Any, Tensor, list[Tensor]]
+_States = tuple[Any, ...]
 
 
 @contextmanager
