@@ -1,6 +1,10 @@
-"""The laws as a conformance suite, for one's own balls, regions and attacks; nothing here needs a test framework."""
+"""The laws as a conformance suite, for one's own balls, regions and attacks, and the traps that an evaluation must see.
+
+Nothing here needs a test framework.
+"""
 
 from saddlepoint.testing.attacks import ATTACK_LAWS
 from saddlepoint.testing.geometry import BALL_LAWS, REGION_LAWS
+from saddlepoint.testing.traps import TRAPS, Trap
 
-__all__ = ["ATTACK_LAWS", "BALL_LAWS", "REGION_LAWS"]
+__all__ = ["ATTACK_LAWS", "BALL_LAWS", "REGION_LAWS", "TRAPS", "Trap"]
