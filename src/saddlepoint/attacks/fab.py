@@ -9,10 +9,10 @@ from torch import Tensor
 
 from saddlepoint.attacks.ascent import require
 from saddlepoint.attacks.protocol import Answer, Attack, Problem, Run, ranked
-from saddlepoint.attacks.rows import where
+from saddlepoint.attacks.rows import renew, where
 from saddlepoint.geometry import Ball
 from saddlepoint.geometry.maximisers import inner
-from saddlepoint.geometry.norms import beside, spread, wide
+from saddlepoint.geometry.norms import spread, wide
 from saddlepoint.typing import Images, Labels, Logits, PerExample, Rows
 
 
@@ -22,11 +22,13 @@ class Boundary:
 
     Attributes:
         normal: ∇f(δ), (B, C, H, W).
+        value: f(δ), (B,).
         offset: b in ⟨∇f, z⟩ = b, (B,).
         distance: |f(δ)|/‖∇f(δ)‖_*, from δ and without a box, (B,).
     """
 
     normal: Images
+    value: PerExample
     offset: PerExample
     distance: PerExample
 
@@ -41,6 +43,7 @@ class Approach:
         fresh: whether it has yet to be checked for success, (B,).
         aim: how many of the other classes were looked at there, (B,).
         boundary: the nearest of their boundaries.
+        box: the bounds of δ that keep x + δ in the pixel box.
     """
 
     delta: Images
@@ -48,6 +51,7 @@ class Approach:
     fresh: Rows
     aim: Tensor
     boundary: Boundary
+    box: tuple[Images, Images]
 
 
 @final
@@ -102,7 +106,8 @@ class FAB(Attack):
         """Stand at the clean image, at a random point near it, or at the point that was given."""
         none, delta = torch.zeros_like(problem.y), begin(problem) if problem.start is None else problem.start
         nowhere = torch.full_like(problem.region.radius, torch.inf)
-        return Approach(delta, none, none > 0, none, Boundary(torch.zeros_like(delta), nowhere, nowhere))
+        boundary = Boundary(torch.zeros_like(delta), nowhere, nowhere, nowhere)
+        return Approach(delta, none, none > 0, none, boundary, problem.region.box)
 
     def ask(self, problem: Problem, state: Approach) -> Images:
         """Ask for the iterate, once for each class that is looked at."""
@@ -115,18 +120,27 @@ class FAB(Attack):
 
     def tell(self, problem: Problem, state: Approach, answer: Answer) -> Approach:
         """Go back from a fresh point that is adversarial; elsewhere look at the next class or, after the last, step."""
-        delta = torch.where(beside(answer.adversarial, state.delta), self.beta * state.delta, state.delta)
+        back = state.fresh & answer.adversarial
+        delta = renew(back, lambda delta: self.beta * delta, state.delta, state.delta)
         checked = replace(state, delta=delta, fresh=torch.zeros_like(state.fresh))
-        if answer.gradient is None or answer.loss is None:
+        if answer.gradient is None:
             return checked
-        ball, (low, high) = problem.region.ball, problem.region.box
-        new = linearise(ball, state.delta, answer.loss, answer.gradient)
+        return renew(~state.fresh, self._looked, (problem, state, answer), checked)
+
+    def _looked(self, given: tuple[Problem, Approach, Answer]) -> Approach:
+        """Keep the nearest boundary so far; step if it was the last."""
+        problem, state, answer = given
+        assert answer.loss is not None and answer.gradient is not None  # noqa: S101, PT018 - of rows that asked for them
+        new = linearise(problem.region.ball, state.delta, answer.loss, answer.gradient)
         boundary = where((state.aim == 0) | (new.distance < state.boundary.distance), new, state.boundary)
         looked = replace(state, aim=state.aim + 1, boundary=boundary)
-        delta = approach(ball, state.delta, boundary, low, high, self.alpha_max, self.eta)
-        whole = looked.aim >= others(problem)
-        stepped = Approach(delta, state.step + 1, whole, torch.zeros_like(state.aim), boundary)
-        return where(state.fresh, checked, where(whole, stepped, looked))
+        return renew(looked.aim >= others(problem), self._stepped, (problem.region.ball, looked), looked)
+
+    def _stepped(self, given: tuple[Ball, Approach]) -> Approach:
+        """Step, to a point that has yet to be checked."""
+        ball, state = given
+        delta = approach(ball, state.delta, state.boundary, *state.box, self.alpha_max, self.eta)
+        return replace(state, delta=delta, step=state.step + 1, fresh=~state.fresh, aim=torch.zeros_like(state.aim))
 
     def finished(self, state: Approach) -> Rows:
         """Finish when the last step's point has been checked."""
@@ -165,7 +179,7 @@ def linearise(ball: Ball, delta: Images, value: PerExample, gradient: Images) ->
     """Return the boundary of f as it looks from δ, given f(δ) and ∇f(δ)."""
     value, steepness = wide(value), ball.dual_norm(gradient)
     distance = value.abs() / steepness.clamp(min=torch.finfo(gradient.dtype).tiny)
-    return Boundary(gradient, inner(gradient, delta) - value, distance)
+    return Boundary(gradient, value, inner(gradient, delta) - value, distance)
 
 
 def approach(
@@ -175,8 +189,8 @@ def approach(
 
     Both are onto boundary ∩ box, and α = min(‖p − δ‖ / (‖p − δ‖ + ‖q‖), α_max).
     """
-    clean = torch.zeros_like(delta)
-    move, far = (ball.onto_hyperplane(d, boundary.normal, boundary.offset, low, high) - d for d in (delta, clean))
+    move = ball.toward(boundary.normal, -boundary.value, low - delta, high - delta)
+    far = ball.toward(boundary.normal, boundary.offset, low, high)
     near = ball.norm(move).clamp(min=1e-8)
     alpha = spread((near / (near + ball.norm(far).clamp(min=1e-8))).clamp(max=alpha_max), delta)
     return torch.clamp((1 - alpha) * (delta + eta * move) + alpha * eta * far, low, high)

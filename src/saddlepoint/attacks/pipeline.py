@@ -115,7 +115,7 @@ def search(model: Frozen, stage: Stage, examples: Iterator[Example], setting: Se
     plan, slots = Plan(stage, examples, setting.budget), Slots(Oracle(model, stage, setting))
     while True:
         tasks: list[Task] = []
-        for drawn in plan.draw(len(slots.free)):
+        for drawn in plan.draw(0 if slots.held else len(slots.free)):
             if isinstance(drawn, Example):
                 yield drawn
             else:
@@ -128,8 +128,9 @@ def search(model: Frozen, stage: Stage, examples: Iterator[Example], setting: Se
 
 
 def _advance(plan: Plan, slots: Slots) -> None:
-    """Step until a run ends; then end those, too, that can no longer change a result."""
-    while not (ended := slots.step()):
+    """Step until a run ends, or may begin; then end those, too, that can no longer change a result."""
+    held = slots.held
+    while not (ended := slots.step()) and not held:
         pass
     for task, outcome in ended:
         plan.record(task, outcome)

@@ -12,25 +12,42 @@ import torch
 from torch import Tensor
 
 Tree = TypeVar("Tree")
+Given = TypeVar("Given")
+
+Places = list[int] | Tensor
+"""Which rows, by number."""
 
 
-def take(tree: Tree, rows: list[int]) -> Tree:
+def take(tree: Tree, rows: Places) -> Tree:
     """Return the given rows of every tensor in the tree, in that order; rows may repeat."""
-    return _map(lambda tensor: tensor[_index(rows, tensor)], tree)
+    return _map(lambda tensor: tensor.index_select(0, _index(rows, tensor)), tree)
 
 
-def put(tree: Tree, rows: list[int], fresh: Tree) -> Tree:
+def put(tree: Tree, rows: Places, fresh: Tree) -> Tree:
     """Return the tree with its given rows replaced by those of `fresh`, which has len(rows) of them."""
     return _map(lambda tensor, new: tensor.index_copy(0, _index(rows, tensor), new), tree, fresh)
 
 
 def where(condition: Tensor, yes: Tree, no: Tree) -> Tree:
     """Return, row by row, `yes` where the condition (B,) holds and `no` elsewhere."""
-    return _map(lambda a, b: torch.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no)
+    return renew(condition, lambda tree: tree, yes, no)
 
 
-def _index(rows: list[int], tensor: Tensor) -> Tensor:
-    return torch.tensor(rows, device=tensor.device)
+def renew(condition: Tensor, make: Callable[[Given], Tree], given: Given, old: Tree) -> Tree:
+    """Return, row by row, make(given) where the condition (B,) holds and `old` elsewhere.
+
+    On a CPU, which knows the condition without waiting, only the rows that hold are made.
+    """
+    if condition.device.type != "cpu":
+        return _map(lambda a, b: torch.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b), make(given), old)
+    rows = condition.nonzero().flatten()
+    if len(rows) == 0:
+        return old
+    return make(given) if len(rows) == len(condition) else put(old, rows, make(take(given, rows)))
+
+
+def _index(rows: Places, tensor: Tensor) -> Tensor:
+    return torch.as_tensor(rows, device=tensor.device)
 
 
 def _map(function: Callable[..., Tensor], tree: Tree, *others: Tree) -> Tree:

@@ -79,6 +79,12 @@ class Slots:
         return [slot for slot, count in enumerate(self._counts) if count is None]
 
     @property
+    def held(self) -> bool:
+        """Whether new runs, which begin with a gradient, wait for a call that another row wants one of."""
+        live = self._live()
+        return bool(live) and self._stage.attack.needs is Need.GRADIENT and not any(c.differentiate for _, c in live)
+
+    @property
     def tasks(self) -> list[Task]:
         """The runs under way."""
         return [count.task for count in self._counts if count is not None]

@@ -12,7 +12,7 @@ from saddlepoint.attacks.apgd import surface
 from saddlepoint.attacks.ascent import require
 from saddlepoint.attacks.pgd import PGD
 from saddlepoint.attacks.protocol import Answer, Attack, Problem
-from saddlepoint.attacks.rows import put, take, where
+from saddlepoint.attacks.rows import renew
 from saddlepoint.geometry.norms import spread
 from saddlepoint.typing import Images, Labels, Logits, PerExample, Rows
 
@@ -118,8 +118,8 @@ class Sweep(Attack):
         over = state.over | (ends & (past > self._deserved(problem, reach)))
         turn = past == self.short + 1
         aim, tries = _aimed(torch.where(turn[:, None], 0, state.tries), reach, nowhere=turn)
-        fresh = Round(_anew(problem, state.now.delta, past, ends), torch.zeros_like(state.now.delta), 0 * past, aim)
-        now, tries = where(ends, (fresh, tries), (self._moved(problem, state, answer.gradient), state.tries))
+        moved = self._moved(problem, state, answer.gradient)
+        now, tries = renew(ends, _begun, (problem, past, aim, tries), (moved, state.tries))
         return Search(now, past, tries, reach, over)
 
     def finished(self, state: Search) -> Rows:
@@ -155,12 +155,11 @@ class Sweep(Attack):
         return Round(delta, velocity, now.step + 1, now.aim)
 
 
-def _anew(problem: Problem, delta: Images, past: Tensor, ends: Rows) -> Images:
-    """Return δ, but a random point of the sphere where a round ends; a CPU, being asked for free, draws no others."""
-    if ends.device.type != "cpu":
-        return where(ends, surface(problem, 3 * past), delta)
-    rows = ends.nonzero()[:, 0].tolist()
-    return put(delta, rows, surface(take(problem, rows), 3 * past[rows])) if rows else delta
+def _begun(given: tuple[Problem, Tensor, Labels, Tensor]) -> tuple[Round, Tensor]:
+    """Return the first point of a round, given how many ended before it, its aim and the tries; the tries remain."""
+    problem, past, aim, tries = given
+    delta = surface(problem, 3 * past)
+    return Round(delta, torch.zeros_like(delta), torch.zeros_like(past), aim), tries
 
 
 def _gaps(logits: Logits, y: Labels) -> Logits:

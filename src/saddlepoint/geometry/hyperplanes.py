@@ -15,7 +15,7 @@ import torch
 
 from saddlepoint.geometry.levels import Fill, level
 from saddlepoint.geometry.maximisers import fill, inner
-from saddlepoint.geometry.norms import lp_norm, row_sum, spread, unit, wide, working
+from saddlepoint.geometry.norms import lp_norm, row_sum, spread, wide, working
 from saddlepoint.typing import Images, PerExample
 
 Moves = Callable[[Images, Images, PerExample], Images]
@@ -33,11 +33,17 @@ def onto_hyperplane(moves: Moves, d: Images, w: Images, b: PerExample, low: Imag
         low: lower bounds of z, −∞ for none.
         high: upper bounds.
     """
-    d, gap, length = working(d), b - inner(w, d), lp_norm(w, torch.inf)
-    direction = unit(w) * spread(gap.sign(), w)
-    room = torch.where(direction > 0, high - d, d - low).clamp(0, torch.finfo(d.dtype).max)
-    size = moves(direction.abs(), room * (direction != 0), gap.abs() / torch.where(length > 0, length, 1))
-    return torch.clamp(d + torch.copysign(size, direction), low, high).to(d.dtype)
+    d = working(d)
+    return torch.clamp(d + toward(moves, w, b - inner(w, d), low - d, high - d), low, high)
+
+
+def toward(moves: Moves, w: Images, gap: PerExample, low: Images, high: Images) -> Images:
+    """Return argmin ‖v‖ over {v : ⟨w, v⟩ = gap, low ≤ v ≤ high}, up to rounding, for low ≤ 0 ≤ high."""
+    length = lp_norm(w, torch.inf)
+    length = torch.where(length > 0, length, 1)
+    slope, sign = working(w).abs() / spread(length, working(w)), working(w).sign() * spread(gap.sign(), working(w))
+    room = torch.maximum(sign * low, sign * high).nan_to_num_(nan=0).clamp_(min=0)  # 0 · ∞ is no room
+    return moves(slope, room, gap.abs() / length) * sign
 
 
 def moves_linf(slope: Images, room: Images, gap: PerExample) -> Images:
@@ -45,7 +51,7 @@ def moves_linf(slope: Images, room: Images, gap: PerExample) -> Images:
 
     def gain(t: PerExample) -> tuple[PerExample, PerExample]:
         size = torch.minimum(spread(t, room), room)
-        return _total(slope * size), _total(slope * (size < room))
+        return _total(slope * size), _total(slope * size.lt_(room))
 
     return torch.minimum(spread(_level(gain, gap, room), room), room)
 
@@ -58,7 +64,7 @@ def moves_l2(slope: Images, room: Images, gap: PerExample) -> Images:
 
     def gain(t: PerExample) -> tuple[PerExample, PerExample]:
         size = sizes(t)
-        return _total(slope * size), _total(slope.square() * (size < room))
+        return _total(slope * size), _total(slope.square() * size.lt_(room))
 
     return sizes(_level(gain, gap, (room / slope).nan_to_num(nan=0.0)))
 

@@ -13,7 +13,7 @@ import torch
 
 from saddlepoint.geometry import binding
 from saddlepoint.geometry.binding import Bound, PixelBound, Radius
-from saddlepoint.geometry.hyperplanes import onto_hyperplane
+from saddlepoint.geometry.hyperplanes import onto_hyperplane, toward
 from saddlepoint.geometry.levels import settled
 from saddlepoint.geometry.maximisers import inner
 from saddlepoint.geometry.norms import beside, dual_exponent, lp_norm, rows, slices, spread, wide, working
@@ -75,6 +75,10 @@ class Ball(ABC):
     def onto_hyperplane(self, d: Images, w: Images, b: PerExample, low: Images, high: Images) -> Images:
         """Return argmin ‖z − d‖ over {z : ⟨w, z⟩ = b, low ≤ z ≤ high}; as far as the box allows, if that is empty."""
         return onto_hyperplane(self.moves, d, w, b, low, high)
+
+    def toward(self, w: Images, gap: PerExample, low: Images, high: Images) -> Images:
+        """Return argmin ‖v‖ over {v : ⟨w, v⟩ = gap, low ≤ v ≤ high}, the step of `onto_hyperplane`."""
+        return toward(self.moves, w, gap, low, high)
 
     @abstractmethod
     def uniform(self, keys: Keys, counter: Counter, shape: tuple[int, ...]) -> Images:
