@@ -33,10 +33,14 @@ def philox(counter: _Words, keys: tuple[Tensor, Tensor], rounds: int = 10) -> _W
     for _ in range(rounds):
         # int64 products wrap, but their 64 bits are those of the unsigned product.
         left, right = a * _MULTIPLIERS[0], c * _MULTIPLIERS[1]
-        a, b = ((right >> 32) & _MASK) ^ b ^ k, right & _MASK
-        c, d = ((left >> 32) & _MASK) ^ d ^ m, left & _MASK
+        a, b = _high(right).bitwise_xor_(b).bitwise_xor_(k), right.bitwise_and_(_MASK)
+        c, d = _high(left).bitwise_xor_(d).bitwise_xor_(m), left.bitwise_and_(_MASK)
         k, m = (k + _WEYL[0]) & _MASK, (m + _WEYL[1]) & _MASK
     return a, b, c, d
+
+
+def _high(product: Tensor) -> Tensor:
+    return (product >> 32).bitwise_and_(_MASK)
 
 
 Counter = int | Int[Tensor, " batch"]

@@ -109,7 +109,7 @@ def test_a_placed_bump_is_the_bump_at_its_place():
 
 def test_painting_what_is_there_takes_the_opposite_colours():
     region = sp.Linf(0.1).at(torch.full((2, 1, 3, 3), 0.5))
-    mask, signs = torch.ones(2, 1, 3, 3, dtype=torch.bool), torch.tensor([[1.0], [-1.0]])
+    mask, signs = torch.ones(2, 1, 3, 3), torch.tensor([[1.0], [-1.0]])
     there = moves.paint(region, torch.zeros(2, 1, 3, 3), mask, torch.ones(2, 1))
     assert torch.allclose(moves.repaint(region, there, mask, signs), -there)
 

@@ -7,7 +7,8 @@ from torch import Tensor
 from saddlepoint.attacks import bumps
 from saddlepoint.attacks.windows import Signs, Turns, Window
 from saddlepoint.geometry import Region
-from saddlepoint.geometry.norms import beside, lp_norm, rows, spread
+from saddlepoint.geometry.levels import settled
+from saddlepoint.geometry.norms import lp_norm, spread
 from saddlepoint.typing import Images
 
 PerChannel = Float[Tensor, "batch channels 1 1"]
@@ -29,14 +30,14 @@ def paint(region: Region, delta: Images, window: Window, signs: Signs) -> Images
     The paper adds ±2ε and projects, which is the same.
     """
     colour = spread(region.radius, delta) * signs[:, :, None, None]
-    return region.project(torch.where(window, colour, delta))
+    return region.project(torch.lerp(delta, colour, window.to(delta.dtype)))
 
 
 def repaint(region: Region, delta: Images, window: Window, signs: Signs) -> Images:
     """Return δ with the window painted; in the opposite colours where the given ones are there already."""
     painted = paint(region, delta, window, signs)
-    same = rows(painted == delta).all(1)
-    return torch.where(beside(same, delta), paint(region, delta, window, -signs), painted)
+    same = lp_norm(painted - delta, torch.inf) == 0
+    return painted if settled(~same) else paint(region, delta, window, torch.where(same[:, None], -signs, signs))
 
 
 def settle(region: Region, delta: Images) -> Images:
@@ -76,7 +77,8 @@ def shift(region: Region, delta: Images, first: Window, second: Window, eta: Ima
     ((ε^p − ‖δ‖^p)₊/C + ‖δ₁∪₂‖^p)^{1/p}; in ℓ1 C times that, as the authors' code has it, which the projection cuts.
     """
     p, channels = region.ball.p, delta.shape[1]
-    old, both = delta * first.to(delta.dtype), (first | second).to(delta.dtype)  # selecting by flags is slower
+    first, second = first.to(delta.dtype), second.to(delta.dtype)
+    old, both = delta * first, torch.maximum(first, second)
     fresh = eta + old * _inverse(_norm(old, p), ROUNDING * spread(region.radius, delta))
     spare = (region.radius**p - lp_norm(delta, p) ** p).clamp_min(0) / channels
     size = (spread(spare, delta) + _norm(delta * both, p) ** p) ** (1 / p)
