@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import saddlepoint as sp
+from saddlepoint import random
 from saddlepoint.attacks import bumps, moves, windows
 from saddlepoint.errors import InputError
 from saddlepoint.testing import toys
@@ -47,7 +48,7 @@ def test_accepted_margins_are_those_of_the_authors_code(case, monkeypatch):
         turned = _turned(case["start"]["turned"]).expand(2, -1)
         start = moves.tiles(region, turned, _signs(case["start"]["signs"], 2, 3, len(turned[0])))
 
-    def draw(keys, proposal, side, shape, dtype):
+    def draw(words, proposal, side, shape, dtype):
         return _drawn(proposals[min(int(proposal[0]), queries) - 1])
 
     monkeypatch.setattr(windows, "draw", draw)
@@ -73,14 +74,16 @@ def test_windows_shrink_as_in_the_paper():
 
 def test_windows_are_uniform_over_all_places_and_the_same_in_any_company():
     keys, proposal, side = torch.arange(4000) * 7919, torch.arange(4000) % 50, torch.full((4000,), 2)
-    drawn = windows.draw(keys, proposal, side, (3, 4, 6), torch.float32)
+    words = windows.words(keys, proposal - proposal % windows.AHEAD, 3)
+    drawn = windows.draw(words, proposal, side, (3, 4, 6), torch.float32)
     for corner in (drawn.first, drawn.second):
         assert corner[:, 0].bincount().tolist() == pytest.approx([4000 / 3] * 3, rel=0.1)
         assert corner[:, 1].bincount().tolist() == pytest.approx([800] * 5, rel=0.15)
     assert drawn.signs.mean(0).abs().max() < 0.06
-    alone = windows.draw(keys[9:10], proposal[9:10], side[9:10], (3, 4, 6), torch.float32)
+    alone = windows.draw(words[9:10], proposal[9:10], side[9:10], (3, 4, 6), torch.float32)
     assert torch.equal(alone.first, drawn.first[9:10])
     assert torch.equal(alone.signs, drawn.signs[9:10])
+    assert torch.equal(words[40, 8], random.bits(keys[40:41], proposal[40:41], 8)[0])
     mask = windows.window(drawn.first, side, 4, 6)
     assert mask.flatten(1).sum(1).eq(4).all()
 

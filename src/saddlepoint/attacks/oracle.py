@@ -72,6 +72,14 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """Which rows have finite logits and a finite gradient, and which have a gradient that is zero everywhere."""
+
+    finite: Rows
+    flat: Rows
+
+
+@dataclass(frozen=True, slots=True)
 class Oracle:
     """The model, as one stage of the search consults it."""
 
@@ -81,8 +89,8 @@ class Oracle:
 
     def answer(
         self, problem: Problem, state: object, delta: Images, *, differentiate: bool
-    ) -> tuple[Answer, Point, Rows]:
-        """Return what the attack may see at x + δ, what the point is worth, and which rows have finite numbers only.
+    ) -> tuple[Answer, Point, Health]:
+        """Return what the attack may see at x + δ, what the point is worth, and whether its numbers can be used.
 
         Of a stochastic model that are means over draws; the goal is reached where it is in each.
         """
@@ -94,9 +102,6 @@ class Oracle:
         draws, losses, gradients = zip(*looks, strict=True)
         logits, loss, delta = average(list(draws)), average(list(losses)), delta.detach()
         gradient = average(list(gradients)) if differentiate else None
-        finite = torch.isfinite(logits).all(1)
-        if gradient is not None:
-            finite &= torch.isfinite(gradient.flatten(1).sum(1))
         point, reached = self._worth(problem, delta, list(draws), decided=self.stage.exact)
         blind = self.stage.attack.needs is Need.LABEL
         answer = Answer(
@@ -106,7 +111,7 @@ class Oracle:
             loss=None if blind else loss,
             gradient=gradient,
         )
-        return answer, point, finite
+        return answer, point, _health(logits, gradient)
 
     def decide(self, problem: Problem, delta: Images) -> Point:
         """Return what the points are worth to the untouched model in float32, in draws of its own."""
@@ -148,3 +153,11 @@ class Oracle:
             return Point(delta, score, reached, sure), reached
         inside = problem.region.contains(delta)
         return Point(delta, score.masked_fill(~inside, torch.inf), reached & inside, sure), reached
+
+
+def _health(logits: Logits, gradient: Images | None) -> Health:
+    finite = torch.isfinite(logits).all(1)
+    if gradient is None:
+        return Health(finite, torch.zeros_like(finite))
+    steepness = gradient.flatten(1).abs().amax(1)  # not the norm, which is of double width
+    return Health(finite & torch.isfinite(steepness), steepness == 0)

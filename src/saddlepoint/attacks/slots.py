@@ -1,19 +1,25 @@
 """The rows of a batch of one fixed shape, and what one call of the model does to them."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from saddlepoint import random
 from saddlepoint.attacks.example import Effort, Outcome
-from saddlepoint.attacks.oracle import Oracle, Point
+from saddlepoint.attacks.oracle import Health, Oracle, Point
 from saddlepoint.attacks.plan import Task
 from saddlepoint.attacks.protocol import Answer, Need, Problem
 from saddlepoint.attacks.rows import put, take, where
 from saddlepoint.attacks.setting import Progress
 from saddlepoint.errors import InputError, ModelError
-from saddlepoint.typing import Images, Rows
+from saddlepoint.typing import Images
+
+_Host = NDArray[Any]
+"""One value per slot, on the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,44 +31,55 @@ class _Rows:
     best: Point
 
 
-@dataclass(slots=True)
-class _Count:
-    """A run in its slot and what it has cost; `differentiate` tells whether it wants a gradient next.
+class _Counts:
+    """What the host knows of every slot: its run, whether that wants a gradient next, and what it has cost.
 
     Calls are counted; each is `draws` passes.
     """
 
-    task: Task
-    draws: int
-    differentiate: bool
-    flat: bool = False
-    queries: int = 0
-    backwards: int = 0
-    confirmations: int = 0
+    def __init__(self, size: int) -> None:
+        self.tasks: list[Task | None] = [None] * size
+        self.busy, self.wants, self.flat = (np.zeros(size, dtype=bool) for _ in range(3))
+        self.queries, self.backwards, self.confirmations = (np.zeros(size, dtype=np.int64) for _ in range(3))
+        self.share = np.zeros(size)
 
-    @property
-    def effort(self) -> Effort:
-        forwards = self.draws * (self.queries + self.confirmations)
-        return Effort(max(self.queries - 1, 0), forwards, self.draws * self.backwards)
+    def begin(self, slot: int, task: Task, *, wants: bool) -> None:
+        """Put a run into a free slot."""
+        self.tasks[slot], self.share[slot] = task, task.share
+        self.busy[slot], self.wants[slot], self.flat[slot] = True, wants, False
+        for cost in (self.queries, self.backwards, self.confirmations):
+            cost[slot] = 0
 
-    def affords(self, confirmation: int) -> bool:
-        """Whether another call, and the confirmation of its claim, fit into the run's share of the budget."""
+    def end(self, slot: int, draws: int) -> tuple[Task, Effort]:
+        """Free a slot; return its run, and what that has cost."""
+        task, self.tasks[slot], self.busy[slot] = self.task(slot), None, False
+        queries, backwards = int(self.queries[slot]), int(self.backwards[slot])
+        return task, Effort(max(queries - 1, 0), draws * (queries + int(self.confirmations[slot])), draws * backwards)
+
+    def task(self, slot: int) -> Task:
+        """Return the run in a slot."""
+        task = self.tasks[slot]
+        assert task is not None, "an empty slot has no run"  # noqa: S101 - an internal invariant
+        return task
+
+    def affords(self, draws: int, confirmation: int) -> _Host:
+        """Return whether another call, and the confirmation of its claim, fit into each run's share of the budget."""
         spent = self.queries + self.backwards + self.confirmations
-        return self.draws * (spent + 1 + self.differentiate + confirmation) <= self.task.share
+        return draws * (spent + 1 + self.wants + confirmation) <= self.share
 
 
 @dataclass(frozen=True, slots=True)
 class _Flags:
-    """What the host learns of a row after a call."""
+    """What the host learns of the rows after a call."""
 
-    score: float
-    finite: bool
-    flat: bool
-    finished: bool
-    differentiate: bool
-    adversarial: bool
-    sure: bool
-    won: bool
+    score: _Host
+    finite: _Host
+    flat: _Host
+    finished: _Host
+    differentiate: _Host
+    adversarial: _Host
+    sure: _Host
+    won: _Host
 
 
 class Slots:
@@ -70,30 +87,29 @@ class Slots:
 
     def __init__(self, oracle: Oracle) -> None:
         self._oracle, self._stage, self._setting = oracle, oracle.stage, oracle.setting
-        self._counts: list[_Count | None] = [None] * self._setting.batch
+        self._counts = _Counts(self._setting.batch)
         self._rows: _Rows | None = None
 
     @property
     def free(self) -> list[int]:
         """The slots without a run."""
-        return [slot for slot, count in enumerate(self._counts) if count is None]
+        return _places(~self._counts.busy)
 
     @property
     def held(self) -> bool:
         """Whether new runs, which begin with a gradient, wait for a call that another row wants one of."""
-        live = self._live()
-        return bool(live) and self._stage.attack.needs is Need.GRADIENT and not any(c.differentiate for _, c in live)
+        return self._stage.attack.needs is Need.GRADIENT and bool(self._counts.busy.any()) and not self._wanted
 
     @property
     def tasks(self) -> list[Task]:
         """The runs under way."""
-        return [count.task for count in self._counts if count is not None]
+        return [self._counts.task(slot) for slot in self._live]
 
     def fill(self, tasks: list[Task]) -> None:
         """Begin these runs in free slots."""
         slots = self.free[: len(tasks)]
         for slot, task in zip(slots, tasks, strict=True):
-            self._counts[slot] = _Count(task, self._stage.draws, self._stage.attack.needs is Need.GRADIENT)
+            self._counts.begin(slot, task, wants=self._stage.attack.needs is Need.GRADIENT)
         if tasks and self._rows is None:
             self._rows = take(self._pose(tasks), [min(slot, len(tasks) - 1) for slot in range(self._setting.batch)])
         elif tasks:
@@ -103,112 +119,114 @@ class Slots:
 
     def release(self, task: Task) -> Effort:
         """End a run before its time; return what it has cost."""
-        slot, count = next((s, c) for s, c in enumerate(self._counts) if c is not None and c.task is task)
-        self._counts[slot] = None
-        return count.effort
+        slot = next(slot for slot in self._live if self._counts.task(slot) is task)
+        return self._counts.end(slot, self._stage.draws)[1]
 
     def step(self) -> list[tuple[Task, Outcome]]:
         """Ask, call the model once, tell; return the runs that have ended and what they report."""
         flags = self._advance()
-        leaving = {slot: count for slot, count in self._live() if self._ends(count, flags[slot])}
-        claims = [slot for slot in leaving if flags[slot].adversarial and not flags[slot].sure]
-        if claims:
+        leaving = self._ends(flags)
+        claims = leaving & flags.adversarial & ~flags.sure
+        if claims.any():
             flags = self._confirm(claims, flags)
-            leaving = {slot: count for slot, count in leaving.items() if self._ends(count, flags[slot])}
-        for slot in leaving:
-            self._counts[slot] = None
-        return [(count.task, self._outcome(slot, count, flags[slot])) for slot, count in leaving.items()]
+            leaving &= self._ends(flags)
+        return [self._outcome(slot, flags) for slot in _places(leaving)]
 
-    def _live(self) -> list[tuple[int, _Count]]:
-        return [(slot, count) for slot, count in enumerate(self._counts) if count is not None]
+    @property
+    def _live(self) -> list[int]:
+        return _places(self._counts.busy)
 
-    def _ends(self, count: _Count, flags: _Flags) -> bool:
-        early = flags.won and self._stage.attack.goal.early
-        return early or flags.finished or not count.affords(confirmation=not self._stage.exact)
+    @property
+    def _wanted(self) -> bool:
+        """Whether a row wants a gradient with its next answer."""
+        return bool((self._counts.busy & self._counts.wants).any())
 
-    def _advance(self) -> list[_Flags]:
+    def _ends(self, flags: _Flags) -> _Host:
+        over = flags.finished | ~self._counts.affords(self._stage.draws, confirmation=not self._stage.exact)
+        return self._counts.busy & (over | flags.won if self._stage.attack.goal.early else over)
+
+    def _advance(self) -> _Flags:
         """Ask, call, tell; keep the better points and account for the passes."""
-        rows, attack = self._filled, self._stage.attack
+        rows, attack, differentiate = self._filled, self._stage.attack, self._wanted
         delta = attack.ask(rows.problem, rows.state)
-        differentiate = any(count.differentiate for _, count in self._live())
-        answer, new, finite = self._oracle.answer(rows.problem, rows.state, delta, differentiate=differentiate)
+        answer, new, health = self._oracle.answer(rows.problem, rows.state, delta, differentiate=differentiate)
         self._report(answer)
         best = where(attack.goal.improves(new.score, rows.best.score), new, rows.best)
         self._rows = _Rows(rows.problem, attack.tell(rows.problem, rows.state, answer), best)
-        flags = self._flags(finite, answer)
-        for slot, count in self._live():
-            self._account(count, flags[slot])
+        flags = self._flags(health)
+        self._account(flags)
         return flags
 
-    def _flags(self, finite: Rows, answer: Answer) -> list[_Flags]:
+    def _flags(self, health: Health) -> _Flags:
         """Bring to the host what it must know of every row: the one synchronisation of a step."""
         rows, attack, stop = self._filled, self._stage.attack, self._setting.stop
         best = rows.best
         columns = (
             best.score,
-            finite,
-            _flat(answer),
+            health.finite,
+            health.flat,
             attack.finished(rows.state),
             attack.differentiates(rows.state),
             best.adversarial,
             best.sure,
             attack.goal.won(best.score, best.adversarial, stop),
         )
-        table = torch.stack([column.float() for column in columns], dim=1)
-        return [_Flags(score, *map(bool, flags)) for score, *flags in table.tolist()]
+        score, *flags = torch.stack([column.float() for column in columns]).cpu().numpy()
+        return _Flags(score, *(flag > 0 for flag in flags))
 
-    def _account(self, count: _Count, flags: _Flags) -> None:
-        if not flags.finite:
+    def _account(self, flags: _Flags) -> None:
+        counts = self._counts
+        for slot in _places(counts.busy & ~flags.finite):
             raise ModelError(
-                f"{self._stage.name} met a logit or a gradient that is not finite, at step {count.queries} on example "
-                f"{count.task.example.given.id!r}; expected numbers: look for overflow, or for a root or a norm at zero"
+                f"{self._stage.name} met a logit or a gradient that is not finite, at step {counts.queries[slot]} on "
+                f"example {counts.task(slot).example.given.id!r}; expected numbers: look for overflow, or for a root "
+                "or a norm at zero"
             )
-        count.queries += 1
-        count.backwards += count.differentiate
-        count.flat |= count.differentiate and flags.flat and self._stage.precision != "bf16"
-        count.differentiate = flags.differentiate
+        counts.queries += 1
+        counts.backwards += counts.wants
+        if self._stage.precision != "bf16":
+            counts.flat |= counts.wants & flags.flat
+        counts.wants[:] = flags.differentiate
 
-    def _confirm(self, claims: list[int], flags: list[_Flags]) -> list[_Flags]:
+    def _confirm(self, claims: _Host, flags: _Flags) -> _Flags:
         """Let the untouched model judge the claims that rounding may have made; a refuted row searches on."""
         rows = self._filled
         judged = self._oracle.decide(rows.problem, rows.best.delta)
-        chosen = torch.zeros_like(judged.adversarial).index_fill(0, self._setting.integers(claims), value=True)
-        self._rows = replace(rows, best=where(chosen, judged, rows.best))
-        won = self._stage.attack.goal.won(judged.score, judged.adversarial, self._setting.stop)
-        table = torch.stack([judged.adversarial.float(), won.float(), judged.score.float()], dim=1).tolist()
-        for slot, count in self._live():
-            count.confirmations += slot in claims
-        return [
-            replace(old, adversarial=bool(row[0]), won=bool(row[1]), score=row[2], sure=True) if slot in claims else old
-            for slot, (old, row) in enumerate(zip(flags, table, strict=True))
-        ]
+        chosen = torch.from_numpy(claims).to(judged.adversarial.device)
+        best = where(chosen, judged, rows.best)
+        self._rows = replace(rows, best=best)
+        won = self._stage.attack.goal.won(best.score, best.adversarial, self._setting.stop)
+        score, *judgement = torch.stack([best.score.float(), best.adversarial.float(), won.float()]).cpu().numpy()
+        adversarial, won = (flag > 0 for flag in judgement)
+        self._counts.confirmations += claims
+        return replace(flags, score=score, adversarial=adversarial, won=won, sure=flags.sure | claims)
 
-    def _outcome(self, slot: int, count: _Count, flags: _Flags) -> Outcome:
-        delta = self._filled.best.delta[slot].clone()
-        attack, run = self._stage.attack, count.task.run
-        return Outcome(
+    def _outcome(self, slot: int, flags: _Flags) -> tuple[Task, Outcome]:
+        """End the run in a slot; return it and what it reports."""
+        attack, delta = self._stage.attack, self._filled.best.delta[slot].clone()
+        task, effort = self._counts.end(slot, self._stage.draws)
+        return task, Outcome(
             delta,
-            flags.score,
-            flags.adversarial,
-            flags.won,
-            count.effort,
+            float(flags.score[slot]),
+            bool(flags.adversarial[slot]),
+            bool(flags.won[slot]),
+            effort,
             self._stage.name,
             attack.goal,
-            run,
+            task.run,
             blind=attack.needs is not Need.GRADIENT,
-            flat=count.flat,
+            flat=bool(self._counts.flat[slot]),
         )
 
     def _report(self, answer: Answer) -> None:
         if self._setting.observe is None or answer.loss is None:
             return
-        live = self._live()
         self._setting.observe(
             Progress(
-                ids=tuple(count.task.example.given.id for _, count in live),
-                runs=tuple(count.task.run for _, count in live),
-                steps=tuple(count.queries for _, count in live),
-                loss=answer.loss[[slot for slot, _ in live]],
+                ids=tuple(task.example.given.id for task in self.tasks),
+                runs=tuple(task.run for task in self.tasks),
+                steps=tuple(self._counts.queries[self._live].tolist()),
+                loss=answer.loss[self._live],
             )
         )
 
@@ -218,9 +236,9 @@ class Slots:
         return self._rows
 
     def _shadow(self) -> None:
-        live, idle = self._live(), self.free
+        live, idle = self._live, self.free
         if live and idle:
-            self._rows = put(self._filled, idle, take(self._filled, [live[0][0]] * len(idle)))
+            self._rows = put(self._filled, idle, take(self._filled, live[:1] * len(idle)))
 
     def _pose(self, tasks: list[Task]) -> _Rows:
         """Return the rows with which these runs begin."""
@@ -259,8 +277,6 @@ class Slots:
         return torch.zeros_like(given.x) if best is None else best.delta
 
 
-def _flat(answer: Answer) -> Rows:
-    """Return which rows have a gradient that is zero everywhere."""
-    if answer.gradient is None:
-        return torch.zeros_like(answer.adversarial)
-    return (answer.gradient == 0).flatten(1).all(1)
+def _places(flags: _Host) -> list[int]:
+    """Return where the flags hold."""
+    return np.flatnonzero(flags).tolist()

@@ -11,18 +11,19 @@ from saddlepoint import losses, random
 from saddlepoint.attacks import bumps, moves, windows
 from saddlepoint.attacks.ascent import Loss, require
 from saddlepoint.attacks.protocol import Answer, Attack, Need, Problem, Run
-from saddlepoint.attacks.rows import where
+from saddlepoint.attacks.rows import renew, where
 from saddlepoint.typing import Images, Logits, PerExample, Rows
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """The best point so far and its loss, the point that is asked for, and how many points have been answered."""
+    """The best point and its loss, the point that is asked for, how many were answered, and words for the next ones."""
 
     best: Images
     loss: PerExample
     candidate: Images
     answered: Tensor
+    words: windows.Words
 
 
 @final
@@ -67,7 +68,9 @@ class Square(Attack):
         """Ask for the start: stripes in ℓ∞, tiles of bumps in ℓ2 and ℓ1, or the one that was given."""
         start = begin(problem) if problem.start is None else problem.start
         nothing = torch.full_like(problem.logits[:, 0], -torch.inf)
-        return Search(start, nothing, start, torch.zeros_like(problem.y))
+        answered = torch.zeros_like(problem.y)
+        words = windows.words(problem.key, answered, problem.x.shape[1])
+        return Search(start, nothing, start, answered, words)
 
     def ask(self, problem: Problem, state: Search) -> Images:
         """Ask for the candidate."""
@@ -80,10 +83,12 @@ class Square(Attack):
     def tell(self, problem: Problem, state: Search, answer: Answer) -> Search:
         """Keep the candidate if its loss is higher, and propose the next."""
         assert answer.loss is not None, "Square was told no loss"  # noqa: S101 - the loop's promise to LOGITS
-        loss = answer.loss.to(state.loss.dtype)
+        loss, channels = answer.loss.to(state.loss.dtype), problem.x.shape[1]
         kept, loss = where(loss > state.loss, (state.candidate, loss), (state.best, state.loss))
         answered = state.answered + 1
-        return Search(kept, loss, self._propose(problem, kept, answered), answered)
+        fresh = answered % windows.AHEAD == 0
+        words = renew(fresh, lambda given: windows.words(*given, channels), (problem.key, answered), state.words)
+        return Search(kept, loss, self._propose(problem, kept, answered, words), answered, words)
 
     def finished(self, state: Search) -> Rows:
         """Finish when the start and all queries have been answered."""
@@ -94,13 +99,13 @@ class Square(Attack):
         halved = int(windows.level(torch.tensor([self.queries]), self._stretch))
         return replace(self, queries=math.ceil(self.queries / 10), p_init=self.p_init / 2**halved, restarts=1)
 
-    def _propose(self, problem: Problem, delta: Images, proposal: Tensor) -> Images:
+    def _propose(self, problem: Problem, delta: Images, proposal: Tensor, words: windows.Words) -> Images:
         """Return the next candidate of each row."""
         region, shape = problem.region, tuple(delta.shape[1:])
         (_, height, width), norm = shape, region.ball.p
         level = windows.level(proposal, self._stretch)
         side = windows.sides(self.p_init, height, width, norm, delta.device)[level]
-        draw = windows.draw(problem.key, proposal, side, shape, delta.dtype)
+        draw = windows.draw(words, proposal, side, shape, delta.dtype)
         first = windows.window(draw.first, side, height, width)
         if norm == math.inf:
             return moves.repaint(region, delta, first, draw.signs)

@@ -17,6 +17,8 @@ from saddlepoint.typing import Keys, Rows
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """The proposals after which p halves, of a run of `SCHEDULED` (Andriushchenko et al. 2020, §3.1 and suppl. B)."""
 SCHEDULED = 10_000
+AHEAD = 32
+"""Proposals whose random words are drawn together."""
 
 Numbers = Int[Tensor, " batch"]
 Corners = Int[Tensor, "batch 2"]
@@ -25,6 +27,8 @@ Window = Float[Tensor, "batch 1 height width"]
 """1 inside, 0 outside: numbers select faster than flags."""
 Signs = Float[Tensor, "batch *places"]
 """−1 or +1."""
+Words = Int[Tensor, "batch ahead count"]
+"""32-bit words of `AHEAD` proposals, the first of which that number divides: two corners, a turn, signs."""
 Turns = Bool[Tensor, "batch tiles"]
 """Whether η is transposed, tile by tile."""
 
@@ -46,13 +50,20 @@ class Draw:
     signs: Signs
 
 
-def draw(keys: Keys, proposal: Numbers, side: Numbers, shape: tuple[int, ...], dtype: torch.dtype) -> Draw:
+def words(keys: Keys, proposal: Numbers, channels: int) -> Words:
+    """Return the random words of `AHEAD` proposals of each row, from this one on; to draw many takes little longer."""
+    count = 5 + channels
+    ahead = proposal[:, None] + torch.arange(AHEAD, device=keys.device)
+    drawn = random.bits(keys.repeat_interleave(AHEAD), ahead.flatten(), count)
+    return drawn.reshape(len(keys), AHEAD, count)
+
+
+def draw(words: Words, proposal: Numbers, side: Numbers, shape: tuple[int, ...], dtype: torch.dtype) -> Draw:
     """Draw windows of the given sides, uniform over all places in an image of shape (C, H, W), turns and signs."""
-    channels, *sizes = shape
-    words = random.bits(keys, proposal, 5 + channels)
-    places = torch.stack([size + 1 - side for size in sizes * 2], dim=1)
-    corners = (words[:, :4] * places) >> 32
-    return Draw(corners[:, :2], corners[:, 2:], odd(words[:, 4]), signs(words[:, 5:], dtype))
+    own = words[torch.arange(len(words), device=words.device), proposal % AHEAD]
+    places = torch.stack([size + 1 - side for size in shape[1:] * 2], dim=1)
+    corners = (own[:, :4] * places) >> 32
+    return Draw(corners[:, :2], corners[:, 2:], odd(own[:, 4]), signs(own[:, 5:], dtype))
 
 
 def odd(words: Int[Tensor, "batch *places"]) -> Bool[Tensor, "batch *places"]:

@@ -16,7 +16,7 @@ from saddlepoint.geometry.binding import Bound, PixelBound, Radius
 from saddlepoint.geometry.hyperplanes import onto_hyperplane, toward
 from saddlepoint.geometry.levels import settled
 from saddlepoint.geometry.maximisers import inner
-from saddlepoint.geometry.norms import beside, dual_exponent, lp_norm, rows, slices, spread, wide, working
+from saddlepoint.geometry.norms import beside, dual_exponent, lp_norm, slices, spread, wide, working
 from saddlepoint.geometry.rounding import inward
 from saddlepoint.random import Counter
 from saddlepoint.typing import Images, Keys, PerExample, Rows
@@ -127,7 +127,7 @@ class Region:
         if settled(~inside):
             return inside
         stored = wide(self.x + delta) - wide(self.x)
-        boxed = rows(torch.clamp(delta, self.low, self.high) == delta).all(1)
+        boxed = lp_norm(torch.clamp(delta, self.low, self.high) - delta, torch.inf) == 0
         return inside & boxed & (self.ball.norm(stored) <= self.radius)
 
     def nearest(self, delta: Images) -> Images:
