@@ -193,6 +193,7 @@ MODELS = {
     "the logits of row 1 are not finite": lambda z: z.index_fill(0, torch.tensor([1]), torch.inf),
     "the model returns probabilities .* drop its last softmax": lambda z: z.softmax(1),
     "two forwards of the same images differ by .*: the model is stochastic": lambda z: z + torch.randn_like(z),
+    "two forwards of the same images .* model is stochastic": lambda z: 1e-6 * (z + torch.randn_like(z)),
     "two forwards of the same images .* mixes its batch": lambda z: z + z.cumsum(0),
 }
 
@@ -204,6 +205,31 @@ def test_a_model_that_breaks_the_contract_is_named(message):
     with pytest.raises(sp.ModelError, match=message) as caught:
         attack(sp.Classifier(module), x, Y, sp.Linf(0.1), sp.PGD(steps=1))
     assert "\n" not in str(caught.value)
+
+
+class Purified(nn.Module):
+    """Moves its input a little first, by a gradient of its own."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            return self.module(x - 0.01 * torch.autograd.grad(self.module(x).sum(), x)[0])
+
+
+def test_a_defence_that_differentiates_for_itself_is_named():
+    purified = sp.Classifier(Purified(toys.convolutional().module))
+    with pytest.raises(sp.ModelError, match=r"detaches them; bridge what does so with sp\.BPDA"):
+        attack(purified, X, Y, sp.Linf(0.1), sp.PGD(steps=1))
+
+
+def test_any_whole_number_is_a_seed(classifier):
+    y = classifier.predict(X).label
+    found = [attack(classifier, X, y, sp.Linf(1e-3), sp.Square(queries=3), seed=seed) for seed in (2**70, -1)]
+    assert not torch.equal(found[0].x_adv, found[1].x_adv)
 
 
 def test_a_bare_module_is_refused_with_the_way_to_wrap_it(classifier):

@@ -128,8 +128,13 @@ TARGETED: dict[str, Callable[[Logits, Labels, Labels], PerExample]] = {
 }
 
 
-def named(name: str, logits: Logits, y: Labels, target: Labels | None = None) -> PerExample:
-    """Return the loss called `name`, in its targeted form when a target is given."""
+def check(name: object) -> None:
+    """Raise InputError unless a loss has this name."""
     if name not in UNTARGETED:
         raise InputError(f"unknown loss {name!r}: expected one of {', '.join(sorted(UNTARGETED))}")
+
+
+def named(name: str, logits: Logits, y: Labels, target: Labels | None = None) -> PerExample:
+    """Return the loss called `name`, in its targeted form when a target is given."""
+    check(name)
     return UNTARGETED[name](logits, y) if target is None else TARGETED[name](logits, y, target)

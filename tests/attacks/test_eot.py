@@ -94,6 +94,28 @@ def test_the_same_call_draws_the_same_and_nothing_from_the_caller(linear):
     assert not torch.equal(found[0].x_adv, other.x_adv)
 
 
+class Mixture(nn.Module):
+    """In seven of ten draws a linear classifier, else one of another kind with logits a hundred times as large."""
+
+    def __init__(self, usual):
+        super().__init__()
+        self.usual, self.loud = usual, toys.random_linear(seed=5)
+
+    def forward(self, x):
+        return torch.where(torch.rand(len(x), 1) < 0.7, self.usual(x), 100 * self.loud(x))
+
+
+def test_no_draw_outweighs_another(linear):
+    """What breaks the usual draws leaves 0.3 at most, whatever the loud ones say."""
+    classifier, x, y = linear
+    mixture, ball = sp.Classifier(Mixture(classifier)), sp.Linf(0.3)
+    assert bool((toys.worst_margin(classifier, ball.at(x), y) < 0).all())
+    start = attack(classifier, x, y, ball, sp.PGD(loss="margin"), stop="never").x_adv - x
+    start = ball.at(x, 0.0, 1.0).project(start)
+    result = attack(mixture, x, y, ball, sp.EOT(sp.Square(queries=30), draws=12), start=start, stop="never")
+    assert result.accuracy.mean() < 0.4
+
+
 @pytest.mark.parametrize("draws", [1, 0, -3])
 def test_draws_are_a_whole_number(draws):
     with pytest.raises(sp.InputError, match="EOT got draws=.*; expected a whole number of at least 2"):

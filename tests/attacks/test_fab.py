@@ -73,6 +73,18 @@ def test_in_a_box_no_ball_that_is_smaller_reaches_the_boundary(ball):
         assert ((toys.worst_margin(model, region, y) < 0) == reached).all()
 
 
+@pytest.mark.parametrize("solver", [sp.FAB(steps=30), sp.APGD(loss="dlr")], ids=lambda solver: solver.name)
+@pytest.mark.parametrize("rank", [0, 5])
+def test_a_target_is_to_be_predicted_and_not_only_to_pass_the_label(solver, rank):
+    classifier, x = toys.random_linear(10, (3, 8, 8)), toys.pixels(12, (3, 8, 8))
+    order = classifier.predict(x).logits.argsort(1, descending=True)
+    y, target, ball = order[:, rank], order[:, 3], sp.Linf(0.06)
+    reached = sp.attack(classifier, x, y, ball, sp.PGD(steps=200, loss="margin"), target=target).success
+    found = sp.attack(classifier, x, y, ball, solver, target=target).success
+    assert int(reached.sum()) > 8
+    assert int((reached & ~found).sum()) <= 1
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 def test_few_classes_and_no_square(classes):
     model, x = toys.convolutional(classes, channels=1), toys.pixels(5, (1, 7, 4))

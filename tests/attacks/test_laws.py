@@ -29,6 +29,12 @@ ATTACKS = [
     sp.FAB(steps=5, targets=2, restarts=2),
     sp.FAB(steps=3, targets=0),
 ]
+SHORT = (sp.APGD(steps=40), sp.APGDL1(steps=40), sp.FAB(steps=3, targets=2), sp.Square(queries=20))
+SUITES = {
+    "STANDARD": SHORT,
+    "FAST": (sp.Sweep(short=2, long=0), sp.Square(queries=20), *map(sp.IfDoubted, SHORT)),
+    "EOT": (sp.EOT(sp.PGD(steps=50), draws=2), sp.EOT(sp.Square(queries=9), draws=2)),
+}
 BALLS = [sp.Linf(0.1), sp.L2(0.5), sp.L1(2.0)]
 
 
@@ -39,6 +45,13 @@ BALLS = [sp.Linf(0.1), sp.L2(0.5), sp.L1(2.0)]
 )
 def test_law(law, attack, ball):
     law(attack, ball)
+
+
+@pytest.mark.parametrize("law", ATTACK_LAWS.values(), ids=ATTACK_LAWS)
+@pytest.mark.parametrize("ball", BALLS[::2], ids=lambda ball: ball.name)
+@pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
+def test_law_of_suites(law, suite, ball):
+    law(suite, ball)
 
 
 @pytest.mark.parametrize("ball", BALLS, ids=lambda ball: ball.name)

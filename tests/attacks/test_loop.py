@@ -1,6 +1,8 @@
 """The loop: plan order, counting, budgets, precision, streams; and two solvers that show the protocol to fit."""
 
 import copy
+import inspect
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
@@ -671,6 +673,13 @@ def test_a_search_in_another_function_is_never_believed(monkeypatch):
         (sp.PGD(), "sparsity", 7.0),
         (sp.APGD(), "rho", 0),
         (sp.Sweep(), "first", True),
+        (sp.APGD(), "rho", 9),
+        (sp.Square(), "p_init", 1.5),
+        (sp.FAB(), "beta", 2),
+        (sp.FAB(), "eta", 0.5),
+        (sp.MIFGSM(), "decay", -1),
+        (sp.PGD(), "step_size", math.inf),
+        (sp.PGD(), "sparsity", "a"),
     ],
 )
 def test_settings_of_attacks_are_checked(attack, name, value):
@@ -678,6 +687,11 @@ def test_settings_of_attacks_are_checked(attack, name, value):
     object.__setattr__(wrong, name, value)
     with pytest.raises(sp.InputError, match=f"got {name}=.*; expected a"):
         wrong.__post_init__()
+
+
+def test_losses_are_named_when_an_attack_is_made():
+    with pytest.raises(sp.InputError, match="unknown loss 'hinge': expected one of cross-entropy"):
+        inspect.unwrap(sp.FGSM.__init__)(sp.FGSM.__new__(sp.FGSM), loss="hinge")
 
 
 def test_modules_that_cannot_take_pixels_are_named(case):

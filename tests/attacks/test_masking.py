@@ -100,6 +100,93 @@ def test_bpda_asks_for_a_substitute_of_the_same_shape():
         sp.BPDA(lambda x: x[:, :1])(toys.pixels(2))
 
 
+@pytest.mark.parametrize("stop", ["fooled", "never"])
+def test_a_black_box_that_succeeds_alone_is_told_whenever_it_stops(case, stop):
+    classifier, x, y = case
+
+    class Backwards(nn.Module):
+        def forward(self, x):
+            return 2 * x.detach() - x
+
+    masked = sp.Classifier(nn.Sequential(Backwards(), classifier))
+    with pytest.warns(sp.MaskingWarning, match="black box beats gradients"):
+        attack(masked, x, y, BALL, (sp.PGD(steps=5), sp.Square(queries=300)), stop=stop)
+
+
+class Confident(nn.Module):
+    """Logits so far apart that in float32 the gradient of the cross-entropy is zero."""
+
+    def forward(self, z):
+        return 1e4 * z
+
+
+def test_a_gradient_that_vanishes_after_success_hides_nothing(case):
+    classifier, x, y = case
+    result = attack(classifier, x, y, sp.Linf(0.5), sp.PGD(loss="margin"), stop="never")
+    assert bool(result.success.all())
+    confident = sp.Classifier(nn.Sequential(classifier, Confident()))
+    target = result.x_adv.new_tensor(classifier.predict(result.x_adv).label.tolist()).long()
+    found = attack(confident, x, y, sp.Linf(0.5), sp.PGD(loss="margin"), target=target, stop="never")
+    assert found.findings == ()
+
+
+def test_a_zero_gradient_of_one_loss_is_no_sign_where_another_has_one(case):
+    classifier, x, y = case
+    confident = sp.Classifier(nn.Sequential(classifier, Confident()))
+    suite = sp.APGD(steps=5), sp.APGD(steps=5, loss="dlr")
+    with pytest.warns(sp.MaskingWarning, match="zero gradient: .* attack the margin"):
+        attack(confident, x, y, BALL, suite[0])
+    assert attack(confident, x, y, BALL, suite).findings == ()
+
+
+def test_chance_and_what_cannot_be_overestimated_are_no_findings():
+    from saddlepoint.attacks import findings
+
+    black_box, zero = "black box beats gradients", "zero gradient"
+    assert findings({black_box: 1}, 10, 5) == findings({black_box: 10}, 1000, 5) == ()
+    assert findings({zero: 10, black_box: 10}, 10, 0) == ()
+    assert [each.name for each in findings({zero: 1, black_box: 2}, 10, 5)] == [zero, black_box]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    {
+        "nothing before it": (lambda: sp.IfDoubted(sp.PGD()), "begins with IfDoubted, which waits for doubts"),
+        "nothing that searches": (lambda: (sp.APGDL1(), sp.IfDoubted(sp.PGD())), "begins with IfDoubted"),
+        "one lucky draw": (lambda: (sp.PGD(), *sp.RAND), "means over 1 and 20 draws"),
+        "a suite inside": (lambda: sp.EOT(sp.STANDARD), r"EOT got several attacks; expected one: tuple\(map\(sp.EOT"),
+        "a number inside": (lambda: sp.IfDoubted(3), "IfDoubted got 3; expected one"),
+        "a suite in a suite": (lambda: (sp.STANDARD, sp.PGD()), r"a suite inside a suite; .*\(\*sp.STANDARD"),
+    }.values(),
+)
+def test_suites_that_cannot_mean_what_they_say(case, make, message):
+    with pytest.raises(sp.InputError, match=message):
+        attack(*case, BALL, make())
+
+
+def test_what_never_runs_takes_no_share_of_the_budget(case):
+    classifier, x, y = case
+    suite = (*SHORT, *map(IfDoubted, (sp.Square(queries=100),) * 6))
+    spent = [attack(classifier, x, y, sp.Linf(1e-4), steps, budget=60) for steps in (SHORT, suite)]
+    passes = [(result.forwards + result.backwards).float().mean() for result in spent]
+    assert passes[1] > 0.6 * passes[0]
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"), [(lambda x: x.numpy(), "a ndarray"), (lambda x: (255 * x).byte(), "a torch.uint8 tensor")]
+)
+def test_bpda_asks_for_pixels(function, kind):
+    with pytest.raises(sp.ModelError, match=f"BPDA's function returns {kind}; expected a floating tensor"):
+        sp.BPDA(function)(toys.pixels(2))
+
+
+def test_bpda_asks_for_functions_and_tells_them_apart():
+    with pytest.raises(sp.InputError, match="BPDA got function=None; expected a function"):
+        inspect.unwrap(sp.BPDA.__init__)(sp.BPDA.__new__(sp.BPDA), None)
+    digests = {sp.Classifier(nn.Sequential(sp.BPDA(each), nn.Flatten())).digest() for each in (quantise, torch.round)}
+    assert len(digests) == 2
+
+
 def cut(step):
     """Return the step with few iterations and draws."""
     if isinstance(step, sp.EOT):

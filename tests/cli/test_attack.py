@@ -10,7 +10,7 @@ from saddlepoint.cli.main import main
 from saddlepoint.data import pixels, preprocess, read_image
 from saddlepoint.geometry import L1, L2, Linf
 
-TOP = ["model", "norm", "eps", "attack", "seed", "box", "seconds", "images"]
+TOP = ["model", "norm", "eps", "attack", "seed", "box", "seconds", "findings", "images"]
 IMAGE = ["image", "clean", "adversarial", "written", "success", "perturbation", "trace"]
 IMAGE += ["forwards", "backwards", "files", "error"]
 FIELDS = {
@@ -111,6 +111,24 @@ def test_a_given_label_that_is_not_predicted_is_wrong_from_the_start(attack, pho
     assert image["success"]
     assert image["written"]["success"]
     assert image["perturbation"] == {"linf": 0, "l2": 0, "l1": 0}
+
+
+def test_signs_of_masked_gradients_are_told(attack, photo, tiny_model, monkeypatch):
+    from saddlepoint.classifier import Classifier
+    from saddlepoint.cli.attacking import settings
+
+    class Rounded(torch.nn.Module):
+        def forward(self, x):
+            return (x * 2).round() / 2
+
+    twin = tiny_model.classifier
+    masked = Classifier(torch.nn.Sequential(Rounded(), twin), names=twin.names, preprocessing=twin.preprocessing)
+    monkeypatch.setattr(settings, "load_classifier", lambda *_, **__: masked)
+    code, found, err = attack(photo(), "--eps", "1/255", "--steps", 5)
+    assert code == 0
+    assert not found["images"][0]["success"]
+    assert [text.split(":")[0] for text in found["findings"]] == ["zero gradient"]
+    assert err == f"saddlepoint: {found['findings'][0]}\n"
 
 
 def test_the_text_says_what_was_wrong_from_the_start(photo, tiny_model, tmp_path, capsys):

@@ -7,12 +7,24 @@ from hypothesis import strategies as st
 from saddlepoint.cli.attacking.outcome import Point
 from saddlepoint.cli.attacking.text import aligned, printable, probability, selected, significant, sparkline
 from saddlepoint.cli.flags import Number
+from saddlepoint.cli.running.text import lines
 
 
 @pytest.mark.parametrize(("text", "value"), [("2/255", 2 / 255), ("0.1", 0.1), ("0", 0), ("1e-3", 1e-3), ("1/0.5", 2)])
 def test_numbers_remember_how_they_were_written(text, value):
     assert Number(text) == value
     assert Number(text).text == text
+
+
+def test_an_expectation_is_not_a_count():
+    summary = {"examples": 10, "errors": 2, "clean_correct": 7, "clean_accuracy": 7 / 8, "robust": 5}
+    assert lines({**summary, "attacked_accuracy": 5 / 8}) == [
+        "clean accuracy    87.5%  7 of 8",
+        "under attack      62.5%  5 of 8  an upper bound on robust accuracy",
+        "not readable             2 of 10  left out of both",
+    ]
+    stochastic = lines({**summary, "attacked_accuracy": 0.644})
+    assert stochastic[1] == "under attack      64.4%  over fresh draws  an upper bound on robust accuracy"
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from saddlepoint import losses
-from saddlepoint.attacks.ascent import Loss, require
+from saddlepoint.attacks.ascent import ANY, SHARE, SOME, Loss, climbed, require
 from saddlepoint.attacks.pgd import PGD
 from saddlepoint.attacks.protocol import Answer, Attack, Problem, Run, ranked
 from saddlepoint.attacks.rows import where
@@ -93,7 +92,7 @@ class APGD(Attack):
     reference: bool = False
 
     def __post_init__(self) -> None:
-        require(self, steps=0, targets=-1, restarts=0, rho=0)
+        require(self, steps=SOME, targets=ANY, restarts=SOME, rho=SHARE)
 
     @property
     def name(self) -> str:
@@ -126,7 +125,7 @@ class APGD(Attack):
 
     def objective(self, problem: Problem, state: Climb, logits: Logits) -> PerExample:
         """Return the named loss."""
-        return losses.named(self.loss, logits, problem.y, problem.target)
+        return climbed(self.loss, problem, logits)
 
     def tell(self, problem: Problem, state: Climb, answer: Answer) -> Climb:
         """Note how high the iterate is, adapt the pace, and step from it, or from the highest point if stalled."""

@@ -8,9 +8,9 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from saddlepoint import losses, random
+from saddlepoint import random
 from saddlepoint.attacks.apgd import Peak
-from saddlepoint.attacks.ascent import Loss, require
+from saddlepoint.attacks.ascent import ANY, SOME, Loss, climbed, require
 from saddlepoint.attacks.pgd import PGD
 from saddlepoint.attacks.protocol import Answer, Attack, Problem, Run, ranked
 from saddlepoint.attacks.rows import where
@@ -70,7 +70,7 @@ class APGDL1(Attack):
     restarts: int = 1
 
     def __post_init__(self) -> None:
-        require(self, steps=2, targets=-1, restarts=0)
+        require(self, steps="[3, ∞)", targets=ANY, restarts=SOME)
 
     @property
     def name(self) -> str:
@@ -104,7 +104,7 @@ class APGDL1(Attack):
 
     def objective(self, problem: Problem, state: Climb, logits: Logits) -> PerExample:
         """Return the named loss."""
-        return losses.named(self.loss, logits, problem.y, problem.target)
+        return climbed(self.loss, problem, logits)
 
     def tell(self, problem: Problem, state: Climb, answer: Answer) -> Climb:
         """Note how high the iterate is, adapt the pace, and step; at the end of a phase, begin the next."""

@@ -1,6 +1,5 @@
 """Gradient ascent on the loss, as the attacks of the lesson share it: they differ in how a gradient moves δ."""
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -16,6 +15,9 @@ from saddlepoint.typing import Images, Logits, PerExample, Rows
 Loss = Literal["cross-entropy", "margin", "difference", "dlr", "softmax-margin", "rescaled-cross-entropy"]
 """A name in `saddlepoint.losses`; with a target, its targeted form."""
 
+SOME, ANY, POSITIVE, SHARE = "[1, ∞)", "[0, ∞)", "(0, ∞)", "(0, 1]"
+"""Intervals that `require` knows how to read, as it does others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Walk:
@@ -23,6 +25,14 @@ class Walk:
 
     delta: Images
     step: Tensor
+
+
+def climbed(name: Loss, problem: Problem, logits: Logits) -> PerExample:
+    """Return the named loss, (B,); where nothing but the target will do, DLR looks at the class that is in its way."""
+    y = problem.y
+    if problem.targeted and problem.target is not None and name == "dlr":
+        y = logits.detach().scatter(1, problem.target[:, None], -torch.inf).argmax(1)
+    return losses.named(name, logits, y, problem.target)
 
 
 class Ascent(Attack):
@@ -57,7 +67,7 @@ class Ascent(Attack):
 
     def objective(self, problem: Problem, state: Walk, logits: Logits) -> PerExample:
         """Return the named loss."""
-        return losses.named(self.loss, logits, problem.y, problem.target)
+        return climbed(self.loss, problem, logits)
 
     def tell(self, problem: Problem, state: Walk, answer: Answer) -> Walk:
         """Move along the gradient."""
@@ -73,17 +83,25 @@ class Ascent(Attack):
         return state.step < self.steps
 
 
-def require(attack: Any, **lower: float) -> None:  # noqa: ANN401 - an attack, which is a dataclass
-    """Raise InputError unless each named field of the attack is a number above its bound, or None.
+def require(attack: Any, **within: str) -> None:  # noqa: ANN401 - an attack, which is a dataclass
+    """Raise InputError unless each named field of the attack is a number in its interval, such as "(0, 1]", or None.
 
-    Fields that are declared as whole numbers must be such, and a sparsity a share.
+    Fields that are declared as whole numbers must be such, and a loss must have its name in `saddlepoint.losses`.
     """
+    losses.check(getattr(attack, "loss", "margin"))
     for field in fields(attack):
-        value, above, whole = getattr(attack, field.name), lower.get(field.name, -math.inf), field.type is int
-        if value is None or not (whole or field.name in lower):
+        value, interval = getattr(attack, field.name), within.get(field.name, "(-∞, ∞)")
+        whole = field.type is int
+        if value is None or not (whole or field.name in within):
             continue
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not value > above:
+        number = not isinstance(value, bool) and isinstance(value, int if whole else (int, float))
+        if not number or not _lies(value, interval):
             kind = "a whole number" if whole else "a number"
-            raise InputError(f"{type(attack).__name__} got {field.name}={value!r}; expected {kind} above {above:g}")
-    if not 0 <= getattr(attack, "sparsity", 0) <= 1:
-        raise InputError(f"{type(attack).__name__} got sparsity={attack.sparsity!r}; expected a share in [0, 1]")
+            raise InputError(f"{type(attack).__name__} got {field.name}={value!r}; expected {kind} in {interval}")
+
+
+def _lies(value: float, interval: str) -> bool:
+    """Return whether a number lies in an interval; infinity does in none."""
+    low, high = (float(bound.replace("∞", "inf")) for bound in interval[1:-1].split(","))
+    above = low < value or (interval[0] == "[" and value == low)
+    return above and (value < high or (interval[-1] == "]" and value == high))

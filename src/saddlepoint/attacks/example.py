@@ -91,6 +91,7 @@ class Example:
         effort: passes that count.
         wasted: passes of runs that were started ahead of time and turned out not to be needed.
         doubts: signs that gradients are masked.
+        steep: whether a run has met no gradient that was zero.
     """
 
     given: Input
@@ -102,6 +103,7 @@ class Example:
     effort: Effort = field(default_factory=Effort)
     wasted: Effort = field(default_factory=Effort)
     doubts: frozenset[str] = frozenset()
+    steep: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class Row:
         attack: the attack that broke the example; "clean" if it was wrong from the start; None if it stands.
         run: the run that found the point.
         repeatable: as in `Example`.
-        doubts: as in `Example`.
+        doubts: signs that gradients are masked; one that was zero is none where another run met no such.
     """
 
     given: Input

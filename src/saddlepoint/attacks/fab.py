@@ -7,7 +7,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from saddlepoint.attacks.ascent import require
+from saddlepoint import losses
+from saddlepoint.attacks.ascent import ANY, SHARE, SOME, require
 from saddlepoint.attacks.protocol import Answer, Attack, Problem, Run, ranked
 from saddlepoint.attacks.rows import renew, where
 from saddlepoint.geometry import Ball
@@ -90,7 +91,7 @@ class FAB(Attack):
     beta: float = 0.9
 
     def __post_init__(self) -> None:
-        require(self, steps=0, targets=-1, restarts=0, eta=0, beta=0)
+        require(self, steps=SOME, targets=ANY, restarts=SOME, eta=SOME, beta=SHARE, alpha_max=SHARE)
 
     @property
     def name(self) -> str:
@@ -114,8 +115,10 @@ class FAB(Attack):
         return state.delta
 
     def objective(self, problem: Problem, state: Approach, logits: Logits) -> PerExample:
-        """Return f = z_t − z_y."""
+        """Return f = z_t − z_y; where nothing but t will do, z_t − max_{j≠t} z_j."""
         aim = aimed(problem, state.aim)
+        if problem.targeted:
+            return losses.targeted_margin(logits, aim)
         return (logits.gather(1, aim[:, None]) - logits.gather(1, problem.y[:, None])).squeeze(1)
 
     def tell(self, problem: Problem, state: Approach, answer: Answer) -> Approach:

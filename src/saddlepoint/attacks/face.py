@@ -41,7 +41,7 @@ class AttackResult:
         speculative: forward passes of runs that were started to fill the batch and turned out not to be needed; they
             change no other entry, and unlike all of those they depend on the neighbours.
         attack: the attack that broke the example ("PGD#2" is the second PGD of a cascade), "clean" if it was wrong from
-            the start, None if it stands.
+            the start, None if it stands. When others went on, it is the one that found x_adv.
         restart: the restart that found x_adv.
         repeatable: whether two forwards of one batch, in different order, agreed bit for bit on this machine.
         accuracy: share of fresh draws of the model, at x_adv, in which the label is predicted (with a target: in which
@@ -155,7 +155,9 @@ def gather(rows: Sequence[Row], device: torch.device) -> AttackResult:
         restart=[row.run.restart if row.run else 0 for row in rows],
         repeatable=all(row.repeatable for row in rows),
         accuracy=torch.tensor([row.accuracy for row in rows], device=device),
-        findings=findings(Counter(doubt for row in rows for doubt in row.doubts), len(rows)),
+        findings=findings(
+            Counter(doubt for row in rows for doubt in row.doubts), len(rows), sum(not row.success for row in rows)
+        ),
     )
 
 
@@ -172,6 +174,8 @@ def _inputs(
 def able(attack: object, ball: Ball) -> tuple[Step, ...]:
     """Return the steps whose attacks search this ball; one alone must."""
     suite = attack if isinstance(attack, tuple | list) else (attack,)
+    if any(isinstance(each, tuple | list) for each in suite):
+        raise InputError("attack holds a suite inside a suite; expected one tuple: (*sp.STANDARD, sp.PGD())")
     if not suite or not all(isinstance(each, Step) for each in suite):
         raise InputError(f"attack is {attack!r}; expected an attack such as sp.PGD(steps=40), or several")
     searching = tuple(each for each in suite if ball.name in attack_of(each).norms)

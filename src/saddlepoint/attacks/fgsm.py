@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from saddlepoint.attacks.ascent import Ascent, Loss
+from saddlepoint.attacks.ascent import Ascent, Loss, require
 from saddlepoint.attacks.protocol import Problem
 from saddlepoint.typing import Images
 
@@ -16,12 +16,15 @@ class FGSM(Ascent):
     In ℓ∞ that is ε·sign ∇ℓ, clipped to the box; in the other norms the maximiser over ball ∩ box.
 
     Attributes:
-        loss: "cross-entropy", "margin" or "difference".
+        loss: a name in `saddlepoint.losses`.
     """
 
     paper: ClassVar[str] = "Goodfellow et al. 2015"
 
     loss: Loss = "cross-entropy"
+
+    def __post_init__(self) -> None:
+        require(self)
 
     @property
     def steps(self) -> int:

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 from saddlepoint.attacks.example import FLAT, OVERTAKEN
 
-TOLERATED = 0.002
-"""The share of examples on which a sign may be chance (as in AutoAttack's own check of its Square)."""
+_CHANCE = {FLAT: (0, 0.002), OVERTAKEN: (1, 0.01)}
+"""How many examples, and which share of them, may show a sign by chance.
+
+A gradient is not zero by chance; but a random search gets lucky now and then, on the most honest network.
+"""
 
 _ADVICE = {
     FLAT: (
-        "the gradient was exactly zero: something rounds, cuts off or saturates, and hides it; if that is a "
-        "preprocessing, wrap it in sp.BPDA"
+        "the gradient was exactly zero, whatever was tried: if a preprocessing rounds or cuts off, wrap it in sp.BPDA; "
+        "if the loss saturates, attack the margin, loss='margin' or 'dlr'"
     ),
     OVERTAKEN: (
         "an attack without gradients got further than those with: gradients mislead; look for what shatters or "
@@ -35,12 +38,16 @@ class Finding:
     text: str
 
 
-def findings(doubts: Mapping[str, int], examples: int) -> tuple[Finding, ...]:
-    """Return the signs of masked gradients that more of the examples show than chance would have it."""
+def findings(doubts: Mapping[str, int], examples: int, robust: int) -> tuple[Finding, ...]:
+    """Return the signs of masked gradients that more of the examples show than chance would have it.
+
+    Where none of the examples stands, `robust`, nothing can be overestimated.
+    """
     found = []
     for name, advice in _ADVICE.items():
         count = doubts.get(name, 0)
-        if count > TOLERATED * examples:
+        number, share = _CHANCE[name]
+        if robust and count > max(number, share * examples):
             text = f"{name}: on {count} of {examples} examples {advice}. Robust accuracy may be overestimated"
             found.append(Finding(name, count, text))
     return tuple(found)

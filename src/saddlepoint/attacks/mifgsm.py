@@ -6,7 +6,8 @@ from typing import Any, ClassVar, final
 
 import torch
 
-from saddlepoint.attacks.ascent import Ascent, Loss, Walk, require
+from saddlepoint.attacks.ascent import ANY, POSITIVE, SOME, Ascent, Loss, Walk, require
+from saddlepoint.attacks.goals import Goal, Last
 from saddlepoint.attacks.protocol import Answer, Problem
 from saddlepoint.geometry.norms import spread
 from saddlepoint.typing import Images
@@ -24,8 +25,8 @@ class Drift(Walk):
 class MIFGSM(Ascent):
     """g ← μ·g + ∇ℓ/‖∇ℓ‖_*, δ ← P_Δ(δ + α·steepest(g)) from δ = 0 (Dong et al. 2018, eqs. 6 and 7).
 
-    In ℓ∞ that is MI-FGSM as published: ‖·‖_* is then the ℓ1 norm and the step α·sign(g). The path goes where many
-    gradients agree, so its end transfers better to other models than that of PGD.
+    In ℓ∞ that is MI-FGSM as published: ‖·‖_* is then the ℓ1 norm and the step α·sign(g). It is made for points that
+    transfer to other models, so it runs to its end, and reports that.
 
     Attributes:
         steps: number of updates; steps + 1 points are evaluated.
@@ -37,6 +38,7 @@ class MIFGSM(Ascent):
 
     paper: ClassVar[str] = "Dong et al. 2018"
     tolerance: ClassVar[float] = 0.05
+    goal: ClassVar[Goal] = Last()
 
     steps: int = 10
     travel: float = 1.0
@@ -45,7 +47,7 @@ class MIFGSM(Ascent):
     loss: Loss = "cross-entropy"
 
     def __post_init__(self) -> None:
-        require(self, steps=0, travel=0, decay=-1e-9)
+        require(self, steps=SOME, travel=POSITIVE, decay=ANY, sparsity="[0, 1]")
 
     def init(self, problem: Problem) -> Drift:
         """Stand at the first δ, without momentum."""

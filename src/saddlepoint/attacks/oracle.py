@@ -16,6 +16,12 @@ ROUNDING, CAUTION = 1e-4, 32
 was seen for this very module a margin must have before it is believed without a second look."""
 
 
+_DETACHED = (
+    "no gradient reaches the pixels: the model detaches them; bridge what does so with sp.BPDA(function, substitute), "
+    "or attack with sp.Square(), which needs no gradient"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One attack of a cascade.
@@ -25,7 +31,7 @@ class Stage:
         name: of the attack in this cascade; the second PGD of a cascade is PGD#2, with random streams of its own.
         precision: that it searches in.
         resume: whether it starts from the best point so far, to go on in float32 where low precision has failed.
-        left: how many stages share what is left of an example's budget, this one included.
+        left: among how many stages what is left of an example's budget is shared, this one included.
         draws: of a stochastic model, over which each answer is a mean.
         doubted: whether it is for examples in doubt only.
         probe: whether it is to cast doubt, for a later stage: without gradients it goes on from the best point so far.
@@ -126,8 +132,11 @@ class Oracle:
 
     def _gradient(self, loss: PerExample, delta: Images) -> Images:
         if not loss.requires_grad:
-            raise ModelError("no gradient reaches the pixels: the model detaches them; expected a differentiable one")
-        return torch.autograd.grad(loss.sum(), delta)[0].contiguous()
+            raise ModelError(_DETACHED)
+        gradient = torch.autograd.grad(loss.sum(), delta, allow_unused=True)[0]
+        if gradient is None:
+            raise ModelError(_DETACHED)
+        return gradient.contiguous()
 
     def _call(self, problem: Problem, state: object, delta: Images) -> tuple[Logits, PerExample]:
         attack = self.stage.attack
@@ -145,6 +154,8 @@ class Oracle:
         reached = share == 1
         beyond = margin.abs() > max(ROUNDING, CAUTION * self.model.deviation) * draws[0].abs().amax(1)
         steady = self.stage.precision == "fp32" and self.stage.draws == 1
+        if self.stage.draws > 1:
+            margin = self._ranked(problem, draws, share)
         sure = torch.full_like(reached, decided) | (beyond & steady)
         if self.stage.attack.plain:
             delta = problem.region.project(delta)  # a plain clamp may miss Δ by a last bit; what is kept may not
@@ -153,6 +164,14 @@ class Oracle:
             return Point(delta, score, reached, sure), reached
         inside = problem.region.contains(delta)
         return Point(delta, score.masked_fill(~inside, torch.inf), reached & inside, sure), reached
+
+    def _ranked(self, problem: Problem, draws: list[Logits], share: PerExample) -> PerExample:
+        """Return the accuracy over draws and, where that is equal, the mean margin of probabilities to decide.
+
+        Not the mean margin of logits: no draw, however large its logits are, outweighs another.
+        """
+        margin, _ = self.setting.judge_draws([logits.softmax(1) for logits in draws], problem.y, problem.target)
+        return 1 - share + margin / (4 * len(draws))
 
 
 def _health(logits: Logits, gradient: Images | None) -> Health:

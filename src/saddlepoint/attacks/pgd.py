@@ -6,7 +6,7 @@ from typing import ClassVar, final
 
 import torch
 
-from saddlepoint.attacks.ascent import Ascent, Loss, require
+from saddlepoint.attacks.ascent import POSITIVE, SOME, Ascent, Loss, require
 from saddlepoint.attacks.protocol import Problem, Run
 from saddlepoint.typing import Images, Logits
 
@@ -25,7 +25,7 @@ class PGD(Ascent):
         restarts: independent runs; the later ones are cancelled when one has won.
         random_start: begin at a uniform sample of the ball, projected into the box, instead of at δ = 0.
         sparsity: in ℓ1, the share of pixels among which a step is spread (Tramèr & Boneh 2019); dense norms ignore it.
-        loss: "cross-entropy", "margin" or "difference".
+        loss: a name in `saddlepoint.losses`.
     """
 
     paper: ClassVar[str] = "Madry et al. 2018"
@@ -40,7 +40,7 @@ class PGD(Ascent):
     loss: Loss = "cross-entropy"
 
     def __post_init__(self) -> None:
-        require(self, steps=0, step_size=0, travel=0, restarts=0)
+        require(self, steps=SOME, step_size=POSITIVE, travel=POSITIVE, restarts=SOME, sparsity="[0, 1]")
 
     def runs(self, logits: Logits, y: int) -> tuple[Run, ...]:
         """Return one run per restart."""

@@ -12,13 +12,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from saddlepoint.attacks.example import Effort, Example, Input, Row
+from saddlepoint.attacks.example import FLAT, Effort, Example, Input, Row
 from saddlepoint.attacks.oracle import Oracle, Stage
 from saddlepoint.attacks.plan import Plan, Task
 from saddlepoint.attacks.protocol import Need
 from saddlepoint.attacks.setting import Setting, average
 from saddlepoint.attacks.slots import Slots
-from saddlepoint.attacks.steps import Step, attack_of, doubted_only, draws_of
+from saddlepoint.attacks.steps import Step, attack_of, check_suite, doubted_only, draws_of
 from saddlepoint.classifier import Classifier, Frozen, Precision, Randomness, check_logits, check_repeatable
 from saddlepoint.classifier.checks import check_classes
 from saddlepoint.classifier.frozen import random_state
@@ -46,7 +46,8 @@ def run_attack(
     frozen; close it, or exhaust it, to have everything restored. Of two open streams close the later one first. What
     a caller draws from global generators between two rows is his own affair: the stream neither sees nor rewinds it.
     """
-    setting = replace(setting, draws=max(map(draws_of, suite)))
+    check_suite(suite)
+    setting = replace(setting, draws=draws_of(suite[0]))
     rows, randomness = _stream(classifier, inputs, suite, setting, precision), Randomness(setting.seed)
     try:
         while True:
@@ -80,14 +81,20 @@ def stages(suite: Sequence[Step], precision: Precision) -> Iterator[Stage]:
     for position, (attack, step) in enumerate(zip(attacks, suite, strict=True)):
         earlier = sum(other.name == attack.name for other in attacks[:position])
         name = f"{attack.name}#{earlier + 1}" if earlier else attack.name
-        polish = None if precision == "fp32" or attack.goal.exact else attack.polish()
         probe = attack.needs is not Need.GRADIENT and any(doubted[position + 1 :])
+        polish = None if precision == "fp32" or probe or attack.goal.exact else attack.polish()
         terms = Stage(attack, name, draws=draws_of(step), doubted=doubted[position], probe=probe)
         cascade.append(replace(terms, precision="fp32" if polish is None else precision))
         if polish is not None:
             cascade.append(replace(terms, attack=polish, resume=True))
     for done, stage in enumerate(cascade):
-        yield replace(stage, left=len(cascade) - done)
+        yield replace(stage, left=_sharers(cascade[done:]))
+
+
+def _sharers(cascade: Sequence[Stage]) -> int:
+    """Return among how many what is left of a budget is shared; those for examples in doubt, few, count as one."""
+    doubted = sum(stage.doubted for stage in cascade)
+    return doubted if cascade[0].doubted else len(cascade) - doubted + (doubted > 0)
 
 
 def clean(model: Frozen, inputs: Iterable[Input], setting: Setting) -> Iterator[Example]:
@@ -183,7 +190,7 @@ def verify(model: Frozen, examples: Iterator[Example], setting: Setting) -> Iter
                 attack=("clean" if example.mistaken else name) if hit else None,
                 run=example.best.run if example.best else None,
                 repeatable=example.repeatable,
-                doubts=example.doubts,
+                doubts=example.doubts - {FLAT} if example.steep else example.doubts,
             )
 
 

@@ -52,6 +52,7 @@ class _Open:
     effort: Effort = field(default_factory=Effort)
     wasted: Effort = field(default_factory=Effort)
     flat: bool = False
+    steep: bool = False
 
     @property
     def complete(self) -> bool:
@@ -68,6 +69,7 @@ class _Open:
             self.counted += 1
             self.effort += outcome.effort
             self.flat |= outcome.flat
+            self.steep |= not (outcome.blind or outcome.flat)
             if self.best is None or outcome.better(self.best):
                 self.best = outcome
 
@@ -75,7 +77,8 @@ class _Open:
         spare = sum((outcome.effort for outcome in self.waiting.values()), self.wasted)
         example, effort = self.example, self.example.effort + self.effort
         doubts = example.doubts.union(self._doubts())
-        return replace(example, best=self.best, effort=effort, wasted=example.wasted + spare, doubts=doubts)
+        steep, wasted = example.steep or self.steep, example.wasted + spare
+        return replace(example, best=self.best, effort=effort, wasted=wasted, doubts=doubts, steep=steep)
 
     def _doubts(self) -> Iterator[str]:
         """Yield what casts doubt on gradients: one that was zero, or a black box that got further without."""
@@ -84,7 +87,7 @@ class _Open:
         before, best = self.example.best, self.best
         if before is not None and best is not None and best.blind and not before.blind:
             further = before.score - best.score > FURTHER * self.example.margin
-            if best.won or (self.probe and further):
+            if not before.adversarial and (best.adversarial or (self.probe and further)):
                 yield OVERTAKEN
 
 
@@ -142,12 +145,13 @@ class Plan:
         """Return the example with the runs that its budget allows, each with its share; None if it allows none."""
         runs = self._runs(example)
         best = None if self._stage.resume else example.best
+        probe = self._stage.probe and self._stage.draws == 1  # of means over draws, many tries find a lucky one
         if self._budget is None:
-            return _Open(example, runs, len(runs), math.inf, best, self._stage.probe)
+            return _Open(example, runs, len(runs), math.inf, best, probe)
         spent = example.effort.forwards - 1 + example.effort.backwards
         left = (self._budget - spent) // self._stage.left
         limit = min(len(runs), left // self._stage.least)
-        return _Open(example, runs, limit, left // limit, best, self._stage.probe) if limit > 0 else None
+        return _Open(example, runs, limit, left // limit, best, probe) if limit > 0 else None
 
     def _runs(self, example: Example) -> tuple[Run, ...]:
         runs = self._stage.attack.runs(example.logits[None], example.given.y)

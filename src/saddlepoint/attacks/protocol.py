@@ -41,6 +41,7 @@ class Problem:
         key: of the runs' random streams, (B,).
         start: the first point to use, (B, C, H, W), or None where the attack chooses its own.
         restart: which of the independent tries the runs are, from 0, (B,); None for the first.
+        targeted: whether success means that the target is predicted; else a target is only where a run aims.
     """
 
     x: Images
@@ -51,6 +52,7 @@ class Problem:
     key: Keys
     start: Images | None = None
     restart: Labels | None = None
+    targeted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import ClassVar, final
 
 import torch
 
-from saddlepoint.attacks.ascent import Ascent, Loss, require
+from saddlepoint.attacks.ascent import POSITIVE, SOME, Ascent, Loss, require
 from saddlepoint.attacks.goals import Goal, Last
 from saddlepoint.attacks.protocol import Problem
 from saddlepoint.typing import Images
@@ -35,7 +35,7 @@ class SGD(Ascent):
     loss: Loss = "difference"
 
     def __post_init__(self) -> None:
-        require(self, steps=0, lr=0)
+        require(self, steps=SOME, lr=POSITIVE)
 
     @property
     def plain(self) -> bool:

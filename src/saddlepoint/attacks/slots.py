@@ -179,13 +179,13 @@ class Slots:
         for slot in _places(counts.busy & ~flags.finite):
             raise ModelError(
                 f"{self._stage.name} met a logit or a gradient that is not finite, at step {counts.queries[slot]} on "
-                f"example {counts.task(slot).example.given.id!r}; expected numbers: look for overflow, or for a root "
-                "or a norm at zero"
+                f"example {counts.task(slot).example.given.id!r}; expected numbers: look for overflow, or for a root, "
+                "a norm or a logarithm at zero"
             )
         counts.queries += 1
         counts.backwards += counts.wants
         if self._stage.precision != "bf16":
-            counts.flat |= counts.wants & flags.flat
+            counts.flat |= counts.wants & flags.flat & ~flags.adversarial
         counts.wants[:] = flags.differentiate
 
     def _confirm(self, claims: _Host, flags: _Flags) -> _Flags:
@@ -254,6 +254,7 @@ class Slots:
             key=setting.integers([self._key(task) for task in tasks]),
             restart=setting.integers([task.run.restart for task in tasks]),
             start=self._starts(tasks),
+            targeted=setting.targeted,
         )
         score = x.new_full((len(tasks),), torch.inf)
         never = torch.zeros_like(score, dtype=torch.bool)

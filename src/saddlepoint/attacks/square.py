@@ -7,9 +7,9 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from saddlepoint import losses, random
+from saddlepoint import random
 from saddlepoint.attacks import bumps, moves, windows
-from saddlepoint.attacks.ascent import Loss, require
+from saddlepoint.attacks.ascent import SHARE, SOME, Loss, climbed, require
 from saddlepoint.attacks.protocol import Answer, Attack, Need, Problem, Run
 from saddlepoint.attacks.rows import renew, where
 from saddlepoint.typing import Images, Logits, PerExample, Rows
@@ -44,7 +44,7 @@ class Square(Attack):
         p_init: p of the first windows.
         restarts: independent runs; the later ones are cancelled when one has won.
         rescale: stretch the schedule of p, made for 10,000 queries, to `queries`; AutoAttack does not.
-        loss: "margin", "cross-entropy" or "difference".
+        loss: a name in `saddlepoint.losses`.
     """
 
     needs: ClassVar[Need] = Need.LOGITS
@@ -58,7 +58,7 @@ class Square(Attack):
     loss: Loss = "margin"
 
     def __post_init__(self) -> None:
-        require(self, queries=0, p_init=0, restarts=0)
+        require(self, queries=SOME, p_init=SHARE, restarts=SOME)
 
     def runs(self, logits: Logits, y: int) -> tuple[Run, ...]:
         """Return one run per restart."""
@@ -78,7 +78,7 @@ class Square(Attack):
 
     def objective(self, problem: Problem, state: Search, logits: Logits) -> PerExample:
         """Return the named loss."""
-        return losses.named(self.loss, logits, problem.y, problem.target)
+        return climbed(self.loss, problem, logits)
 
     def tell(self, problem: Problem, state: Search, answer: Answer) -> Search:
         """Keep the candidate if its loss is higher, and propose the next."""

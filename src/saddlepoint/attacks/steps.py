@@ -1,5 +1,6 @@
 """On what terms an attack of a suite runs: wrappers that compose, `IfDoubted(EOT(APGD()))`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -24,6 +25,7 @@ class EOT:
     draws: int = 20
 
     def __post_init__(self) -> None:
+        _check_inner("EOT", self.attack)
         if isinstance(self.draws, bool) or not isinstance(self.draws, int) or self.draws < 2:
             raise InputError(f"EOT got draws={self.draws!r}; expected a whole number of at least 2")
 
@@ -39,9 +41,35 @@ class IfDoubted:
 
     attack: "Step"
 
+    def __post_init__(self) -> None:
+        _check_inner("IfDoubted", self.attack)
+
 
 Step = Attack | EOT | IfDoubted
 """An element of a suite."""
+
+
+def _check_inner(wrapper: str, step: object) -> None:
+    if not isinstance(step, Step):
+        what = "several attacks" if isinstance(step, tuple | list) else repr(step)
+        raise InputError(
+            f"{wrapper} got {what}; expected one: tuple(map(sp.{wrapper}, sp.STANDARD)) wraps each of many"
+        )
+
+
+def check_suite(suite: Sequence[Step]) -> None:
+    """Raise InputError if a suite cannot mean what it says."""
+    if all(map(doubted_only, suite[:1])):
+        raise InputError(
+            "the suite begins with IfDoubted, which waits for doubts that an attack before it raises; "
+            "expected such an attack first"
+        )
+    draws = sorted(set(map(draws_of, suite)))
+    if len(draws) > 1:
+        raise InputError(
+            f"the attacks of the suite take means over {' and '.join(map(str, draws))} draws, so that a lucky draw of "
+            "one would end the others' search; expected the same for all: sp.EOT(attack, draws=…) around each"
+        )
 
 
 def attack_of(step: Step) -> Attack:

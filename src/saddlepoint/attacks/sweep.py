@@ -9,7 +9,7 @@ from torch import Tensor
 
 from saddlepoint import losses
 from saddlepoint.attacks.apgd import surface
-from saddlepoint.attacks.ascent import require
+from saddlepoint.attacks.ascent import ANY, SOME, require
 from saddlepoint.attacks.pgd import PGD
 from saddlepoint.attacks.protocol import Answer, Attack, Problem
 from saddlepoint.attacks.rows import renew
@@ -71,7 +71,7 @@ class Sweep(Attack):
         long: how many long rounds there are.
         long_steps: steps of each.
         momentum: μ.
-        sparsity: of steps in ℓ1, as in `PGD`.
+        sparsity: of steps in ℓ1, as in `PGD`; at least one coordinate moves.
     """
 
     paper: ClassVar[str] = "this project, after Gowal et al. 2019"
@@ -83,10 +83,19 @@ class Sweep(Attack):
     long: int = 4
     long_steps: int = 60
     momentum: float = 0.75
-    sparsity: float = 0.01
+    sparsity: float = 0.001
 
     def __post_init__(self) -> None:
-        require(self, first=0, short=-1, short_steps=0, long=-1, long_steps=0, momentum=-1e-9)
+        require(
+            self,
+            first=SOME,
+            short=ANY,
+            short_steps=SOME,
+            long=ANY,
+            long_steps=SOME,
+            momentum=ANY,
+            sparsity="[0, 1]",
+        )
 
     def init(self, problem: Problem) -> Search:
         """Begin the first round."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from saddlepoint.errors import ModelError
+from saddlepoint.errors import InputError, ModelError
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -25,6 +25,9 @@ class BPDA(nn.Module):
 
     def __init__(self, function: Transform, substitute: Transform | None = None) -> None:
         super().__init__()
+        for name, given in (("function", function), ("substitute", substitute)):
+            if not (callable(given) or (given is None and name == "substitute")):
+                raise InputError(f"BPDA got {name}={given!r}; expected a function of a batch of pixels")
         self.function = function
         self.substitute = substitute
 
@@ -32,6 +35,12 @@ class BPDA(nn.Module):
         """Return f(x)."""
         with torch.no_grad():
             exact = self.function(x.clone())  # f may work in place
+        if not isinstance(exact, Tensor) or not exact.is_floating_point():
+            kind = f"a {exact.dtype} tensor" if isinstance(exact, Tensor) else f"a {type(exact).__name__}"
+            raise ModelError(
+                f"BPDA's function returns {kind}; expected a floating tensor, of pixels in the scale of its input: "
+                "end it with torch.as_tensor(…).float(), and divide by 255 what is in [0, 255]"
+            )
         smooth = x if self.substitute is None else self.substitute(x)
         if smooth.shape != exact.shape:
             raise ModelError(
@@ -40,6 +49,11 @@ class BPDA(nn.Module):
             )
         output: Tensor = _Exact.apply(smooth, exact)
         return output
+
+    def extra_repr(self) -> str:
+        """Name the functions that are no modules, by which one defence differs from another."""
+        plain = (each for each in (self.function, self.substitute) if not isinstance(each, nn.Module))
+        return ", ".join(getattr(each, "__qualname__", repr(each)) for each in plain)
 
 
 class _Exact(Function):

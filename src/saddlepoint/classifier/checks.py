@@ -119,7 +119,7 @@ def check_logits(logits: Logits) -> Logits:
 def check_repeatable(first: Logits, second: Logits, *, deterministic: bool = True) -> bool:
     """Return whether two forwards agree bit for bit; raise ModelError if a deterministic model's plainly differ."""
     gap, scale = (first - second).abs().max().item(), first.abs().max().item()
-    if deterministic and gap > REPEATABLE * max(scale, 1.0):
+    if deterministic and gap > REPEATABLE * scale:
         raise ModelError(
             f"two forwards of the same images differ by {gap:.3g}: the model is stochastic or mixes its batch; "
             "expected the same logits again: remove random layers, or batch statistics, from its eval mode; or, if "

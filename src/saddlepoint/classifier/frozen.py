@@ -171,7 +171,7 @@ class Randomness:
     """Global random states of one's own, which go on where they were left: stochastic modules draw from them."""
 
     def __init__(self, seed: int) -> None:
-        self._seed = seed
+        self._seed = seed % 2**63
         self._states: _States | None = None
 
     @contextmanager

@@ -1,10 +1,10 @@
 """The laws of attacks, for ours and anyone's: `for law in ATTACK_LAWS.values(): law(MyAttack(), sp.Linf(0.1))`.
 
-Each law takes an attack and a ball with one radius, and raises LawViolation with what it saw.
+Each law takes an attack, or a suite, and a ball with one radius, and raises LawViolation with what it saw.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -13,19 +13,31 @@ import torch
 from torch import Tensor
 
 from saddlepoint.attacks import Attack, AttackResult, Last, Problem, attack
+from saddlepoint.attacks.face import able
+from saddlepoint.attacks.steps import Step, attack_of, doubted_only
 from saddlepoint.classifier import Classifier
 from saddlepoint.errors import LawViolation
 from saddlepoint.geometry import Ball
 from saddlepoint.testing import toys
 from saddlepoint.testing.traces import trace
 
-Law = Callable[[Attack, Ball], None]
+Solver = Step | Sequence[Step]
+Law = Callable[[Solver, Ball], None]
 _BATCH = 4
 
 
 def _require(holds: bool, message: str) -> None:
     if not holds:
         raise LawViolation(message)
+
+
+def _attacks(solver: Solver, ball: Ball) -> list[Attack]:
+    """Return the attacks that run without conditions."""
+    return [attack_of(step) for step in able(solver, ball) if not doubted_only(step)]
+
+
+def _name(solver: Solver) -> str:
+    return "the suite" if isinstance(solver, Sequence) else attack_of(solver).name
 
 
 def _case(count: int = 10) -> tuple[Classifier, Tensor, Tensor]:
@@ -54,20 +66,20 @@ def _rows(result: AttackResult, rows: list[int]) -> AttackResult:
     return replace(result, **picked)
 
 
-def lands_inside(solver: Attack, ball: Ball) -> None:
+def lands_inside(solver: Solver, ball: Ball) -> None:
     """Hold ‖x_adv − x‖ ≤ ε and the box without tolerance, in float64; norms are reported as they are."""
     classifier, x, y = _case()
     for box in ((0.0, 1.0), None):
         result = attack(classifier, x, y, ball, solver, batch_size=_BATCH, box=box)
         norm = ball.norm(result.x_adv.double() - x.double())
         _require(result.x_adv.dtype == torch.float32, f"x_adv is {result.x_adv.dtype}, not float32")
-        _require(bool((norm <= ball.eps).all()), f"{solver.name} left the ball: {norm.max():.9g} > {ball.eps}")
+        _require(bool((norm <= ball.eps).all()), f"{_name(solver)} left the ball: {norm.max():.9g} > {ball.eps}")
         _require(torch.equal(norm, result.norm), "the reported norm is not that of x_adv")
         if box:
-            _require(bool(((result.x_adv >= 0) & (result.x_adv <= 1)).all()), f"{solver.name} left the box")
+            _require(bool(((result.x_adv >= 0) & (result.x_adv <= 1)).all()), f"{_name(solver)} left the box")
 
 
-def tells_the_truth(solver: Attack, ball: Ball) -> None:
+def tells_the_truth(solver: Solver, ball: Ball) -> None:
     """Report flags and margins that a plain evaluation of x_adv by the user's own model confirms."""
     classifier, x, y = _case()
     result = attack(classifier, x, y, ball, solver, batch_size=_BATCH)
@@ -80,7 +92,7 @@ def tells_the_truth(solver: Attack, ball: Ball) -> None:
     _require(broken == result.success.tolist(), "an example without success has a name in `attack`, or one with none")
 
 
-def aims_at_the_target(solver: Attack, ball: Ball) -> None:
+def aims_at_the_target(solver: Solver, ball: Ball) -> None:
     """With a target, succeed only where the target is predicted."""
     classifier, x, y = _case()
     target = (y + 1) % 4
@@ -89,7 +101,7 @@ def aims_at_the_target(solver: Attack, ball: Ball) -> None:
     _require(torch.equal(result.success, predicted == target), "success is not that the target is predicted")
 
 
-def never_worse_than_its_start(solver: Attack, ball: Ball) -> None:
+def never_worse_than_its_start(solver: Solver, ball: Ball) -> None:
     """Report a margin that is at most that of the first point; attacks that report their last iterate promise less."""
     classifier, x, y = _case()
     keys = torch.arange(len(x))
@@ -98,24 +110,26 @@ def never_worse_than_its_start(solver: Attack, ball: Ball) -> None:
     first = attack(classifier, x + start, y, replace(ball, eps=0.0), solver, batch_size=_BATCH, box=None)
     right = torch.tensor([name != "clean" for name in result.attack])
     worse = right & (result.margin > first.margin + 1e-6)
-    _require(isinstance(solver.goal, Last) or not bool(worse.any()), f"{solver.name} reports less than its start had")
+    last = isinstance(_attacks(solver, ball)[-1].goal, Last)
+    _require(last or not bool(worse.any()), f"{_name(solver)} reports less than its start had")
 
 
-def begins_where_told(solver: Attack, ball: Ball) -> None:
+def begins_where_told(solver: Solver, ball: Ball) -> None:
     """Ask first for the δ that was given, and leave what it was given as it was: runs resume from such points."""
     classifier, x, y = _case(3)
     region, keys = ball.at(x), torch.arange(len(x))
     with classifier.frozen() as model:
         problem = Problem(x, y, None, region, model.decide(x), keys, region.start(keys))
     before = copy.deepcopy(problem)
-    first = solver.ask(problem, solver.init(problem))
-    _require(_equal(first, before.start), f"{solver.name} does not begin at the given start")
-    trace(solver, classifier, x, y, ball, start=before.start)
+    for one in _attacks(solver, ball):
+        first = one.ask(problem, one.init(problem))
+        _require(_equal(first, before.start), f"{one.name} does not begin at the given start")
+        trace(one, classifier, x, y, ball, start=before.start)
     same = all(_equal(getattr(before, name), getattr(problem, name)) for name in ("x", "y", "logits", "key", "start"))
-    _require(same and torch.equal(x, before.x), f"{solver.name} wrote into its problem")
+    _require(same and torch.equal(x, before.x), f"{_name(solver)} wrote into its problem")
 
 
-def same_rows_always(solver: Attack, ball: Ball) -> None:
+def same_rows_always(solver: Solver, ball: Ball) -> None:
     """Give the same rows, bit for bit, for any order, any neighbours and any refill at one batch size."""
     classifier, x, y = _case(11)
     ids = [f"example {row}" for row in range(len(x))]
@@ -129,7 +143,7 @@ def same_rows_always(solver: Attack, ball: Ball) -> None:
     _same(attack(classifier, x, y, ball, solver, ids=ids, batch_size=_BATCH, seed=3), whole, "repetition")
 
 
-def leaves_no_trace(solver: Attack, ball: Ball) -> None:
+def leaves_no_trace(solver: Solver, ball: Ball) -> None:
     """Leave weights, modes, `requires_grad`, gradients, memory formats and global random states as they were."""
     classifier, x, y = _case()
     module = classifier.module.train()
@@ -139,18 +153,18 @@ def leaves_no_trace(solver: Attack, ball: Ball) -> None:
     attack(classifier, x, y, ball, solver, batch_size=_BATCH)
     after = _trace(classifier)
     for name, value in before.items():
-        _require(_equal(value, after[name]), f"{solver.name} changed {name}")
-    _require(torch.equal(x, inputs[0]) and torch.equal(y, inputs[1]), f"{solver.name} changed its inputs")
+        _require(_equal(value, after[name]), f"{_name(solver)} changed {name}")
+    _require(torch.equal(x, inputs[0]) and torch.equal(y, inputs[1]), f"{_name(solver)} changed its inputs")
 
 
-def finds_nothing_in_a_point(solver: Attack, ball: Ball) -> None:
+def finds_nothing_in_a_point(solver: Solver, ball: Ball) -> None:
     """With ε = 0, return x."""
     classifier, x, y = _case()
     result = attack(classifier, x, y, replace(ball, eps=0.0), solver, batch_size=_BATCH)
-    _require(torch.equal(result.x_adv, x), f"{solver.name} moved although ε = 0")
+    _require(torch.equal(result.x_adv, x), f"{_name(solver)} moved although ε = 0")
 
 
-def stops_at_errors(solver: Attack, ball: Ball) -> None:
+def stops_at_errors(solver: Solver, ball: Ball) -> None:
     """Report an example that is wrong from the start as a success at x, with 0 steps."""
     classifier, x, y = _case()
     result = attack(classifier, x, y, ball, solver, batch_size=_BATCH)
@@ -159,7 +173,7 @@ def stops_at_errors(solver: Attack, ball: Ball) -> None:
     _require(int(result.steps[0]) == 0 and int(result.backwards[0]) == 0, "a mistake cost steps")
 
 
-def solves_linear_classifiers(solver: Attack, ball: Ball) -> None:
+def solves_linear_classifiers(solver: Solver, ball: Ball) -> None:
     """Run to the end, reach the closed-form optimum within the declared tolerance, with and without a box."""
     classifier, x = toys.random_linear(), toys.pixels(6)
     y = classifier.predict(x).label
@@ -169,10 +183,9 @@ def solves_linear_classifiers(solver: Attack, ball: Ball) -> None:
         best = toys.worst_margin(classifier, region, y)
         clean = toys.worst_margin(classifier, replace(ball, eps=0.0).at(x), y)
         gap = ((result.margin - best) / (clean - best)).max().item()
-        _require(
-            gap <= solver.tolerance, f"{solver.name} stays {gap:.2%} from the optimum, declared {solver.tolerance:.2%}"
-        )
-        _require(bool((result.margin >= best - 1e-5).all()), f"{solver.name} claims more than the optimum")
+        share = min(one.tolerance for one in _attacks(solver, ball))
+        _require(gap <= share, f"{_name(solver)} stays {gap:.2%} from the optimum, declared {share:.2%}")
+        _require(bool((result.margin >= best - 1e-5).all()), f"{_name(solver)} claims more than the optimum")
 
 
 ATTACK_LAWS: dict[str, Law] = {

@@ -107,7 +107,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One call; `seconds` is the time of the search alone, without loading, evaluation and pictures."""
+    """One call; `seconds` is the time of the search alone, `findings` tell where it may have been misled."""
 
     model: str
     norm: str
@@ -116,6 +116,7 @@ class Outcome:
     seed: int
     box: str
     seconds: float
+    findings: tuple[str, ...]
     images: tuple[Case, ...]
 
     def as_json(self) -> str:

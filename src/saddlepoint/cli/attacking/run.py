@@ -24,19 +24,20 @@ def run(given: Namespace) -> int:
         with bounded():
             outcome = _attack(chosen, subjects, Trace(draw))
     print(outcome.as_json()) if given.json else render(chosen, outcome)
-    findings = [case.error for case in outcome.images if case.error]
-    for finding in findings:
-        print("saddlepoint:", finding, file=sys.stderr)
-    return 2 if findings else 0
+    errors = [case.error for case in outcome.images if case.error]
+    for line in (*outcome.findings, *errors):
+        print("saddlepoint:", line, file=sys.stderr)
+    return 2 if errors else 0
 
 
 def _attack(chosen: Settings, subjects: list[Subject], trace: Trace) -> Outcome:
     cases = [failed(subject, subject.error) for subject in subjects if subject.error is not None]
-    total = 0.0
+    total, findings = 0.0, []
     for group in groups(subjects):
-        found, seconds = attack_group(chosen, group, trace)
+        found, seconds, signs = attack_group(chosen, group, trace)
         cases += found
         total += seconds
+        findings += [sign.text for sign in signs]
     return Outcome(
         model=chosen.model,
         norm=chosen.norm,
@@ -45,5 +46,6 @@ def _attack(chosen: Settings, subjects: list[Subject], trace: Trace) -> Outcome:
         seed=chosen.seed,
         box=chosen.box,
         seconds=total,
+        findings=tuple(findings),
         images=tuple(sorted(cases, key=lambda case: case.index)),
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from saddlepoint.attacks import AttackResult, attack
+from saddlepoint.attacks import AttackResult, Finding, attack
 from saddlepoint.classifier.checks import check_classes
 from saddlepoint.cli.attacking.cases import Group, cases, failed, model_pixels
 from saddlepoint.cli.attacking.outcome import Case
@@ -17,21 +17,23 @@ from saddlepoint.cli.attacking.views import look
 from saddlepoint.errors import InputError
 
 
-def attack_group(settings: Settings, subjects: Sequence[Subject], trace: Trace) -> tuple[list[Case], float]:
-    """Attack readable images of one shape; return their cases and the seconds that the search took."""
+def attack_group(
+    settings: Settings, subjects: Sequence[Subject], trace: Trace
+) -> tuple[list[Case], float, tuple[Finding, ...]]:
+    """Attack readable images of one shape; return their cases, the seconds of the search and its doubts in itself."""
     try:
         group = _look(settings, subjects)
     except InputError as error:
-        return [failed(subject, str(error)) for subject in subjects], 0.0
+        return [failed(subject, str(error)) for subject in subjects], 0.0, ()
     there = group.y == (-1 if settings.target is None else settings.target)
     refused = [failed(subjects[row], _already(settings)) for row in there.nonzero().flatten().tolist()]
     group = group.select((~there).nonzero().flatten().tolist())
     if not group.subjects:
-        return refused, 0.0
+        return refused, 0.0, ()
     x, begin = model_pixels(settings, group.crops), time.perf_counter()
     result = _search(settings, group, x, trace)
     seconds = time.perf_counter() - begin
-    return refused + cases(settings, group, x, result, trace), seconds
+    return refused + cases(settings, group, x, result, trace), seconds, result.findings
 
 
 def _look(settings: Settings, subjects: Sequence[Subject]) -> Group:

@@ -52,7 +52,7 @@ def run(given: Namespace) -> int:
         print(json.dumps(told, ensure_ascii=False))
     else:
         render(chosen, spec, summary, seconds)
-    for finding in findings(summary["doubts"], summary["examples"] - summary["errors"]):
+    for finding in findings(summary["doubts"], summary["examples"] - summary["errors"], summary["robust"]):
         print(f"saddlepoint: {finding.text}", file=sys.stderr)
     if summary["errors"]:
         count = f"{summary['errors']} example{'s' if summary['errors'] > 1 else ''}"

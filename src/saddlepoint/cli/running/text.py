@@ -1,5 +1,6 @@
 """What a run found, as text."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,14 +33,17 @@ def render(chosen: Settings, spec: Mapping[str, Any], summary: Mapping[str, Any]
 def lines(summary: Mapping[str, Any]) -> list[str]:
     """Return what was counted: correct on clean images, and still correct under attack."""
     count = summary["examples"] - summary["errors"]
-    rows: list[tuple[str, float | None, int, int, str]] = [
-        ("clean accuracy", summary["clean_accuracy"], summary["clean_correct"], count, ""),
-        ("under attack", summary["attacked_accuracy"], summary["robust"], count, "an upper bound on robust accuracy"),
+    attacked, robust, width = summary["attacked_accuracy"], summary["robust"], len(str(count))
+    whole = attacked is None or math.isclose(attacked * count, robust)
+    told = f"{robust:>{width}} of {count}" if whole else "over fresh draws"
+    rows: list[tuple[str, float | None, str, str]] = [
+        ("clean accuracy", summary["clean_accuracy"], f"{summary['clean_correct']:>{width}} of {count}", ""),
+        ("under attack", attacked, told, "an upper bound on robust accuracy"),
     ]
     if summary["errors"]:
-        rows.append(("not readable", None, summary["errors"], summary["examples"], "left out of both"))
-    width = len(str(count))
+        unread = f"{summary['errors']:>{width}} of {summary['examples']}"
+        rows.append(("not readable", None, unread, "left out of both"))
     return [
-        f"{name:15} {'' if share is None else f'{share:7.1%}':7}  {number:>{width}} of {whole}  {note}".rstrip()
-        for name, share, number, whole, note in rows
+        f"{name:15} {'' if share is None else f'{share:7.1%}':7}  {number}  {note}".rstrip()
+        for name, share, number, note in rows
     ]
