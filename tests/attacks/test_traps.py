@@ -23,7 +23,8 @@ def shortened(suite):
 
 
 STANDARD = shortened(sp.STANDARD)
-SUITES = {"STANDARD": STANDARD, "FAST": (*sp.FAST[:2], *map(sp.IfDoubted, STANDARD))}
+UNDOUBTED = (step for step in sp.FAST if not isinstance(step, sp.IfDoubted))
+SUITES = {"STANDARD": STANDARD, "FAST": (*UNDOUBTED, *map(sp.IfDoubted, STANDARD))}
 OPENED = [name for name, trap in TRAPS.items() if trap.remedy]
 
 
