@@ -107,3 +107,7 @@ def test_an_honest_twin_is_not_accused(panel, truth, suite):
 def test_winners_need_something_to_replace():
     with pytest.raises(InputError, match=r"linear has no nn\.ReLU"):
         TRAPS["k winners take all"].defend(toys.random_linear())
+
+
+def test_a_trap_shows_its_numbers():
+    assert repr(TRAPS["quantised input"].defend(toys.random_linear()).module[0]) == "Quantised(levels=16)"

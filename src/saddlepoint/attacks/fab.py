@@ -65,7 +65,7 @@ class FAB(Attack):
     goes back to βδ. Points may lie outside the ball; the loop keeps those inside.
 
     A step costs two forwards and one backward. A gradient at every check would save the second forward where the check
-    fails; but on adversarially trained models nine checks of ten succeed, and their gradients would be thrown away.
+    fails; but on robust models half to three quarters of the checks succeed, and their gradients would be thrown away.
 
     FAB-T aims at one class per run. FAB looks at all K − 1 others before each step, at one forward and one backward
     each, and takes the nearest boundary.

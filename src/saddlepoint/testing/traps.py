@@ -47,7 +47,15 @@ class Trap:
     alike: bool = True
 
 
-class Scaled(nn.Module):
+class _Layer(nn.Module):
+    """A module whose representation, and so the digest of a model, tells its numbers."""
+
+    def extra_repr(self) -> str:
+        """Return them."""
+        return ", ".join(f"{name}={value}" for name, value in vars(self).items() if type(value) in (int, float))
+
+
+class Scaled(_Layer):
     """z ↦ scale·z. In float32 the softmax of large logits is exactly one-hot, and ∇ of its cross-entropy exactly 0."""
 
     def __init__(self, scale: float = 1e4) -> None:
@@ -59,7 +67,7 @@ class Scaled(nn.Module):
         return self.scale * z
 
 
-class Quantised(nn.Module):
+class Quantised(_Layer):
     """x ↦ round(levels·x) / levels, whose derivative is 0 wherever it has one; thermometers (Buckman) are alike."""
 
     def __init__(self, levels: int = 16) -> None:
@@ -71,7 +79,7 @@ class Quantised(nn.Module):
         return (x * self.levels).round() / self.levels
 
 
-class Compressed(nn.Module):
+class Compressed(_Layer):
     """Round the cosine transform C = D·x·Dᵀ to multiples of (1 + i + j)·step, as JPEG does; the image is one block."""
 
     def __init__(self, step: float = 1 / 256) -> None:
@@ -86,7 +94,7 @@ class Compressed(nn.Module):
         return pixels
 
 
-class Shattered(nn.Module):
+class Shattered(_Layer):
     """x ↦ x + a·sin(ωx): it moves no pixel by more than a, and its gradient 1 + aω·cos(ωx) points anywhere."""
 
     def __init__(self, amplitude: float = 1e-3, frequency: float = 1e5) -> None:
@@ -98,7 +106,7 @@ class Shattered(nn.Module):
         return x + self.amplitude * torch.sin(self.frequency * x)
 
 
-class Randomised(nn.Module):
+class Randomised(_Layer):
     """Resize to between ¾ and twice the size, add noise, and resize back; torch's global generator decides."""
 
     def __init__(self, noise: float = 0.05) -> None:
@@ -131,7 +139,7 @@ class Detached(nn.Module):
         return logits
 
 
-class Winners(nn.Module):
+class Winners(_Layer):
     """Keep the k = share·n largest of an example's n activations, zero the rest: the winners change with every step."""
 
     def __init__(self, share: float = 0.2) -> None:
