@@ -11,6 +11,8 @@ import torch
 import saddlepoint as sp
 from saddlepoint import random
 from saddlepoint.attacks import bumps, moves, windows
+from saddlepoint.attacks.crew import crew
+from saddlepoint.attacks.slots import Slots
 from saddlepoint.errors import InputError
 from saddlepoint.testing import toys
 
@@ -144,7 +146,7 @@ def test_every_proposal_is_inside_and_no_worse_point_is_kept(ball):
         assert region.contains(delta).all()
         logits = classifier(x + delta).detach()
         loss = solver.objective(problem, states[-1], logits)
-        answer = sp.attacks.Answer(logits.argmax(1), logits.argmax(1) != y, logits, loss, None)
+        answer = sp.attacks.Answer(delta, logits.argmax(1), logits.argmax(1) != y, logits, loss, None)
         states.append(solver.tell(problem, states[-1], answer))
     assert solver.finished(states[-1]).all()
     assert not solver.finished(states[-2]).any()
@@ -171,3 +173,61 @@ def test_settings_that_cannot_be_are_refused():
 
 def test_the_float32_steps_after_low_precision_go_on_with_small_windows():
     assert sp.Square().polish() == sp.Square(queries=500, p_init=0.8 / 128)
+
+
+@pytest.mark.parametrize("ball", BALLS, ids=lambda ball: ball.name)
+@pytest.mark.parametrize("live", [1, 3, 5])
+def test_idle_rows_look_ahead_and_change_nothing(ball, live, monkeypatch):
+    classifier, x = toys.convolutional(), toys.pixels(live, (3, 8, 7))
+    y, solver, calls = classifier.predict(x).label, sp.Square(queries=150, p_init=0.3, restarts=2), []
+    advance = Slots._advance
+    monkeypatch.setattr(Slots, "_advance", lambda slots: calls.append(1) or advance(slots))
+
+    def run(**options):
+        calls.clear()
+        result = sp.attack(classifier, x, y, ball, solver, batch_size=16, **options)
+        return result, len(calls)
+
+    (ahead, fewer), (plain, more) = run(), run(observe=lambda progress: None)
+    assert torch.equal(ahead.x_adv, plain.x_adv)
+    assert ahead.attack == plain.attack
+    for cost in ("steps", "forwards", "backwards"):
+        assert torch.equal(getattr(ahead, cost), getattr(plain, cost))
+    assert fewer < 0.75 * more
+
+
+def test_a_refused_answer_leads_one_ahead():
+    classifier, x = toys.convolutional(), toys.pixels(4, (3, 8, 7))
+    y, solver, region = classifier.predict(x).label, sp.Square(), sp.Linf(0.05).at(x)
+    logits = classifier.predict(x).logits
+    problem = sp.attacks.Problem(x, y, None, region, logits, torch.arange(4))
+    first = solver.init(problem)
+
+    def told(state, loss):
+        delta = solver.ask(problem, state)
+        return solver.tell(problem, state, sp.attacks.Answer(delta, y, y < 0, logits, torch.full((4,), loss), None))
+
+    state = told(first, 0.0)
+    for by in (1, 31, 40):
+        walked = state
+        for _ in range(by):
+            walked = told(walked, -1.0)
+        jumped = solver.ahead(problem, state, torch.full((4,), by))
+        assert torch.equal(jumped.words, walked.words)
+        assert torch.equal(solver.ask(problem, jumped), solver.ask(problem, walked))
+
+
+def test_a_look_ahead_ends_where_something_changes():
+    assert crew([2, 5], 7, foresees=True, device=torch.device("cpu")).ranks.tolist() == [[2, 0, 3, 6], [5, 1, 4, 4]]
+    team = crew([2, 5], 7, foresees=True, device=torch.device("cpu"))
+    assert team.leader.tolist() == [2, 5, 2, 2, 5, 5, 2]
+    assert team.ahead.tolist() == [1, 1, 0, 2, 2, 0, 3]
+    never = torch.zeros(7, dtype=torch.bool)
+    assert team.foremost(never).tolist() == [6, 4, 6, 6, 4, 4, 6]
+    assert team.foremost(never.index_fill(0, torch.tensor([3, 6, 5]), True)).tolist() == [3, 5, 3, 3, 5, 5, 3]
+    for few in (
+        crew([0, 1, 2, 3], 5, foresees=True, device=never.device),
+        crew([3], 5, foresees=False, device=never.device),
+    ):
+        assert not few.deep
+        assert torch.equal(few.foremost(torch.ones_like(few.ahead).bool())[few.ranks[:, 0]], few.ranks[:, 0])

@@ -111,6 +111,7 @@ class Oracle:
         point, reached = self._worth(problem, delta, list(draws), decided=self.stage.exact)
         blind = self.stage.attack.needs is Need.LABEL
         answer = Answer(
+            delta=delta,
             label=logits.argmax(1),
             adversarial=reached,
             logits=None if blind else logits,

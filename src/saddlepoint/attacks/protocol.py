@@ -60,6 +60,7 @@ class Answer:
     """What the model said of the points that were asked for; what the attack's `needs` do not cover is None.
 
     Attributes:
+        delta: those points, (B, C, H, W).
         label: predicted classes, (B,).
         adversarial: whether the point reaches the goal, inside Δ or not, (B,); in low precision a claim, not yet
             confirmed.
@@ -68,6 +69,7 @@ class Answer:
         gradient: of that loss in δ, (B, C, H, W); None, too, when no row asked for one.
     """
 
+    delta: Images
     label: Labels
     adversarial: Rows
     logits: Logits | None
@@ -89,6 +91,8 @@ class Attack(ABC):
         norms: of the balls that it can search.
         paper: where it comes from.
         roams: whether the attack asks for points outside Δ, too; the loop keeps none of those.
+        foresees: whether the attack knows what it will ask after answers that it refuses (`ahead`, `refuses`): rows for
+            which no run is left then try that ahead of time.
     """
 
     needs: ClassVar[Need] = Need.GRADIENT
@@ -97,6 +101,7 @@ class Attack(ABC):
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
     paper: ClassVar[str] = ""
     roams: ClassVar[bool] = False
+    foresees: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -135,6 +140,14 @@ class Attack(ABC):
     def differentiates(self, state: Any) -> Rows:  # noqa: ANN401
         """Return which unfinished rows want a gradient with their next answer."""
         return torch.full_like(self.finished(state), self.needs is Need.GRADIENT)
+
+    def refuses(self, state: Any, answer: Answer) -> Rows:  # noqa: ANN401
+        """Return where `tell` will change nothing but that one more point was tried; of an attack that foresees."""
+        raise NotImplementedError
+
+    def ahead(self, problem: Problem, state: Any, by: Labels) -> Any:  # noqa: ANN401
+        """Return the states after `by` more answers, (B,), that are all refused; of an attack that foresees."""
+        raise NotImplementedError
 
     def polish(self) -> "Attack | None":
         """Return the shorter attack that searches on, in float32, from the best point that low precision found.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saddlepoint import random
+from saddlepoint.attacks.crew import Crew, crew
 from saddlepoint.attacks.example import Effort, Outcome
 from saddlepoint.attacks.oracle import Health, Oracle, Point
 from saddlepoint.attacks.plan import Task
@@ -73,6 +74,7 @@ class _Flags:
     """What the host learns of the rows after a call."""
 
     score: _Host
+    ahead: _Host
     finite: _Host
     flat: _Host
     finished: _Host
@@ -83,12 +85,13 @@ class _Flags:
 
 
 class Slots:
-    """A fixed number of rows. Each serves one run; a row without one shadows a row that has, and is ignored."""
+    """A fixed number of rows. Each serves one run; one without looks ahead for a run, if it can, or is ignored."""
 
     def __init__(self, oracle: Oracle) -> None:
         self._oracle, self._stage, self._setting = oracle, oracle.stage, oracle.setting
         self._counts = _Counts(self._setting.batch)
         self._rows: _Rows | None = None
+        self._crew: Crew | None = None
 
     @property
     def free(self) -> list[int]:
@@ -151,18 +154,32 @@ class Slots:
         delta = attack.ask(rows.problem, rows.state)
         answer, new, health = self._oracle.answer(rows.problem, rows.state, delta, differentiate=differentiate)
         self._report(answer)
-        best = where(attack.goal.improves(new.score, rows.best.score), new, rows.best)
-        self._rows = _Rows(rows.problem, attack.tell(rows.problem, rows.state, answer), best)
-        flags = self._flags(health)
+        improves = attack.goal.improves(new.score, rows.best.score)
+        told, best = attack.tell(rows.problem, rows.state, answer), where(improves, new, rows.best)
+        ahead = torch.zeros_like(rows.problem.y)
+        if self._crew is not None and self._crew.deep:
+            ends = improves | ~attack.refuses(rows.state, answer) | attack.finished(told) | ~health.finite
+            foremost = self._crew.foremost(ends)
+            ahead = self._crew.ahead[foremost]
+            told, best, health = take((told, best, health), foremost)
+        self._rows = self._foreseen(_Rows(rows.problem, told, best))
+        flags = self._flags(health, ahead)
         self._account(flags)
         return flags
 
-    def _flags(self, health: Health) -> _Flags:
+    def _foreseen(self, rows: _Rows) -> _Rows:
+        """Let the rows that look ahead do so, from where their leaders are."""
+        if self._crew is None or not self._crew.deep:
+            return rows
+        return replace(rows, state=self._stage.attack.ahead(rows.problem, rows.state, self._crew.ahead))
+
+    def _flags(self, health: Health, ahead: Tensor) -> _Flags:
         """Bring to the host what it must know of every row: the one synchronisation of a step."""
         rows, attack, stop = self._filled, self._stage.attack, self._setting.stop
         best = rows.best
         columns = (
             best.score,
+            ahead,
             health.finite,
             health.flat,
             attack.finished(rows.state),
@@ -171,8 +188,8 @@ class Slots:
             best.sure,
             attack.goal.won(best.score, best.adversarial, stop),
         )
-        score, *flags = torch.stack([column.float() for column in columns]).cpu().numpy()
-        return _Flags(score, *(flag > 0 for flag in flags))
+        score, further, *flags = torch.stack([column.float() for column in columns]).cpu().numpy()
+        return _Flags(score, further.astype(np.int64), *(flag > 0 for flag in flags))
 
     def _account(self, flags: _Flags) -> None:
         counts = self._counts
@@ -182,7 +199,7 @@ class Slots:
                 f"example {counts.task(slot).example.given.id!r}; expected numbers: look for overflow, or for a root, "
                 "a norm or a logarithm at zero"
             )
-        counts.queries += 1
+        counts.queries += 1 + flags.ahead
         counts.backwards += counts.wants
         if self._stage.precision != "bf16":
             counts.flat |= counts.wants & flags.flat & ~flags.adversarial
@@ -236,9 +253,15 @@ class Slots:
         return self._rows
 
     def _shadow(self) -> None:
-        live, idle = self._live, self.free
+        """Let each row without a run follow one that has; ahead of it, where that is of use and costs no budget."""
+        live, idle, setting = self._live, self.free, self._setting
+        self._crew = None
         if live and idle:
-            self._rows = put(self._filled, idle, take(self._filled, live[:1] * len(idle)))
+            free = setting.budget is None and setting.observe is None and setting.draws == 1
+            device = self._filled.problem.x.device
+            self._crew = crew(live, setting.batch, foresees=free and self._stage.attack.foresees, device=device)
+            followed = take(self._filled, self._crew.leader[idle])
+            self._rows = self._foreseen(put(self._filled, idle, followed))
 
     def _pose(self, tasks: list[Task]) -> _Rows:
         """Return the rows with which these runs begin."""

@@ -17,11 +17,10 @@ from saddlepoint.typing import Images, Logits, PerExample, Rows
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """The best point and its loss, the point that is asked for, how many were answered, and words for the next ones."""
+    """The best point and its loss, how many points were answered, and random words for the next ones."""
 
     best: Images
     loss: PerExample
-    candidate: Images
     answered: Tensor
     words: windows.Words
 
@@ -50,6 +49,7 @@ class Square(Attack):
     needs: ClassVar[Need] = Need.LOGITS
     tolerance: ClassVar[float] = 0.8  # random search; in ℓ2 and ℓ1 bumps cannot follow weights that are noise
     paper: ClassVar[str] = "Andriushchenko et al. 2020"
+    foresees: ClassVar[bool] = True  # of its proposals about one in twenty is kept
 
     queries: int = 5000
     p_init: float = 0.8
@@ -70,25 +70,35 @@ class Square(Attack):
         nothing = torch.full_like(problem.logits[:, 0], -torch.inf)
         answered = torch.zeros_like(problem.y)
         words = windows.words(problem.key, answered, problem.x.shape[1])
-        return Search(start, nothing, start, answered, words)
+        return Search(start, nothing, answered, words)
 
     def ask(self, problem: Problem, state: Search) -> Images:
-        """Ask for the candidate."""
-        return state.candidate
+        """Ask for the start, then for one proposal after the other."""
+        return renew(state.answered > 0, lambda given: self._proposal(*given), (problem, state), state.best)
 
     def objective(self, problem: Problem, state: Search, logits: Logits) -> PerExample:
         """Return the named loss."""
         return climbed(self.loss, problem, logits)
 
     def tell(self, problem: Problem, state: Search, answer: Answer) -> Search:
-        """Keep the candidate if its loss is higher, and propose the next."""
+        """Keep a point whose loss is higher."""
         assert answer.loss is not None, "Square was told no loss"  # noqa: S101 - the loop's promise to LOGITS
-        loss, channels = answer.loss.to(state.loss.dtype), problem.x.shape[1]
-        kept, loss = where(loss > state.loss, (state.candidate, loss), (state.best, state.loss))
-        answered = state.answered + 1
-        fresh = answered % windows.AHEAD == 0
-        words = renew(fresh, lambda given: windows.words(*given, channels), (problem.key, answered), state.words)
-        return Search(kept, loss, self._propose(problem, kept, answered, words), answered, words)
+        new = answer.delta, answer.loss.to(state.loss.dtype)
+        best, loss = where(~self.refuses(state, answer), new, (state.best, state.loss))
+        return self.ahead(problem, replace(state, best=best, loss=loss), torch.ones_like(state.answered))
+
+    def refuses(self, state: Search, answer: Answer) -> Rows:
+        """Return where the point is no better."""
+        assert answer.loss is not None, "Square was told no loss"  # noqa: S101 - the loop's promise to LOGITS
+        return ~(answer.loss.to(state.loss.dtype) > state.loss)
+
+    def ahead(self, problem: Problem, state: Search, by: Tensor) -> Search:
+        """Count the answers; each proposal has random words of its own, which its number tells."""
+        answered, channels = state.answered + by, problem.x.shape[1]
+        first = answered - answered % windows.AHEAD
+        given, fresh = (problem.key, first), first > state.answered
+        words = renew(fresh, lambda given: windows.words(*given, channels), given, state.words)
+        return replace(state, answered=answered, words=words)
 
     def finished(self, state: Search) -> Rows:
         """Finish when the start and all queries have been answered."""
@@ -99,8 +109,9 @@ class Square(Attack):
         halved = int(windows.level(torch.tensor([self.queries]), self._stretch))
         return replace(self, queries=math.ceil(self.queries / 10), p_init=self.p_init / 2**halved, restarts=1)
 
-    def _propose(self, problem: Problem, delta: Images, proposal: Tensor, words: windows.Words) -> Images:
-        """Return the next candidate of each row."""
+    def _proposal(self, problem: Problem, state: Search) -> Images:
+        """Return the best point with a move of the number that comes next."""
+        delta, proposal, words = state.best, state.answered, state.words
         region, shape = problem.region, tuple(delta.shape[1:])
         (_, height, width), norm = shape, region.ball.p
         level = windows.level(proposal, self._stretch)

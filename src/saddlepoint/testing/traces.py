@@ -46,5 +46,6 @@ def trace(
             losses.append(loss.detach())
             states.append(state)
             label = logits.argmax(1)
-            state = attack.tell(problem, state, Answer(label, label != y, logits.detach(), losses[-1], gradient))
+            answer = Answer(points[-1], label, label != y, logits.detach(), losses[-1], gradient)
+            state = attack.tell(problem, state, answer)
     return Trace(torch.stack(points), torch.stack(losses), tuple(states))
