@@ -196,6 +196,21 @@ def test_idle_rows_look_ahead_and_change_nothing(ball, live, monkeypatch):
     assert fewer < 0.75 * more
 
 
+def test_a_number_that_is_none_is_met_at_the_same_step_ahead_or_not():
+    class Rare(torch.nn.Module):
+        def forward(self, z):
+            return torch.where(((z.abs().sum(1) * 1e4) % 1 < 0.02)[:, None], torch.nan, z)
+
+    inner, x = toys.convolutional(), toys.pixels(1, (3, 8, 7))
+    y, said = inner.predict(x).label, []
+    for options in ({}, {"observe": lambda progress: None}):
+        classifier = sp.Classifier(torch.nn.Sequential(inner, Rare()))
+        with pytest.raises(sp.ModelError, match=r"at step \d+ on example") as error:
+            sp.attack(classifier, x, y, sp.Linf(0.01), sp.Square(queries=500), batch_size=16, **options)
+        said.append(str(error.value))
+    assert said[0] == said[1]
+
+
 def test_a_refused_answer_leads_one_ahead():
     classifier, x = toys.convolutional(), toys.pixels(4, (3, 8, 7))
     y, solver, region = classifier.predict(x).label, sp.Square(), sp.Linf(0.05).at(x)

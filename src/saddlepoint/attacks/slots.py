@@ -194,9 +194,10 @@ class Slots:
     def _account(self, flags: _Flags) -> None:
         counts = self._counts
         for slot in _places(counts.busy & ~flags.finite):
+            step, example = counts.queries[slot] + flags.ahead[slot], counts.task(slot).example
             raise ModelError(
-                f"{self._stage.name} met a logit or a gradient that is not finite, at step {counts.queries[slot]} on "
-                f"example {counts.task(slot).example.given.id!r}; expected numbers: look for overflow, or for a root, "
+                f"{self._stage.name} met a logit or a gradient that is not finite, at step {step} on "
+                f"example {example.given.id!r}; expected numbers: look for overflow, or for a root, "
                 "a norm or a logarithm at zero"
             )
         counts.queries += 1 + flags.ahead
