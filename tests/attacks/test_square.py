@@ -175,25 +175,60 @@ def test_the_float32_steps_after_low_precision_go_on_with_small_windows():
     assert sp.Square().polish() == sp.Square(queries=500, p_init=0.8 / 128)
 
 
-@pytest.mark.parametrize("ball", BALLS, ids=lambda ball: ball.name)
-@pytest.mark.parametrize("live", [1, 3, 5])
-def test_idle_rows_look_ahead_and_change_nothing(ball, live, monkeypatch):
-    classifier, x = toys.convolutional(), toys.pixels(live, (3, 8, 7))
-    y, solver, calls = classifier.predict(x).label, sp.Square(queries=150, p_init=0.3, restarts=2), []
-    advance = Slots._advance
-    monkeypatch.setattr(Slots, "_advance", lambda slots: calls.append(1) or advance(slots))
+@pytest.fixture
+def calls(monkeypatch):
+    """Count the calls of the model in a search."""
+    made, advance = [], Slots._advance
+    monkeypatch.setattr(Slots, "_advance", lambda slots: made.append(1) or advance(slots))
+    return made
 
-    def run(**options):
+
+def both(calls, *given, **options):
+    """Return how many calls a search takes that looks ahead, and one that does not; their rows must be the same."""
+    made, results = [], []
+    for observed in ({}, {"observe": lambda progress: None}):
         calls.clear()
-        result = sp.attack(classifier, x, y, ball, solver, batch_size=16, **options)
-        return result, len(calls)
-
-    (ahead, fewer), (plain, more) = run(), run(observe=lambda progress: None)
-    assert torch.equal(ahead.x_adv, plain.x_adv)
+        results.append(sp.attack(*given, batch_size=16, **options, **observed))
+        made.append(len(calls))
+    ahead, plain = results
+    for column in ("x_adv", "success", "margin", "steps", "forwards", "backwards"):
+        assert torch.equal(getattr(ahead, column), getattr(plain, column))
     assert ahead.attack == plain.attack
-    for cost in ("steps", "forwards", "backwards"):
-        assert torch.equal(getattr(ahead, cost), getattr(plain, cost))
-    assert fewer < 0.75 * more
+    return made
+
+
+@pytest.mark.parametrize("ball", BALLS, ids=lambda ball: ball.name)
+@pytest.mark.parametrize("live", [1, 5])
+def test_idle_rows_look_ahead_and_change_nothing(ball, live, calls):
+    classifier, x = toys.convolutional(), toys.pixels(live, (3, 8, 7))
+    solver = sp.Square(queries=100, p_init=0.3, restarts=2)
+    ahead, plain = both(calls, classifier, x, classifier.predict(x).label, ball, solver)
+    assert ahead < 0.75 * plain
+
+
+@pytest.mark.parametrize("eps", [0.01, 0.05])
+@pytest.mark.parametrize("stop", ["fooled", "never"])
+def test_a_point_that_the_loss_refuses_may_be_kept_for_its_margin(eps, stop, calls):
+    for seed in range(4):
+        classifier, x = toys.convolutional(), toys.pixels(3, (3, 8, 7), seed=seed)
+        y, solver = classifier.predict(x).label, sp.Square(queries=60, loss="cross-entropy")
+        both(calls, classifier, x, y, sp.Linf(eps), solver, stop=stop)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_follows_a_refuted_claim_forgets_it(seed, calls):
+    classifier, x = toys.convolutional(), toys.pixels(3, (3, 8, 7), seed=seed)
+    y = classifier.predict(x).label
+    for eps in (0.003, 0.006, 0.01):
+        both(calls, classifier, x, y, sp.Linf(eps), sp.Square(queries=120), precision="bf16")
+
+
+def test_none_looks_ahead_where_a_pass_counts_or_a_draw_does(calls):
+    classifier, x = toys.convolutional(), toys.pixels(2, (3, 8, 7))
+    y = classifier.predict(x).label
+    for solver, options in ((sp.Square(queries=40), {"budget": 30}), (sp.EOT(sp.Square(queries=20), draws=2), {})):
+        ahead, plain = both(calls, classifier, x, y, sp.Linf(1e-4), solver, **options)
+        assert ahead == plain
 
 
 def test_a_number_that_is_none_is_met_at_the_same_step_ahead_or_not():
@@ -240,9 +275,5 @@ def test_a_look_ahead_ends_where_something_changes():
     never = torch.zeros(7, dtype=torch.bool)
     assert team.foremost(never).tolist() == [6, 4, 6, 6, 4, 4, 6]
     assert team.foremost(never.index_fill(0, torch.tensor([3, 6, 5]), True)).tolist() == [3, 5, 3, 3, 5, 5, 3]
-    for few in (
-        crew([0, 1, 2, 3], 5, foresees=True, device=never.device),
-        crew([3], 5, foresees=False, device=never.device),
-    ):
-        assert not few.deep
-        assert torch.equal(few.foremost(torch.ones_like(few.ahead).bool())[few.ranks[:, 0]], few.ranks[:, 0])
+    assert not crew([0, 1, 2, 3], 5, foresees=True, device=never.device).deep
+    assert not crew([3], 5, foresees=False, device=never.device).deep

@@ -105,7 +105,7 @@ def attack(
         budget: passes, forward plus backward, that the search may spend on an example, shared evenly by the attacks of
             the cascade and their runs; at least 3. Runs that cannot pay for one call are left out.
         start: δ to begin from, (B, C, H, W); attacks then use no start of their own.
-        observe: called once per call of the model; see `Progress`.
+        observe: called once per call of the model, of which none is then used to look ahead; see `Progress`.
 
     Raises:
         InputError: an argument cannot be used.

@@ -91,8 +91,8 @@ class Attack(ABC):
         norms: of the balls that it can search.
         paper: where it comes from.
         roams: whether the attack asks for points outside Δ, too; the loop keeps none of those.
-        foresees: whether the attack knows what it will ask after answers that it refuses (`ahead`, `refuses`): rows for
-            which no run is left then try that ahead of time.
+        foresees: whether the attack, which needs no gradient, knows what it will ask after answers that it refuses
+            (`ahead`, `refuses`): rows for which no run is left then try that ahead of time.
     """
 
     needs: ClassVar[Need] = Need.GRADIENT

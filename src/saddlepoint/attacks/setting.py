@@ -48,7 +48,7 @@ class Setting:
         stop: margin τ below zero at which a row stops; 0 for the first success, infinity for never.
         budget: passes, forward plus backward, that the search may spend on an example; shared evenly by what is left
             of its stages and runs.
-        observe: called once per call of the model.
+        observe: called once per call of the model, of which none is then used to look ahead.
         draws: of a stochastic model, by which the clean image is judged; 1 for a deterministic one.
     """
 

@@ -35,7 +35,7 @@ class _Rows:
 class _Counts:
     """What the host knows of every slot: its run, whether that wants a gradient next, and what it has cost.
 
-    Calls are counted; each is `draws` passes.
+    Points are counted; each is `draws` passes.
     """
 
     def __init__(self, size: int) -> None:
@@ -212,6 +212,8 @@ class Slots:
         judged = self._oracle.decide(rows.problem, rows.best.delta)
         chosen = torch.from_numpy(claims).to(judged.adversarial.device)
         best = where(chosen, judged, rows.best)
+        if self._crew is not None:
+            best = take(best, self._crew.leader)  # those who follow a refuted row have believed it, too
         self._rows = replace(rows, best=best)
         won = self._stage.attack.goal.won(best.score, best.adversarial, self._setting.stop)
         score, *judgement = torch.stack([best.score.float(), best.adversarial.float(), won.float()]).cpu().numpy()
@@ -259,8 +261,8 @@ class Slots:
         self._crew = None
         if live and idle:
             free = setting.budget is None and setting.observe is None and setting.draws == 1
-            device = self._filled.problem.x.device
-            self._crew = crew(live, setting.batch, foresees=free and self._stage.attack.foresees, device=device)
+            foresees = free and self._stage.attack.foresees and self._stage.attack.needs is not Need.GRADIENT
+            self._crew = crew(live, setting.batch, foresees=foresees, device=self._filled.problem.x.device)
             followed = take(self._filled, self._crew.leader[idle])
             self._rows = self._foreseen(put(self._filled, idle, followed))
 
