@@ -202,8 +202,8 @@ def _agree(example: Example, margin: float, logits: Tensor) -> None:
     if abs(best.score - margin) > ASTRAY * logits.abs().max().item():
         raise ModelError(
             f"{best.attack} saw the margin {best.score:.4g} on example {example.given.id!r}, where the module itself "
-            f"has {margin:.4g}: its fastest form is another function (torch.compile(…, backend='eager') leaves it as "
-            "it is), or two of its forwards differ (then attack it through sp.EOT)"
+            f"has {margin:.4g}: its fastest form is another function (wrap it in torch.compile(…, backend='eager')), "
+            "or two of its forwards differ (attack it through sp.EOT)"
         )
 
 
