@@ -31,12 +31,13 @@ if TYPE_CHECKING:
         Sweep,
         attack,
     )
+    from saddlepoint.certificates import Certificates, certify
     from saddlepoint.classifier import BPDA, Classifier
     from saddlepoint.data.datasets import Dataset, load_dataset
     from saddlepoint.errors import InputError, MaskingWarning, ModelError, SaddlepointError
     from saddlepoint.geometry import L1, L2, Ball, Linf, Region
     from saddlepoint.models import load_classifier, save_classifier
-    from saddlepoint.results import open_run
+    from saddlepoint.results import Verdict, open_run
 
 __version__ = "0.1.0"
 
@@ -47,6 +48,7 @@ _HOME = {
     "AttackResult": "attacks",
     "BPDA": "classifier",
     "Ball": "geometry",
+    "Certificates": "certificates",
     "Classifier": "classifier",
     "Dataset": "data.datasets",
     "APGD": "attacks",
@@ -71,7 +73,9 @@ _HOME = {
     "SaddlepointError": "errors",
     "Square": "attacks",
     "Sweep": "attacks",
+    "Verdict": "results",
     "attack": "attacks",
+    "certify": "certificates",
     "load_classifier": "models",
     "load_dataset": "data.datasets",
     "open_run": "results",
@@ -97,6 +101,7 @@ __all__ = [
     "Attack",
     "AttackResult",
     "Ball",
+    "Certificates",
     "Classifier",
     "Dataset",
     "Finding",
@@ -109,7 +114,9 @@ __all__ = [
     "SaddlepointError",
     "Square",
     "Sweep",
+    "Verdict",
     "attack",
+    "certify",
     "load_classifier",
     "load_dataset",
     "open_run",

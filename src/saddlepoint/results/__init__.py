@@ -7,6 +7,7 @@ from saddlepoint.results.retention import Keep
 from saddlepoint.results.schema import COLUMNS, SCHEMA_VERSION
 from saddlepoint.results.spec import canonical, difference, digest
 from saddlepoint.results.summary import summarise
+from saddlepoint.results.verdicts import Verdict
 from saddlepoint.results.writer import Writer, writing
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Keep",
     "RunError",
     "RunFolder",
+    "Verdict",
     "Writer",
     "canonical",
     "check_run",

@@ -1,0 +1,98 @@
+"""Affine operations: one rule for all of them.
+
+f(x₁, …, x_k) = Σ L_i x_i + b, with L a function that is linear in its parents and whose coefficients are non-negative
+when its weights are: |L| is then the same function of the weights' absolute values.
+
+    interval     f([c − r, c + r]) = [f(c) − |L| r, f(c) + |L| r]
+    functional   ⟨A, f(x)⟩ = ⟨Lᵀ A, x⟩ + ⟨A, b⟩
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+Linear = Callable[..., Tensor]
+"""L(*parents, *weights), parents and result with examples along the first axis."""
+Transpose = Callable[..., tuple[Tensor | None, ...]]
+"""Lᵀ(A, *weights): one functional for each parent, from one of the result."""
+Range = Callable[..., tuple[Tensor, Tensor]]
+"""The range of f for parents' ranges, each (lower, upper)."""
+
+_SLACK = 8
+"""Roundings besides those of a sum: of folded weights, of the addition of a functional's parts, of a slope."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """f(x₁, …, x_k) = L(x₁, …, x_k; weights) + offset.
+
+    Attributes:
+        linear: L.
+        shapes: of the parents, without the examples' axis.
+        weights: the constants of L.
+        offset: b, in the shape of one result; None for zero.
+        terms: how many products a coordinate of L or Lᵀ sums at most.
+        exact: whether L only moves numbers, so that nothing is rounded.
+        adjoint: Lᵀ where it is simple, None for a parent that L does not read; None to have it derived.
+        range: a tighter range than that of a sum, where there is one.
+    """
+
+    linear: Linear
+    shapes: tuple[tuple[int, ...], ...]
+    weights: tuple[Tensor, ...] = ()
+    offset: Tensor | None = None
+    terms: int = 1
+    exact: bool = False
+    adjoint: Transpose | None = None
+    range: Range | None = None
+
+    def forward(self, *parents: Tensor) -> Tensor:
+        """Return f."""
+        image = self.linear(*parents, *self.weights)
+        return image if self.offset is None else image + self.offset
+
+    def magnitude(self, *parents: Tensor) -> Tensor:
+        """Return |L| of non-negative parents."""
+        return self.linear(*parents, *(weight.abs() for weight in self.weights))
+
+    def interval(self, *parents: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the range of f, coordinate by coordinate, for parents in [lower, upper]."""
+        if self.range is not None:
+            return self.range(*parents)
+        if self.exact and self.offset is None:
+            return self.linear(*(low for low, _ in parents)), self.linear(*(high for _, high in parents))
+        centre = self.forward(*((low + high) / 2 for low, high in parents))
+        radius = self.magnitude(*((high - low) / 2 for low, high in parents))
+        return centre - radius, centre + radius
+
+    def rounding(self, *sizes: Tensor) -> Tensor | None:
+        """Return what floating point may add to ⟨Lᵀ A, x⟩ + ⟨A, b⟩, per unit of |A|: γ_n (|L| |x| + |b|).
+
+        The sums of n products that make f(x), or a coordinate of Lᵀ A, are off by at most γ_n = n u / (1 − n u) of the
+        sum of their magnitudes (Higham 2002, section 3.1). `sizes` bound |x|.
+        """
+        if self.exact and self.offset is None:
+            return None
+        size = self.magnitude(*sizes)
+        if self.offset is not None:
+            size = size + self.offset.abs()
+        return gamma(self.terms, size) * size
+
+    def transpose(self, functional: Tensor) -> tuple[Tensor | None, ...]:
+        """Return Lᵀ A for each parent, from A of the result, functionals along the first axis."""
+        if self.adjoint is not None:
+            return self.adjoint(functional, *self.weights)
+        zeros = [functional.new_zeros(functional.shape[0], *shape) for shape in self.shapes]
+        pull = torch.func.vjp(lambda *parents: self.linear(*parents, *self.weights), *zeros)[1]
+        pulled: tuple[Tensor, ...] = pull(functional)
+        return pulled
+
+
+def gamma(terms: int, like: Tensor) -> float:
+    """Return γ_n of the type of `like`, for sums of `terms` products and what little is done to them besides."""
+    unit = torch.finfo(like.dtype).eps / 2
+    return (terms + _SLACK) * unit / (1 - (terms + _SLACK) * unit)

@@ -1,0 +1,94 @@
+"""Matrices, convolutions, and batch norms with fixed statistics."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saddlepoint.certificates.affine import Affine
+from saddlepoint.certificates.aten.sums import scaled
+from saddlepoint.certificates.aten.table import Lowering, Value, affine, refuse, rule, shape_of
+
+
+def _matrix(low: Lowering, node: torch.fx.Node, x: Any, w: Any, bias: Tensor | None) -> Value:
+    if not isinstance(x, Value) or not isinstance(w, Tensor) or len(x.shape) != 1:
+        raise refuse(node, "multiplies by a matrix that depends on the input, or mixes examples")
+    offset = None if bias is None else bias.expand(shape_of(node))
+    operation = Affine(
+        torch.matmul, (x.shape,), (w,), offset, max(w.shape), adjoint=lambda functional, w: (functional @ w.T,)
+    )
+    return affine(low, node, [x], operation)
+
+
+@rule("addmm")
+def _addmm(
+    low: Lowering, node: torch.fx.Node, bias: Any, x: Any, w: Any, *, beta: float = 1, alpha: float = 1
+) -> Value:
+    if isinstance(bias, Value):
+        raise refuse(node, "adds a bias that depends on the input")
+    weight = w * alpha if isinstance(w, Tensor) else w
+    return _matrix(low, node, x, weight, bias * beta)
+
+
+@rule("mm")
+def _mm(low: Lowering, node: torch.fx.Node, x: Any, w: Any) -> Value:
+    return _matrix(low, node, x, w, None)
+
+
+@rule("linear")
+def _linear(low: Lowering, node: torch.fx.Node, x: Any, w: Any, bias: Tensor | None = None) -> Value:
+    return _matrix(low, node, x, w.T, bias)
+
+
+@rule("convolution")
+def _convolution(
+    low: Lowering,
+    node: torch.fx.Node,
+    x: Any,
+    w: Any,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+) -> Value:
+    if not isinstance(x, Value) or not isinstance(w, Tensor):
+        raise refuse(node, "convolves with a kernel that depends on the input")
+    shape, kernel = shape_of(node), w.shape[2:]
+    lost = [
+        n - ((m - 1) * s - 2 * p + d * (k - 1) + 1)
+        for n, m, s, p, d, k in zip(x.shape[1:], shape[1:], stride, padding, dilation, kernel, strict=True)
+    ]
+    back = [0] * len(lost) if transposed else lost
+
+    def linear(v: Tensor, w: Tensor) -> Tensor:
+        return torch.convolution(v, w, None, stride, padding, dilation, transposed, output_padding, groups)
+
+    def adjoint(functional: Tensor, w: Tensor) -> tuple[Tensor]:
+        return (torch.convolution(functional, w, None, stride, padding, dilation, not transposed, back, groups),)
+
+    offset = None if bias is None else bias.reshape(-1, *(1 for _ in kernel)).expand(shape)
+    terms = math.prod(kernel) * max(w.shape[0] // groups, w.shape[1])
+    return affine(low, node, [x], Affine(linear, (x.shape,), (w,), offset, terms, adjoint=adjoint))
+
+
+@rule("_native_batch_norm_legit_no_training")
+def _batch_norm(
+    low: Lowering,
+    node: torch.fx.Node,
+    x: Value,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    momentum: float,
+    eps: float,
+) -> tuple[Value]:
+    scale = (variance + eps).rsqrt() if weight is None else weight * (variance + eps).rsqrt()
+    shift = -mean * scale if bias is None else bias - mean * scale
+    shape = shape_of(node, 0)
+    wide = (-1, *(1 for _ in shape[1:]))
+    return (scaled(low, node.name, x, shape, scale.reshape(wide), shift.reshape(wide)),)

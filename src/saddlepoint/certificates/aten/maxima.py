@@ -1,0 +1,73 @@
+"""max(a, b) = a + max(b − a, 0), and pooling made of it."""
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import torch
+
+from saddlepoint.certificates.affine import Affine
+from saddlepoint.certificates.aten.sums import combination
+from saddlepoint.certificates.aten.table import Lowering, Value, rule, shape_of
+from saddlepoint.certificates.relu import ReLU
+
+
+def larger(low: Lowering, a: Value, b: Value, name: str) -> Value:
+    """Append max(a, b) = a + max(b − a, 0)."""
+    gap = combination(low, f"{name}_gap", (b, a), (1.0, -1.0), a.shape)
+    total = Affine(
+        lambda a, excess, b: a + excess,
+        (a.shape,) * 3,
+        adjoint=lambda functional: (functional, functional, None),
+        range=lambda a, excess, b: (torch.maximum(a[0], b[0]), torch.maximum(a[1], b[1])),
+    )
+    return low.add(total, (a, low.add(ReLU(), (gap,), a.shape, f"{name}_relu"), b), a.shape, name)
+
+
+@rule("max_pool2d_with_indices", "max_pool2d")
+def _max_pool(
+    low: Lowering,
+    node: torch.fx.Node,
+    x: Value,
+    kernel: list[int],
+    stride: list[int] | None = None,
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    ceil_mode: bool = False,
+) -> tuple[Value]:
+    """The maximum over rows, then over columns, each as a chain of max(a, b)."""
+    part = 0 if isinstance(node.meta["val"], tuple | list) else None
+    sizes, value = shape_of(node, part)[-2:], x
+    for axis in (0, 1):
+        pick = [_pair(v)[axis] for v in (kernel, stride or kernel, padding, dilation)]
+        places = _windows(value.shape[len(x.shape) - 2 + axis], sizes[axis], *pick)
+        parts = [
+            _picked(low, value, len(x.shape) - 1 + axis, chosen, f"{node.name}_{axis}_{i}")
+            for i, chosen in enumerate(places)
+        ]
+        names = iter(range(len(parts)))
+        value = reduce(lambda a, b: larger(low, a, b, f"{node.name}_{axis}_max{next(names)}"), parts)
+    return (value,) if part is not None else value  # type: ignore[return-value]
+
+
+def _windows(size: int, windows: int, kernel: int, stride: int, padding: int, dilation: int) -> list[list[int]]:
+    """Return, for each place in a window, which coordinate each window finds there; for padding another of its own."""
+    seen = [
+        [place for k in range(kernel) if 0 <= (place := w * stride - padding + k * dilation) < size]
+        for w in range(windows)
+    ]
+    return [[own[min(k, len(own) - 1)] for own in seen] for k in range(max(map(len, seen)))]
+
+
+def _picked(low: Lowering, x: Value, axis: int, places: list[int], name: str) -> Value:
+    shape = (*x.shape[: axis - 1], len(places), *x.shape[axis:])
+    index = torch.tensor(places)
+    operation = Affine(
+        lambda v: v.index_select(axis, index.to(v.device)), (x.shape,), terms=1 + max(map(places.count, places))
+    )
+    return low.add(operation, (x,), shape, name)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    return (values[0], values[-1])

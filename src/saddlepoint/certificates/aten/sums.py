@@ -1,0 +1,108 @@
+"""Sums, differences and products with constants."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saddlepoint.certificates.affine import Affine
+from saddlepoint.certificates.aten.table import Lowering, Value, affine, constant, refuse, rule, shape_of
+
+
+@rule("add", "sub")
+def _add(low: Lowering, node: torch.fx.Node, a: Any, b: Any, *, alpha: float = 1) -> Value:
+    sign = float(alpha) * (-1 if "sub" in str(node.target) else 1)
+    if isinstance(a, Value) and isinstance(b, Value):
+        return _combination(low, node, (a, b), (1.0, sign))
+    if isinstance(a, Value):
+        return _scaled(low, node, a, 1.0, constant(b, a, node) * sign)
+    return _scaled(low, node, b, sign, constant(a, b, node))
+
+
+@rule("rsub")
+def _rsub(low: Lowering, node: torch.fx.Node, a: Value, b: Any, alpha: float = 1) -> Value:
+    if isinstance(b, Value):
+        return _combination(low, node, (b, a), (1.0, -float(alpha)))
+    return _scaled(low, node, a, -float(alpha), constant(b, a, node))
+
+
+@rule("neg")
+def _neg(low: Lowering, node: torch.fx.Node, x: Value) -> Value:
+    return _scaled(low, node, x, -1.0, None)
+
+
+@rule("mul")
+def _mul(low: Lowering, node: torch.fx.Node, a: Any, b: Any) -> Value:
+    if isinstance(a, Value) and isinstance(b, Value):
+        raise refuse(node, "multiplies two values that depend on the input")
+    x, c = (a, b) if isinstance(a, Value) else (b, a)
+    return _scaled(low, node, x, constant(c, x, node), None)
+
+
+@rule("div")
+def _div(low: Lowering, node: torch.fx.Node, a: Any, b: Any) -> Value:
+    if not isinstance(a, Value) or isinstance(b, Value):
+        raise refuse(node, "divides by a value that depends on the input")
+    divisor = constant(b, a, node)
+    shape, adjoint = shape_of(node), None
+    if a.shape == shape:
+        adjoint = lambda functional, w: (functional / w,)  # noqa: E731
+    operation = Affine(
+        lambda x, w: _spread(x, shape) / w, (a.shape,), (divisor,), terms=_copies(a, shape), adjoint=adjoint
+    )
+    return affine(low, node, [a], operation)
+
+
+def _scaled(low: Lowering, node: torch.fx.Node, x: Value, scale: Tensor | float, offset: Tensor | None) -> Value:
+    """Return scale · x + offset, each broadcast to the result."""
+    return scaled(low, node.name, x, shape_of(node), scale, offset)
+
+
+def scaled(
+    low: Lowering, name: str, x: Value, shape: tuple[int, ...], scale: Tensor | float, offset: Tensor | None
+) -> Value:
+    """Append scale · x + offset, each broadcast to `shape`."""
+    factor = torch.as_tensor(scale, dtype=torch.float64, device=None if offset is None else offset.device)
+    adjoint = (lambda functional, w: (functional * w,)) if x.shape == shape else None
+    shift = None if offset is None else offset.expand(shape)
+    operation = Affine(
+        lambda v, w: _spread(v, shape) * w, (x.shape,), (factor,), shift, terms=_copies(x, shape), adjoint=adjoint
+    )
+    return low.add(operation, (x,), shape, name)
+
+
+def _combination(
+    low: Lowering, node: torch.fx.Node, parents: tuple[Value, Value], scales: tuple[float, float]
+) -> Value:
+    if len(parents[0].shape) != len(parents[1].shape):
+        raise refuse(node, f"adds values of shapes {parents[0].shape} and {parents[1].shape} of each example")
+    return combination(low, node.name, parents, scales, shape_of(node))
+
+
+def combination(
+    low: Lowering, name: str, parents: tuple[Value, Value], scales: tuple[float, float], shape: tuple[int, ...]
+) -> Value:
+    """Append Σ scale_i · x_i."""
+    first, second = scales
+    plain = all(parent.shape == shape for parent in parents)
+    operation = Affine(
+        lambda a, b, s, t: _spread(a, shape) * s + _spread(b, shape) * t,
+        tuple(parent.shape for parent in parents),
+        (torch.tensor(first, dtype=torch.float64), torch.tensor(second, dtype=torch.float64)),
+        terms=2 * max(_copies(parent, shape) for parent in parents),
+        adjoint=_shares if plain else None,
+    )
+    return low.add(operation, parents, shape, name)
+
+
+def _shares(functional: Tensor, *scales: Tensor) -> tuple[Tensor, ...]:
+    return tuple(functional if scale == 1 else functional * scale for scale in scales)
+
+
+def _spread(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return x if x.shape[1:] == shape else x.expand(x.shape[0], *shape)
+
+
+def _copies(x: Value, shape: tuple[int, ...]) -> int:
+    return max(1, math.prod(shape) // max(1, math.prod(x.shape)))

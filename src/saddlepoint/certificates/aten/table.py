@@ -1,0 +1,106 @@
+"""What each core ATen operation is: affine in its varying arguments, or made of affine operations and ReLUs.
+
+A rule gets the lowering, the program's node and its arguments, and returns the value of the node's result. Arguments
+that vary with the input are `Value`s; all others are constants, tensors of real numbers in float64.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, final, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from saddlepoint.certificates.affine import Affine
+from saddlepoint.certificates.graph import Operation
+from saddlepoint.errors import ModelError
+
+
+@final
+@dataclass(frozen=True)
+class Value:
+    """The result of a node of the graph: its position, and its shape without the examples' axis."""
+
+    position: int
+    shape: tuple[int, ...]
+
+
+@final
+@dataclass(frozen=True)
+class Examples:
+    """The number of examples, where a program asks for it."""
+
+
+@runtime_checkable
+class Lowering(Protocol):
+    """What a rule may do: append a node."""
+
+    def add(self, operation: Operation, parents: tuple[Value, ...], shape: tuple[int, ...], name: str) -> Value:
+        """Append a node and return its value."""
+
+
+Rule = Callable[..., Any]
+RULES: dict[str, Rule] = {}
+"""By the name of the ATen operation, without its overload."""
+
+_KEPT = ("silu", "gelu", "softplus", "elu", "hardtanh", "leaky_relu", "_adaptive_avg_pool2d")
+
+
+def decompositions() -> Any:
+    """Return torch's table of decompositions, without those of operations that have a rule of their own."""
+    table = torch.export.default_decompositions()
+    for name in _KEPT:
+        packet = getattr(torch.ops.aten, name)
+        for overload in packet.overloads():
+            table.pop(getattr(packet, overload), None)  # type: ignore[no-untyped-call]
+    return table
+
+
+def typed(operation: Operation, dtype: torch.dtype) -> Operation:
+    """Return an operation with its constants in another type."""
+    if not isinstance(operation, Affine):
+        return operation
+    weights = tuple(w.to(dtype) if w.is_floating_point() else w for w in operation.weights)
+    return replace(operation, weights=weights, offset=None if operation.offset is None else operation.offset.to(dtype))
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Enter a rule into the table."""
+
+    def enter(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names, function))
+        return function
+
+    return enter
+
+
+def shape_of(node: torch.fx.Node, part: int | None = None) -> tuple[int, ...]:
+    """Return the shape of a node's result without the examples' axis; raise ModelError if that is not the first one."""
+    value = node.meta["val"] if part is None else node.meta["val"][part]
+    first, rest = value.shape[0] if value.ndim else 1, value.shape[1:]
+    if isinstance(first, int) or not all(isinstance(n, int) for n in rest) or not str(first).isidentifier():
+        raise ModelError(
+            f"the operation {node.target} ({node.name}) gives a result of shape {tuple(value.shape)}; expected the "
+            "examples along the first axis, and no other axis that depends on how many there are"
+        )
+    return tuple(int(n) for n in rest)
+
+
+def affine(low: Lowering, node: torch.fx.Node, parents: Sequence[Value], operation: Affine) -> Value:
+    """Append an affine node."""
+    return low.add(operation, tuple(parents), shape_of(node), node.name)
+
+
+def refuse(node: torch.fx.Node, why: str) -> ModelError:
+    """Return what is wrong with an operation."""
+    return ModelError(f"the operation {node.target} ({node.name}) {why}; expected it to be affine in the input")
+
+
+def constant(given: Any, x: Value, node: torch.fx.Node) -> Tensor:
+    """Return a constant that broadcasts to one result, without the examples' axis."""
+    tensor = torch.as_tensor(given, dtype=torch.float64)
+    if tensor.ndim == len(x.shape) + 1 and tensor.shape[0] == 1:
+        return tensor[0]
+    if tensor.ndim > len(shape_of(node)):
+        raise refuse(node, f"has a constant of shape {tuple(tensor.shape)}, which differs between examples")
+    return tensor

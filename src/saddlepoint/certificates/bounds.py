@@ -1,0 +1,155 @@
+"""Bounds of every node: intervals, tightened by CROWN where an activation's lines would gain from it."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from saddlepoint.certificates.affine import Affine, gamma
+from saddlepoint.certificates.crown import Relaxation, Sizes, backward, ranges, relax
+from saddlepoint.certificates.graph import Graph, Input
+from saddlepoint.certificates.regions import InputSet, outward
+
+Bounds = tuple[tuple[Tensor, Tensor], ...]
+"""Per node (lower, upper), each (B, *shape)."""
+
+BUDGET = 2**30
+"""Bytes that functionals may take, unless told otherwise."""
+_COPIES = 8
+"""Functionals that are held at once for each that is propagated."""
+
+
+def interval(graph: Graph, region: InputSet, dtype: torch.dtype = torch.float32, *, rounding: bool = True) -> Bounds:
+    """Return the interval bounds of every node (Gowal et al. 2018, eqs. 6 and 7).
+
+    Args:
+        graph: the network.
+        region: where the input lies.
+        dtype: in which is computed.
+        rounding: whether bounds are widened by what floating point may have lost; without it they are those of the
+            formulas, and differentiable.
+    """
+    bounds = [outward(region.lower, region.upper, dtype)]
+    for i in range(1, len(graph.nodes)):
+        bounds.append(step(graph, bounds, i, rounding=rounding))
+    return tuple(bounds)
+
+
+def step(
+    graph: Graph, bounds: Sequence[tuple[Tensor, Tensor]], position: int, *, rounding: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Return the interval bounds of one node from those of its parents."""
+    node = graph.nodes[position]
+    assert not isinstance(node.operation, Input)  # noqa: S101 - only the first node is one
+    parents = [bounds[parent] for parent in node.parents]
+    if not isinstance(node.operation, Affine):
+        return node.operation.interval(*parents[0])
+    lower, upper = node.operation.interval(*parents)
+    lost = node.operation.rounding(*map(magnitude, parents)) if rounding else None
+    return (lower, upper) if lost is None else (lower - lost, upper + lost)
+
+
+def magnitude(bounds: tuple[Tensor, Tensor]) -> Tensor:
+    """Return max |z| for lower ≤ z ≤ upper."""
+    return torch.maximum(-bounds[0], bounds[1])
+
+
+def sizes(graph: Graph, bounds: Bounds) -> Sizes:
+    """Return, per node, what rounding may add to a bound for each unit of |A| at its result.
+
+    A functional that floating point propagates wrongly by ΔA is still a functional: it bounds the output but for
+    ⟨ΔA, z⟩ at the node that it reached, and |z| is bounded there.
+    """
+    children = Counter(parent for node in graph.nodes for parent in set(node.parents))
+    found: list[Tensor | None] = [None]
+    for i, node in enumerate(graph.nodes[1:], 1):
+        size = [magnitude(bounds[parent]) for parent in node.parents]
+        if isinstance(node.operation, Affine):
+            lost = node.operation.rounding(*size)
+            shared = any(children[parent] > 1 for parent in node.parents)
+            if lost is None and shared:
+                whole = node.operation.magnitude(*size)
+                lost = gamma(0, whole) * whole
+        else:
+            lost = 2 * gamma(0, size[0]) * (size[0] + magnitude(bounds[i]))
+        found.append(lost)
+    return tuple(found)
+
+
+def crown(
+    graph: Graph,
+    region: InputSet,
+    dtype: torch.dtype = torch.float32,
+    *,
+    known: Bounds | None = None,
+    budget: int = BUDGET,
+) -> Bounds:
+    """Return bounds of every node, those of activations' inputs by CROWN where intervals leave their sign open.
+
+    Args:
+        graph: the network.
+        region: where the input lies.
+        dtype: in which is computed.
+        known: bounds that hold already; they are only tightened.
+        budget: bytes that functionals may take.
+    """
+    inputs = {graph.nodes[i].parents[0]: i for i in graph.activations}
+    bounds = [outward(region.lower, region.upper, dtype)]
+    for i in range(1, len(graph.nodes)):
+        found = step(graph, bounds, i)
+        if known is not None:
+            found = meet(found, known[i])
+        if i in inputs and not (region.boxed and _plain(graph, i)):
+            found = _tightened(graph, region, [*bounds, found], i, inputs[i], budget)
+        bounds.append(found)
+    return tuple(bounds)
+
+
+def meet(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the intersection of two intervals."""
+    return torch.maximum(first[0], second[0]), torch.minimum(first[1], second[1])
+
+
+def _plain(graph: Graph, position: int) -> bool:
+    """Tell whether a node is a chain of affine operations of the input: over a box, its intervals are then good."""
+    ancestors = graph.ancestors(position)
+    return graph.linear_input(position) and all(len(graph.nodes[i].parents) < 2 for i in ancestors)
+
+
+def _tightened(
+    graph: Graph, region: InputSet, bounds: Sequence[tuple[Tensor, Tensor]], position: int, activation: int, budget: int
+) -> tuple[Tensor, Tensor]:
+    """Return the bounds of a node, tightened where the activation's lines gain from it."""
+    lower, upper = bounds[position]
+    loose = graph.activation(activation).loose(lower, upper).flatten(1).any(0).nonzero().squeeze(1)
+    if not len(loose):
+        return lower, upper
+    relaxation, lost = relax(graph, ranges(graph, bounds[:position])), sizes(graph.until(position), tuple(bounds))
+    found = [
+        bounds_of(graph, region, relaxation, position, part, lower, lost)
+        for part in chunks(loose, graph, lower, budget)
+    ]
+    low, high = (torch.cat(side, 1).to(lower.dtype) for side in zip(*found, strict=True))
+    return (
+        torch.maximum(lower, lower.flatten(1).index_copy(1, loose, low).view_as(lower)),
+        torch.minimum(upper, upper.flatten(1).index_copy(1, loose, high).view_as(upper)),
+    )
+
+
+def chunks(rows: Tensor, graph: Graph, like: Tensor, budget: int) -> Iterator[Tensor]:
+    """Cut rows so that both functionals of each fit the budget."""
+    widest = max(node.size for node in graph.nodes) * like.element_size() * len(like)
+    return iter(torch.split(rows, max(1, budget // (2 * _COPIES * widest))))
+
+
+def bounds_of(
+    graph: Graph, region: InputSet, relaxation: Relaxation, position: int, rows: Tensor, like: Tensor, lost: Sizes
+) -> tuple[Tensor, Tensor]:
+    """Return lower and upper bounds of some coordinates of a node, each (B, len(rows)), rounded outward."""
+    node = graph.nodes[position]
+    unit = torch.zeros(len(rows), node.size, dtype=like.dtype, device=like.device)
+    unit[torch.arange(len(rows), device=like.device), rows] = 1
+    both = torch.cat([unit, -unit]).reshape(-1, *node.shape).expand(len(like), -1, *node.shape)
+    least = backward(graph, relaxation, position, both, rounding=lost).least(region)
+    return outward(least[:, : len(rows)], -least[:, len(rows) :], like.dtype)

@@ -1,0 +1,122 @@
+"""Linear lower bounds, from the output back to the input: CROWN (Zhang et al. 2018), DeepPoly (Singh et al. 2019).
+
+    ⟨A, z⟩ ≥ ⟨A', x⟩ + c      for every input x of a set, z a node's result
+
+Affine operations take a functional through their transposes; an activation takes its lower line where A > 0 and its
+upper one where A < 0. The set then gives the least value of A'. Everything is for B sets and S functionals at once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from saddlepoint.certificates.affine import Affine
+from saddlepoint.certificates.graph import Graph
+from saddlepoint.certificates.lines import Lines, inner
+from saddlepoint.certificates.regions import InputSet
+
+Relaxation = Mapping[int, Lines]
+"""The lines of each activation, by its position."""
+Ranges = Mapping[int, tuple[Tensor, Tensor]]
+"""(lower, upper) of each activation's input, by the activation's position."""
+Sizes = Sequence[Tensor | None]
+"""Per node, what rounding may add to a bound per unit of |A|; see `sizes`."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Functional:
+    """⟨A', x⟩ + c, a lower bound of what was propagated.
+
+    Attributes:
+        input: A', (B, S, *shape of the input).
+        constant: c, (B, S), less what was lost to rounding when that was asked for.
+    """
+
+    input: Tensor
+    constant: Tensor
+
+    def least(self, region: InputSet) -> Tensor:
+        """Return min over the set, (B, S), float64."""
+        return region.least(self.input) + self.constant
+
+
+def backward(
+    graph: Graph,
+    relaxation: Relaxation,
+    start: int,
+    functional: Tensor,
+    *,
+    rounding: Sizes | None = None,
+) -> Functional:
+    """Propagate functionals of a node's result to the input.
+
+    Args:
+        graph: the network.
+        relaxation: lines of every activation before the node.
+        start: the node's position.
+        functional: A, (B, S, *shape of the node).
+        rounding: what floating point may have added, to be taken off the constant; None when nothing is claimed.
+
+    Returns:
+        The functional of the input.
+    """
+    pending, constant = {start: functional}, functional.new_zeros(functional.shape[:2])
+    careful = rounding is not None
+    for i in graph.ancestors(start):
+        a = pending.pop(i, None)
+        if a is None or i == 0:
+            pending[0] = functional.new_zeros(*functional.shape[:2], *graph.shape) if a is None else a
+            continue
+        if rounding is not None and (size := rounding[i]) is not None:
+            constant = constant - inner(a.abs(), size, careful) * (1 + 1e-6)
+        operation = graph.nodes[i].operation
+        if isinstance(operation, Affine):
+            moved, gain = _through(operation, a, careful)
+        else:
+            back, gain = relaxation[i].backward(a, careful)
+            moved = [back]
+        constant = constant + gain
+        _collect(pending, graph.nodes[i].parents, moved)
+    return Functional(pending[0], constant)
+
+
+def _through(operation: Affine, a: Tensor, careful: bool) -> tuple[list[Tensor | None], Tensor | float]:
+    """Return Lᵀ A for each parent, and ⟨A, b⟩."""
+    parts = operation.transpose(a.flatten(0, 1))
+    moved = [None if part is None else part.reshape(*a.shape[:2], *part.shape[1:]) for part in parts]
+    return moved, 0.0 if operation.offset is None else inner(a, operation.offset.unsqueeze(0), careful)
+
+
+def _collect(pending: dict[int, Tensor], parents: Sequence[int], moved: Sequence[Tensor | None]) -> None:
+    """Add functionals to those that wait at the parents."""
+    for parent, part in zip(parents, moved, strict=True):
+        if part is not None:
+            pending[parent] = pending[parent] + part if parent in pending else part
+
+
+def ranges(graph: Graph, bounds: Sequence[tuple[Tensor, Tensor]]) -> Ranges:
+    """Return the bounds of each activation's input, as far as they are known."""
+    inputs = {i: graph.nodes[i].parents[0] for i in graph.activations}
+    return {i: bounds[parent] for i, parent in inputs.items() if parent < len(bounds)}
+
+
+def relax(graph: Graph, given: Ranges, alpha: Mapping[int, Tensor] | None = None) -> Relaxation:
+    """Return the lines of activations over the ranges of their inputs, at default or at given parameters."""
+    lines = {}
+    for i, (lower, upper) in given.items():
+        activation = graph.activation(i)
+        lines[i] = activation.lines(lower, upper, activation.start(lower, upper) if alpha is None else alpha[i])
+    return lines
+
+
+def flat(graph: Graph, given: Ranges) -> Relaxation:
+    """Return constant lines, the range of each activation: with them, propagation is interval arithmetic."""
+    lines = {}
+    for i, both in given.items():
+        lower, upper = graph.activation(i).interval(*both)
+        lines[i] = Lines(torch.zeros_like(lower), lower, torch.zeros_like(upper), upper)
+    return lines

@@ -1,0 +1,92 @@
+"""The worst margin of one example over a set, bounded from below by each method."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from saddlepoint.certificates import bounds, crown, intermediate
+from saddlepoint.certificates.bounds import Bounds
+from saddlepoint.certificates.crown import Relaxation, Sizes
+from saddlepoint.certificates.graph import Graph
+from saddlepoint.certificates.regions import InputSet
+from saddlepoint.certificates.slopes import Slopes, ascend, start
+
+Method = Literal["interval", "crown-ibp", "crown", "alpha-crown"]
+"""Each is tighter and dearer than those before it."""
+
+_OUTPUT_STEPS, _NEURON_STEPS = 30, 8
+"""Steps of ascent for the slopes of each margin, and of each neuron's bounds."""
+
+
+def worst_margin(
+    graph: Graph, region: InputSet, label: int, method: Method, memory: int = bounds.BUDGET
+) -> tuple[float, float]:
+    """Return a proven lower bound of min over the set of z_y − max_{j≠y} z_j, and what rounding took off it at most.
+
+    Each margin's bound is the better one of the method's and of the intervals', the last affine operations folded into
+    the margin (Gowal et al. 2018, section 3): plain CROWN alone can be looser. Where a bound is NaN, none was found.
+    """
+    known = node_bounds(graph, region, method, memory)
+    rows = _differences(label, graph.outputs, known[0][0]).reshape(1, -1, *graph.nodes[-1].shape)
+    lost = bounds.sizes(graph, known)
+    claimed, plain = (_by_lines(graph, region, known, rows, method, size) for size in (lost, None))
+    if method == "alpha-crown" and bool((claimed <= 0).any()):
+        open_ = (claimed <= 0).nonzero().squeeze(1)
+        claimed[open_], plain[open_] = _by_slopes(graph, region, known, rows[0, open_], claimed[open_], lost)
+    least = claimed.min()
+    if not bool(torch.isfinite(least)):
+        return -math.inf, 0.0
+    return float(least), float(plain.min() - least)
+
+
+def node_bounds(graph: Graph, region: InputSet, method: Method, memory: int) -> Bounds:
+    """Return bounds of every node, as the method has them."""
+    with torch.no_grad():
+        known = bounds.interval(graph, region, graph.dtype)
+        if method in ("crown", "alpha-crown"):
+            known = bounds.crown(graph, region, graph.dtype, known=known, budget=memory)
+    if method == "alpha-crown":
+        known = intermediate.tightened(graph, region, known, _NEURON_STEPS, memory)
+    return known
+
+
+def _differences(label: int, classes: int, like: Tensor) -> Tensor:
+    """Return e_y − e_j for every j ≠ y, (K − 1, K)."""
+    unit = torch.eye(classes, dtype=like.dtype, device=like.device)
+    others = torch.arange(classes, device=like.device) != label
+    return unit[label] - unit[others]
+
+
+@torch.no_grad()
+def _by_lines(
+    graph: Graph, region: InputSet, known: Bounds, rows: Tensor, method: Method, lost: Sizes | None
+) -> Tensor:
+    """Return a bound of each margin, (K − 1,), the best that lines at their default slopes and constant ones give."""
+    given = crown.ranges(graph, known)
+    relaxations = [crown.flat(graph, given)]
+    if method != "interval":
+        relaxations.append(crown.relax(graph, given))
+    found = [_least(graph, lines, rows, region, lost) for lines in relaxations]
+    return torch.stack(found).amax(0)[0]
+
+
+def _by_slopes(
+    graph: Graph, region: InputSet, known: Bounds, rows: Tensor, before: Tensor, lost: Sizes
+) -> tuple[Tensor, Tensor]:
+    """Return the bound of each margin by slopes of its own, and the same before rounding is taken off it."""
+    given = crown.ranges(graph, known)
+
+    def bounded(slopes: Slopes, size: Sizes | None = None) -> Tensor:
+        return _least(graph, crown.relax(graph, given, slopes), rows.unsqueeze(1), region, size).squeeze(1)
+
+    begin = start(graph, given, len(rows))
+    slopes = ascend(graph, bounded, begin, _OUTPUT_STEPS, stop=lambda best: bool((best > 0).all()))
+    with torch.no_grad():
+        claimed, plain = bounded(slopes, lost), bounded(slopes)
+    return torch.maximum(claimed, before), torch.maximum(plain, before)
+
+
+def _least(graph: Graph, lines: Relaxation, rows: Tensor, region: InputSet, lost: Sizes | None) -> Tensor:
+    return crown.backward(graph, lines, len(graph.nodes) - 1, rows, rounding=lost).least(region)

@@ -1,0 +1,123 @@
+"""Where the input may lie, and the least value of a linear functional there: all in float64."""
+
+from dataclasses import dataclass
+from typing import Protocol, final, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from saddlepoint.geometry import Ball
+
+
+@runtime_checkable
+class InputSet(Protocol):
+    """B sets of inputs, or one for all: bounds of each coordinate, and the minimum of linear functionals."""
+
+    @property
+    def lower(self) -> Tensor:
+        """Return the least value of each coordinate, (B or 1, *shape), float64."""
+
+    @property
+    def upper(self) -> Tensor:
+        """Return the greatest value of each coordinate."""
+
+    @property
+    def boxed(self) -> bool:
+        """Whether the set is all of [lower, upper]."""
+
+    def least(self, functional: Tensor) -> Tensor:
+        """Return at most min ⟨A, x⟩ over the set, (B, S), for A of shape (B, S, *shape)."""
+
+    def minimiser(self, functional: Tensor) -> Tensor:
+        """Return a point of the set where ⟨A, x⟩ is small, (B, S, *shape)."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Box:
+    """{x : lower ≤ x ≤ upper}."""
+
+    lower: Tensor
+    upper: Tensor
+
+    @property
+    def boxed(self) -> bool:
+        """Always."""
+        return True
+
+    def least(self, functional: Tensor) -> Tensor:
+        """Return Σ A⁺ lower + A⁻ upper."""
+        return (functional.double() * self.minimiser(functional)).flatten(2).sum(2)
+
+    def minimiser(self, functional: Tensor) -> Tensor:
+        """Return the corner where ⟨A, x⟩ is least."""
+        return torch.where(functional > 0, self.lower.unsqueeze(1), self.upper.unsqueeze(1))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class BallInBox:
+    """{x : ‖x − x₀‖ ≤ ε, lower ≤ x ≤ upper} around x₀ in the box.
+
+    Attributes:
+        centre: x₀, (B, *shape), float64.
+        radius: ε, (B,), float64.
+        ball: whose norm it is.
+        box: that of the pixels, cut to [x₀ − ε, x₀ + ε].
+    """
+
+    centre: Tensor
+    radius: Tensor
+    ball: Ball
+    box: Box
+
+    @property
+    def lower(self) -> Tensor:
+        """The least value of each coordinate."""
+        return self.box.lower
+
+    @property
+    def upper(self) -> Tensor:
+        """The greatest value of each coordinate."""
+        return self.box.upper
+
+    @property
+    def boxed(self) -> bool:
+        """Never: cubes are boxes."""
+        return False
+
+    def least(self, functional: Tensor) -> Tensor:
+        """Return max(⟨A, x₀⟩ − ε‖A‖_*, min over the box): the minimum over ball ∩ box is not below either."""
+        wide = functional.double()
+        centre = (wide * self.centre.unsqueeze(1)).flatten(2).sum(2)
+        dual = self.ball.dual_norm(wide.flatten(0, 1)).reshape(wide.shape[:2])
+        return torch.maximum(self.box.least(functional), centre - self.radius.unsqueeze(1) * dual)
+
+    def minimiser(self, functional: Tensor) -> Tensor:
+        """Return x₀ − ε · steepest(A), clamped to the box, in which x₀ lies: so it stays in the ball."""
+        step = self.ball.steepest(functional.double().flatten(0, 1)).reshape(functional.shape)
+        radius = self.radius.reshape(-1, *(1 for _ in functional.shape[1:]))
+        point = self.centre.unsqueeze(1) - radius * step
+        return torch.clamp(point, self.box.lower.unsqueeze(1), self.box.upper.unsqueeze(1))
+
+
+def around(x: Tensor, ball: Ball, box: tuple[float, float] | None) -> InputSet:
+    """Return the ball around each of x, (B, *shape), intersected with the box, of real numbers: in float64."""
+    centre = x.double()
+    radius = torch.as_tensor(ball.eps, dtype=torch.float64, device=x.device).expand(len(x))
+    reach = radius.reshape(-1, *(1 for _ in x.shape[1:]))
+    low, high = (-torch.inf, torch.inf) if box is None else box
+    hull = Box((centre - reach).clamp(min=low), (centre + reach).clamp(max=high))
+    return hull if ball.separable else BallInBox(centre, radius, ball, hull)
+
+
+def outward(lower: Tensor, upper: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return bounds in another type, rounded outward."""
+    if lower.dtype == dtype:
+        return lower, upper
+    low, high = lower.to(dtype), upper.to(dtype)
+    below, above = torch.full_like(low, -torch.inf), torch.full_like(high, torch.inf)
+    return (
+        torch.where(low > lower, torch.nextafter(low, below), low),
+        torch.where(high < upper, torch.nextafter(high, above), high),
+    )

@@ -1,0 +1,242 @@
+"""Bounds against sampled points, closed forms, gradients and each other; verdicts against planted counterexamples."""
+
+import inspect
+from typing import get_args
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import saddlepoint as sp
+from saddlepoint.certificates import bounds, crown
+from saddlepoint.certificates.lowering import export
+from saddlepoint.certificates.margins import Method
+from saddlepoint.certificates.regions import Box, around
+from saddlepoint.geometry import L1, L2, Linf
+
+METHODS = get_args(Method)
+
+
+class Block(nn.Module):
+    """A residual block with batch norm, as ResNets have it."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.one, self.norm = nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels)
+        self.two = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        return torch.relu(x + self.two(torch.relu(self.norm(self.one(x)))))
+
+
+class Parts(nn.Module):
+    """Slices, concatenation, padding and arithmetic with constants."""
+
+    def forward(self, x):
+        left, right = x[:, :, :, :3], x[:, :, :, 3:]
+        joined = torch.cat([left * 2 - 0.5, 1 - right / 3], 3)
+        return nn.functional.pad(joined, (1, 0, 0, 1), value=0.25).transpose(2, 3).flatten(1)
+
+
+def _conv(*layers, out=16):
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), *layers, nn.Flatten(), nn.Linear(out, 3))
+
+
+NETS = {
+    "dense": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(36, 12), nn.ReLU(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3)
+    ),
+    "residual": lambda: _conv(Block(4), nn.AvgPool2d(3), out=16),
+    "pool": lambda: _conv(nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1), out=36),
+    "leaky": lambda: _conv(nn.LeakyReLU(0.1), nn.AdaptiveAvgPool2d(2)),
+    "six": lambda: _conv(nn.ReLU6(), nn.Dropout(), nn.AvgPool2d(3)),
+    "transposed": lambda: nn.Sequential(
+        nn.ConvTranspose2d(1, 2, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(338, 3)
+    ),
+    "parts": lambda: nn.Sequential(Parts(), nn.Linear(49, 6), nn.Hardtanh(), nn.Linear(6, 3)),
+}
+
+
+def _net(name, seed=0, scale=1.0):
+    torch.manual_seed(seed)
+    net = NETS[name]()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(), module.running_var.uniform_(0.5, 2)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(scale)
+    return net.eval()
+
+
+def _points(x, ball, count=400):
+    """Points of ball ∩ [0, 1], half of them corners."""
+    region = ball.at(x.expand(count, *x.shape[1:]))
+    noise = torch.randn(count, *x.shape[1:])
+    delta = region.project(noise * torch.as_tensor(ball.eps) * torch.rand(count, 1, 1, 1) * 3)
+    return torch.cat([x + delta, x + region.maximiser(noise)])
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("ball", [Linf(0.05), L2(0.3), L1(0.8)], ids=lambda b: b.name)
+def test_no_point_of_the_set_leaves_the_bounds(name, ball):
+    net, x = _net(name, scale=1.5), torch.rand(1, 1, 6, 6)
+    graph = export(net, (1, 6, 6)).graph(torch.float64)
+    values = graph.forward(_points(x, ball).double())
+    region = around(x, ball, (0, 1))
+    for known in (bounds.interval(graph, region, torch.float64), bounds.crown(graph, region, torch.float64)):
+        for value, (lower, upper) in zip(values, known, strict=True):
+            assert (value >= lower - 1e-7).all()  # points are float32 sums
+            assert (value <= upper + 1e-7).all()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_graph_is_the_module(name):
+    net, x = _net(name), torch.rand(7, 1, 6, 6)
+    assert torch.allclose(export(net, (1, 6, 6)).graph()(x), net(x), atol=1e-5)
+    assert torch.allclose(export(net, (1, 6, 6)).graph(torch.float64)(x.double()), net.double()(x.double()), atol=1e-12)
+
+
+@given(st.sampled_from(sorted(NETS)), st.integers(0, 10**6), st.floats(0, 0.2))
+@settings(max_examples=6, deadline=None)
+def test_claims_hold_for_every_point_and_crown_is_not_below_intervals(name, seed, eps):
+    net, x = sp.Classifier(_net(name, seed)), torch.rand(1, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
+    ball = Linf(eps)
+    y = net.predict(x).label
+    found = {method: sp.certify(net, x, y, ball, method=method) for method in METHODS}
+    logits = net(_points(x, ball, 100)).detach().double()
+    others = logits.masked_fill(nn.functional.one_hot(y, 3).bool(), -torch.inf).amax(1)
+    worst = (logits[:, int(y)] - others).min()
+    for proof in found.values():
+        assert proof.lower_bound[0] <= worst + 1e-5
+        assert (proof.verdict[0] == sp.Verdict.CERTIFIED) == bool(proof.lower_bound[0] > 0)
+        assert proof.tolerance[0] >= 0
+    assert found["crown"].lower_bound[0] >= found["interval"].lower_bound[0] - 1e-4
+    assert found["crown-ibp"].lower_bound[0] >= found["interval"].lower_bound[0] - 1e-4
+    assert found["alpha-crown"].lower_bound[0] >= found["crown"].lower_bound[0] - 1e-4
+
+
+@pytest.mark.parametrize("ball", [Linf(0.1), L2(0.5), L1(1.5)], ids=lambda b: b.name)
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_bounds_of_a_linear_model_are_exact(ball, method):
+    net = sp.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(36, 4)))
+    x = torch.rand(5, 1, 6, 6) * 0.2 + 0.4
+    y = net.predict(x).label
+    w, logits = net.module[1].weight.detach().double(), net(x).detach().double()
+    rows = torch.stack([w[int(c)] - w for c in y])
+    clean = logits.gather(1, y[:, None]) - logits
+    exact = clean - ball.eps * ball.dual_norm(rows.reshape(-1, 36)).reshape(5, 4)
+    exact = exact.masked_fill(nn.functional.one_hot(y, 4).bool(), torch.inf).amin(1)
+    proof = sp.certify(net, x, y, ball, method=method, box=(-9, 9))
+    assert torch.allclose(proof.lower_bound, exact, atol=1e-4)
+    assert (proof.lower_bound <= exact + 1e-6).all()
+
+
+def test_a_radius_of_zero_proves_what_the_model_says():
+    net, x = sp.Classifier(_net("residual")), torch.rand(3, 1, 6, 6)
+    logits = net(x).detach()
+    top = logits.topk(2).values
+    proof = sp.certify(net, x, logits.argmax(1), Linf(0.0))
+    assert torch.allclose(proof.lower_bound.float(), top[:, 0] - top[:, 1], atol=1e-4)
+    assert set(proof.verdict) == {sp.Verdict.CERTIFIED}
+    wrong = sp.certify(net, x, (logits.argmax(1) + 1) % 3, Linf(0.0))
+    assert set(wrong.verdict) == {sp.Verdict.FALSIFIED}
+    assert (wrong.lower_bound < 0).all()
+
+
+class Trap(nn.Module):
+    """Class 0 everywhere but in a cube of width 2·10⁻³ around one point, where gradients do not lead."""
+
+    def forward(self, x):
+        distance = (x - 0.5).abs().flatten(1).sum(1, keepdim=True)
+        bump = torch.relu(1e-3 - distance) * 4e3
+        return torch.cat([torch.ones_like(bump), bump - 0.5], 1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_hidden_counterexample_is_never_certified(method):
+    net, x = sp.Classifier(Trap()), torch.full((1, 1, 2, 2), 0.6)
+    assert net.predict(torch.full((1, 1, 2, 2), 0.5)).label == 1
+    assert sp.certify(net, x, torch.tensor([0]), Linf(0.11), method=method).verdict == (sp.Verdict.UNKNOWN,)
+    assert sp.certify(net, x, torch.tensor([0]), Linf(0.02), method=method).verdict == (sp.Verdict.CERTIFIED,)
+
+
+@pytest.mark.parametrize("poison", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers_never_certify(poison):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    with torch.no_grad():
+        net[1].weight[1, 2] = poison
+    with pytest.raises(sp.ModelError):
+        sp.certify(sp.Classifier(net), torch.rand(1, 1, 2, 2), torch.tensor([0]), Linf(0.1))
+
+
+def test_an_operation_without_a_rule_is_named_with_those_that_have_one():
+    class Odd(nn.Module):
+        def forward(self, x):
+            return torch.sin(x).flatten(1)
+
+    with pytest.raises(sp.ModelError, match=r"sin .*has no certificate; expected some of: .*convolution"):
+        export(Odd(), (1, 2, 2))
+    with pytest.raises(sp.InputError, match="method is 'magic'; expected one of interval"):
+        inspect.unwrap(sp.certify)(
+            sp.Classifier(nn.Flatten()), torch.rand(1, 1, 1, 2), torch.tensor([0]), Linf(0.1), method="magic"
+        )
+
+
+@pytest.mark.parametrize("method", ["interval", "crown-ibp"])
+def test_bounds_are_differentiable(method):
+    net = _net("dense").double()
+    program = export(net, (1, 6, 6))
+
+    def bound(x, weight):
+        tensors = {name: weight if value is net[1].weight else value for name, value in program.tensors.items()}
+        graph = type(program)(program.exported, tensors, program.x).graph(torch.float64, live=True)
+        region = Box(x - 0.05, x + 0.05)
+        known = bounds.interval(graph, region, torch.float64, rounding=False)
+        if method == "interval":
+            return known[-1]
+        lines = crown.relax(graph, crown.ranges(graph, known))
+        return crown.backward(graph, lines, len(graph.nodes) - 1, torch.eye(3, dtype=torch.float64)[None]).least(region)
+
+    x = torch.rand(2, 1, 6, 6, dtype=torch.float64, requires_grad=True)
+    weight = net[1].weight.detach()[:, :36].clone().requires_grad_()
+    assert torch.autograd.gradcheck(bound, (x, weight), atol=1e-5)
+
+
+def test_memory_changes_no_bound():
+    net, x = sp.Classifier(_net("pool")), torch.rand(2, 1, 6, 6)
+    y = net.predict(x).label
+    whole, small = (sp.certify(net, x, y, Linf(0.05), memory=m) for m in (2**30, 1))
+    assert torch.allclose(whole.lower_bound, small.lower_bound, atol=1e-5)
+
+
+def test_certifying_leaves_the_classifier_as_it_was():
+    net = sp.Classifier(_net("residual")).train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    sp.certify(net, torch.rand(1, 1, 6, 6), torch.tensor([0]), Linf(0.01))
+    assert all(child.training for child in net.modules())
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_slopes_move_and_tighten_what_lines_leave_open():
+    """torch's clamp has no gradient at its bounds, where slopes begin: clamped in the forward they would never move."""
+    net = sp.Classifier(_net("dense", seed=3, scale=2.0))
+    x = torch.rand(6, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+    y, ball = net.predict(x).label, Linf(0.1)
+    fixed, free = (sp.certify(net, x, y, ball, method=method) for method in ("crown", "alpha-crown"))
+    gained = free.lower_bound - fixed.lower_bound
+    assert (gained >= -1e-4).all()
+    assert (gained[fixed.lower_bound <= 0] > 1e-3).all()
+    assert (fixed.lower_bound <= 0).any()
+
+
+def test_a_module_that_is_not_its_graph_is_refused():
+    class Alternating(nn.Module):
+        def forward(self, x):
+            shift = 1.0 if torch.compiler.is_exporting() else 0.0
+            return x.flatten(1) + shift
+
+    with pytest.raises(sp.ModelError, match=r"the graph's logits differ by 1 from the module's"):
+        sp.certify(sp.Classifier(Alternating()), torch.rand(1, 1, 1, 3), torch.tensor([0]), Linf(0.1))
