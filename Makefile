@@ -3,12 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= out/demo
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test test-all check format bench clean
 
 demo: .venv/run
 	$(BIN)/saddlepoint attack --out $(OUT)
 
 test: .venv/dev
+	$(BIN)/pytest -n auto -m "not slow"
+
+test-all: .venv/dev
 	$(BIN)/pytest -n auto
 
 check: .venv/dev

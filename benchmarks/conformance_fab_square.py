@@ -21,7 +21,7 @@ from torch import Tensor
 
 import saddlepoint as sp
 from conformance import PARTED, SEEDS, case
-from saddlepoint.attacks import moves, windows
+from saddlepoint.attacks.square import proposals, schedule
 from saddlepoint.geometry import Ball
 from saddlepoint.testing.traces import trace
 
@@ -77,7 +77,7 @@ def square(package: Any, ball: Ball, seed: int) -> Tensor:  # noqa: ANN401
 
     def watched(pixels: Tensor) -> Tensor:
         logits: Tensor = classifier(pixels)
-        margins.append(sp.losses.logit_margin(logits.detach(), y))
+        margins.append(-sp.losses.margin(logits.detach(), y))
         return logits
 
     attack = package.SquareAttack(
@@ -94,27 +94,27 @@ def square(package: Any, ball: Ball, seed: int) -> Tensor:  # noqa: ANN401
     attack.init_hyperparam(x)
     with recorded(log):
         attack.attack_single_run(x, y)
-    region, tiles = ball.at(x), 0 if flat else moves.tile_count(height, width)
+    region, tiles = ball.at(x), 0 if flat else proposals.tile_count(height, width)
     if flat:
-        start, per = moves.stripes(region, signs(log[0])), 3
+        start, per = proposals.stripes(region, signs(log[0])), 3
     else:
         turned = torch.cat(log[0 : 2 * tiles : 2]) > 0.5
         signed = torch.stack([signs(each)[:, :, 0, 0] for each in log[1 : 2 * tiles : 2]], 2)
-        start, per = moves.tiles(region, turned.expand(len(x), -1), signed), 6
-    proposals = log[1 if flat else 2 * tiles :]
+        start, per = proposals.tiles(region, turned.expand(len(x), -1), signed), 6
+    drawn_log = log[1 if flat else 2 * tiles :]
 
-    def given(words: object, proposal: Tensor, side: Tensor, shape: object, dtype: object) -> windows.Draw:
-        drawn = proposals[per * (int(proposal[0]) - 1) :][:per] or proposals[-per:]
+    def given(words: object, proposal: Tensor, side: Tensor, shape: object, dtype: object) -> schedule.Draw:
+        drawn = drawn_log[per * (int(proposal[0]) - 1) :][:per] or drawn_log[-per:]
         corners = [
             (draw * (size - side)).long()
             for draw, size in zip(drawn[: per - per // 3], (height, width) * 2, strict=False)
         ]
         first, second = torch.stack(corners[:2], 1), torch.stack(corners[-2:], 1)
         turn = torch.zeros(len(x), dtype=torch.bool) if flat else (drawn[4] > 0.5).expand(len(x))
-        return windows.Draw(first, second, turn, signs(drawn[-1]).flatten(-3).expand(len(x), channels))
+        return schedule.Draw(first, second, turn, signs(drawn[-1]).flatten(-3).expand(len(x), channels))
 
     # The original tries proposals that change nothing, where ours paints in the opposite colours.
-    with patch.object(windows, "draw", given), patch.object(moves, "repaint", moves.paint):
+    with patch.object(schedule, "draw", given), patch.object(proposals, "repaint", proposals.paint):
         found = trace(sp.Square(queries=QUERIES), classifier, x, y, ball, start=start)
     return (found.loss - torch.stack(margins)).abs()
 

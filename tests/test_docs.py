@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import saddlepoint as sp
+from saddlepoint.testing import ATTACK_LAWS
+
 ROOT = Path(__file__).parents[1]
 NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 
@@ -29,3 +32,12 @@ def test_page(page):
     doctest.DocTestRunner(checker=Roughly(), verbose=False).run(test, out=report.append)
     assert test.examples
     assert not report, "".join(report)
+
+
+@pytest.mark.parametrize("law", ATTACK_LAWS.values(), ids=ATTACK_LAWS)
+def test_the_attack_of_ones_own_keeps_the_laws(law):
+    text = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")
+    block = re.search(r"## Your own.*?```python\n(.*?)```", text, re.DOTALL)
+    own = {"__name__": "corners"}
+    exec(block.group(1), own)  # noqa: S102 - the page's own code
+    law(own["RandomCorners"](), sp.Linf(0.1))

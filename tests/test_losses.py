@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import saddlepoint as sp
 from saddlepoint import losses
 
-LOGITS = st.lists(st.integers(-40, 40).map(lambda n: n / 4), min_size=2, max_size=6)
+SCORES = st.lists(st.integers(-40, 40).map(lambda n: n / 4), min_size=2, max_size=6)
 
 
 def gap(z, *places):
@@ -29,7 +29,7 @@ def rescaled(z, y):
     return math.log(sum(math.exp((v - z[y]) / scale) for v in z))
 
 
-@given(LOGITS, st.data())
+@given(SCORES, st.data())
 def test_formulas(z, data):
     classes = st.integers(0, len(z) - 1)
     y, t = data.draw(classes), data.draw(classes)
@@ -39,7 +39,7 @@ def test_formulas(z, data):
     wrong = [rival, *z[:y], *z[y + 1 :]]  # 1 + p_rival − p_y = p_rival + Σ_{j≠y} p_j, with nothing cancelled
     expected = {
         losses.cross_entropy(logits, label): total - z[y],
-        losses.logit_margin(logits, label): rival - z[y],
+        losses.margin(logits, label): z[y] - rival,
         losses.targeted_cross_entropy(logits, target): z[t] - total,
         losses.targeted_margin(logits, target): z[t] - max(v for j, v in enumerate(z) if j != t),
         losses.targeted_difference(logits, label, target): z[t] - z[y],

@@ -26,11 +26,16 @@ if TYPE_CHECKING:
         Attack,
         AttackResult,
         Finding,
+        Fool,
         IfDoubted,
+        Last,
+        Nearest,
         Square,
         Sweep,
         attack,
+        pose,
     )
+    from saddlepoint.attacks.maximise import maximise
     from saddlepoint.certificates import Certificates, certify
     from saddlepoint.classifier import BPDA, Classifier
     from saddlepoint.data.datasets import Dataset, load_dataset
@@ -57,6 +62,11 @@ _HOME = {
     "FAB": "attacks",
     "FAST": "attacks",
     "Finding": "attacks",
+    "Fool": "attacks",
+    "Last": "attacks",
+    "Nearest": "attacks",
+    "maximise": "attacks",
+    "pose": "attacks",
     "IfDoubted": "attacks",
     "RAND": "attacks",
     "MaskingWarning": "errors",
@@ -105,11 +115,14 @@ __all__ = [
     "Classifier",
     "Dataset",
     "Finding",
+    "Fool",
     "IfDoubted",
     "InputError",
+    "Last",
     "Linf",
     "MaskingWarning",
     "ModelError",
+    "Nearest",
     "Region",
     "SaddlepointError",
     "Square",
@@ -119,7 +132,9 @@ __all__ = [
     "certify",
     "load_classifier",
     "load_dataset",
+    "maximise",
     "open_run",
+    "pose",
     "save_classifier",
 ]
 

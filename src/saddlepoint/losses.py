@@ -3,7 +3,7 @@
 With z = h(x) the logits, y the label and t a target class:
 
     cross-entropy            log Σ exp z_j − z_y                     (Goodfellow et al. 2015)
-    logit margin             max_{j≠y} z_j − z_y                     (Carlini & Wagner 2017, f₆ with κ = ∞)
+    margin objective         max_{j≠y} z_j − z_y                     (Carlini & Wagner 2017, f₆ with κ = ∞)
     targeted cross-entropy   z_t − log Σ exp z_j
     targeted margin          z_t − max_{j≠t} z_j
     targeted difference      ℓ(z, y) − ℓ(z, t) = z_t − z_y           (Kolter & Madry, ch. 1)
@@ -33,11 +33,11 @@ def cross_entropy(logits: Logits, y: Labels) -> PerExample:
     return functional.cross_entropy(logits, y, reduction="none")
 
 
-def logit_margin(logits: Logits, y: Labels) -> PerExample:
-    """Return max_{j≠y} z_j − z_y, (B,): positive when the example is misclassified."""
+def margin(logits: Logits, y: Labels) -> PerExample:
+    """Return z_y − max_{j≠y} z_j, (B,): positive where y is predicted. Its negative is what attacks ascend."""
     own = logits.gather(1, y[:, None])
     others = logits.scatter(1, y[:, None], -torch.inf)
-    return others.amax(1) - own.squeeze(1)
+    return own.squeeze(1) - others.amax(1)
 
 
 def targeted_cross_entropy(logits: Logits, target: Labels) -> PerExample:
@@ -47,7 +47,7 @@ def targeted_cross_entropy(logits: Logits, target: Labels) -> PerExample:
 
 def targeted_margin(logits: Logits, target: Labels) -> PerExample:
     """Return z_t − max_{j≠t} z_j, (B,): positive when the target is predicted."""
-    return -logit_margin(logits, target)
+    return margin(logits, target)
 
 
 def targeted_difference(logits: Logits, y: Labels, target: Labels) -> PerExample:
@@ -62,7 +62,7 @@ def targeted_difference(logits: Logits, y: Labels, target: Labels) -> PerExample
 def dlr(logits: Logits, y: Labels) -> PerExample:
     """Return the difference of logits ratio, (B,): the margin in units of z_π1 − z_π3, invariant to a·z + b."""
     top = logits.topk(min(3, logits.shape[1]), 1).values
-    return _ratio(logit_margin(logits, y), top[:, 0] - top[:, 2] if top.shape[1] == 3 else None)
+    return _ratio(-margin(logits, y), top[:, 0] - top[:, 2] if top.shape[1] == 3 else None)
 
 
 def targeted_dlr(logits: Logits, y: Labels, target: Labels) -> PerExample:
@@ -113,7 +113,7 @@ def _ratio(rise: PerExample, gap: PerExample | None) -> PerExample:
 UNTARGETED: dict[str, Callable[[Logits, Labels], PerExample]] = {
     "cross-entropy": cross_entropy,
     "difference": cross_entropy,
-    "margin": logit_margin,
+    "margin": lambda logits, y: -margin(logits, y),
     "dlr": dlr,
     "softmax-margin": softmax_margin,
     "rescaled-cross-entropy": rescaled_cross_entropy,

@@ -11,7 +11,7 @@ Images = Float[Tensor, "batch *shape"]
 Logits = Float[Tensor, "batch classes"]
 Labels = Int[Tensor, " batch"]
 PerExample = Float[Tensor, " batch"]
-Rows = Bool[Tensor, " batch"]
+Mask = Bool[Tensor, " batch"]
 """One flag per example."""
 Keys = Int[Tensor, " batch"]
 """One 64-bit key of a random stream per example."""

@@ -1,12 +1,15 @@
 """Every attack, every ball, every law, by listing them; and the laws themselves, by breaking them."""
 
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import final
 
 import pytest
 import torch
 
 import saddlepoint as sp
+from saddlepoint.attacks import registry
 from saddlepoint.attacks.ascent import Ascent
 from saddlepoint.errors import AttackError, LawViolation
 from saddlepoint.testing import ATTACK_LAWS, toys
@@ -38,15 +41,79 @@ SUITES = {
 BALLS = [sp.Linf(0.1), sp.L2(0.5), sp.L1(2.0)]
 
 
+def cases():
+    """One case per class of attack is for every run of the tests, in turns of the norm; all others are slow."""
+    seen = set()
+    for attack in ATTACKS:
+        balls = [ball for ball in BALLS if ball.name in attack.norms]
+        for number, ball in enumerate(balls):
+            often = type(attack) not in seen and number == len(seen) % len(balls)
+            marks = [] if often else [pytest.mark.slow]
+            yield pytest.param(attack, ball, id=f"{attack!r}-{ball.name}", marks=marks)
+        seen.add(type(attack))
+
+
 @pytest.mark.parametrize("law", ATTACK_LAWS.values(), ids=ATTACK_LAWS)
-@pytest.mark.parametrize(
-    ("attack", "ball"),
-    [pytest.param(a, b, id=f"{a!r}-{b.name}") for a in ATTACKS for b in BALLS if b.name in a.norms],
-)
+@pytest.mark.parametrize(("attack", "ball"), list(cases()))
 def test_law(law, attack, ball):
     law(attack, ball)
 
 
+def test_every_registered_attack_stands_under_the_laws_and_in_the_docs():
+    held = {type(attack) for attack in ATTACKS}
+    page = (Path(__file__).parents[2] / "docs" / "attacks.md").read_text(encoding="utf-8")
+    for name, attack in registry.ATTACKS.items():
+        assert type(attack) in held, name
+        assert f"`sp.{type(attack).__name__}()`" in page
+
+
+@pytest.mark.parametrize("step", [*registry.ATTACKS.values(), *sp.FAST, *sp.RAND], ids=repr)
+def test_an_attack_goes_through_json_and_back(step):
+    assert registry.from_dict(json.loads(json.dumps(registry.to_dict(step)))) == step
+
+
+def test_an_unknown_attack_or_field_is_one_line():
+    with pytest.raises(sp.InputError, match="there is no attack 'Magic'; expected one of APGD"):
+        registry.from_dict({"name": "Magic"})
+    with pytest.raises(sp.InputError, match="PGD has no field 'speed'"):
+        registry.from_dict({"name": "PGD", "speed": 3})
+
+
+def test_an_objective_of_ones_own_is_ascended():
+    classifier, x = toys.convolutional(), toys.pixels(6, (3, 6, 5))
+    y = classifier.predict(x).label
+
+    def margin(logits, problem):
+        return -sp.losses.margin(logits, problem.y)
+
+    for named, own in ((sp.PGD(loss="margin"), sp.PGD(loss=margin)), (sp.APGD(loss="margin"), sp.APGD(loss=margin))):
+        results = [sp.attack(classifier, x, y, sp.Linf(0.05), attack, stop="never") for attack in (named, own)]
+        assert torch.equal(results[0].x_adv, results[1].x_adv)
+    with pytest.raises(sp.InputError, match=r"the objective total returned shape \(\); expected .* one number per"):
+        sp.attack(classifier, x, y, sp.Linf(0.05), sp.PGD(loss=total))
+
+
+def total(logits, problem):
+    return logits.sum()
+
+
+@pytest.mark.parametrize("keep", [sp.Fool(), sp.Last(), sp.Nearest()], ids=lambda goal: type(goal).__name__)
+def test_the_caller_chooses_which_point_is_kept(keep):
+    classifier, x = toys.convolutional(), toys.pixels(8, (3, 6, 5))
+    y = classifier.predict(x).label
+    found = {
+        type(goal).__name__: sp.attack(classifier, x, y, sp.L2(0.5), sp.PGD(steps=20), stop="never", keep=goal)
+        for goal in (keep, sp.Fool())
+    }
+    chosen, least = found[type(keep).__name__], found["Fool"]
+    assert (chosen.margin >= least.margin - 1e-6).all()
+    both = chosen.success & least.success
+    if isinstance(keep, sp.Nearest):
+        assert (chosen.norm[both] <= least.norm[both]).all()
+        assert (chosen.norm[both] < least.norm[both]).any()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ATTACK_LAWS.values(), ids=ATTACK_LAWS)
 @pytest.mark.parametrize("ball", BALLS[::2], ids=lambda ball: ball.name)
 @pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)

@@ -10,9 +10,9 @@ import torch
 
 import saddlepoint as sp
 from saddlepoint import random
-from saddlepoint.attacks import bumps, moves, windows
-from saddlepoint.attacks.crew import crew
-from saddlepoint.attacks.slots import Slots
+from saddlepoint.attacks.engine.assignment import assign
+from saddlepoint.attacks.engine.slots import Slots
+from saddlepoint.attacks.square import patterns, proposals, schedule
 from saddlepoint.errors import InputError
 from saddlepoint.testing import toys
 
@@ -31,7 +31,7 @@ def _turned(text):
 def _drawn(proposal):
     """Return the draw of both rows, which share all but the signs in ℓ2 and ℓ1."""
     top, left, second_top, second_left = (torch.full((2,), int(digit, 16)) for digit in proposal[:4])
-    return windows.Draw(
+    return schedule.Draw(
         torch.stack([top, left], 1),
         torch.stack([second_top, second_left], 1),
         _turned(proposal[4] * 2),
@@ -43,18 +43,18 @@ def _drawn(proposal):
 def test_accepted_margins_are_those_of_the_authors_code(case, monkeypatch):
     classifier, x = toys.convolutional(), toys.pixels(2, tuple(GOLDEN["shape"]))
     y, ball, queries = classifier.predict(x).label, getattr(sp, case["ball"])(case["eps"]), GOLDEN["queries"]
-    proposals, region = case["proposals"], ball.at(x)
+    made, region = case["proposals"], ball.at(x)
     if case["ball"] == "Linf":
-        start = moves.stripes(region, _signs(case["start"]["signs"], 2, 3, 1, 15))
+        start = proposals.stripes(region, _signs(case["start"]["signs"], 2, 3, 1, 15))
     else:
         turned = _turned(case["start"]["turned"]).expand(2, -1)
-        start = moves.tiles(region, turned, _signs(case["start"]["signs"], 2, 3, len(turned[0])))
+        start = proposals.tiles(region, turned, _signs(case["start"]["signs"], 2, 3, len(turned[0])))
 
     def draw(words, proposal, side, shape, dtype):
-        return _drawn(proposals[min(int(proposal[0]), queries) - 1])
+        return _drawn(made[min(int(proposal[0]), queries) - 1])
 
-    monkeypatch.setattr(windows, "draw", draw)
-    monkeypatch.setattr(moves, "repaint", moves.paint)  # the authors' code tries proposals that change nothing
+    monkeypatch.setattr(schedule, "draw", draw)
+    monkeypatch.setattr(proposals, "repaint", proposals.paint)  # the authors' code tries proposals that change nothing
     seen = []
     solver = sp.Square(queries=queries, rescale=True)
     result = sp.attack(classifier, x, y, ball, solver, start=start, stop="never", observe=lambda p: seen.append(p.loss))
@@ -65,58 +65,58 @@ def test_accepted_margins_are_those_of_the_authors_code(case, monkeypatch):
 
 
 def test_windows_shrink_as_in_the_paper():
-    assert windows.sides_of(0.8, 32, 32, math.inf) == (29, 20, 14, 10, 7, 5, 4, 3, 2, 1)
-    assert windows.sides_of(0.8, 32, 32, 2.0) == (29, 21, 15, 11, 7, 5, 5, 3, 3, 3)
-    assert windows.sides_of(0.8, 20, 40, math.inf)[:3] == (20, 18, 13)
-    assert windows.sides_of(0.8, 1, 1, 1.0) == (1,) * 10
-    proposals = torch.tensor([1, 11, 12, 51, 52, 201, 202, 501, 502, 1002, 2002, 4002, 5000, 6002, 8002, 99999])
-    assert windows.level(proposals).tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 7, 8, 9, 9]
-    assert windows.level(torch.tensor([1, 2, 3, 6, 7, 21, 22]), 1000).tolist() == [0, 0, 1, 1, 2, 2, 3]
+    assert schedule.sides_of(0.8, 32, 32, math.inf) == (29, 20, 14, 10, 7, 5, 4, 3, 2, 1)
+    assert schedule.sides_of(0.8, 32, 32, 2.0) == (29, 21, 15, 11, 7, 5, 5, 3, 3, 3)
+    assert schedule.sides_of(0.8, 20, 40, math.inf)[:3] == (20, 18, 13)
+    assert schedule.sides_of(0.8, 1, 1, 1.0) == (1,) * 10
+    places = torch.tensor([1, 11, 12, 51, 52, 201, 202, 501, 502, 1002, 2002, 4002, 5000, 6002, 8002, 99999])
+    assert schedule.level(places).tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 7, 8, 9, 9]
+    assert schedule.level(torch.tensor([1, 2, 3, 6, 7, 21, 22]), 1000).tolist() == [0, 0, 1, 1, 2, 2, 3]
 
 
 def test_windows_are_uniform_over_all_places_and_the_same_in_any_company():
     keys, proposal, side = torch.arange(4000) * 7919, torch.arange(4000) % 50, torch.full((4000,), 2)
-    words = windows.words(keys, proposal - proposal % windows.AHEAD, 3)
-    drawn = windows.draw(words, proposal, side, (3, 4, 6), torch.float32)
+    words = schedule.draws(keys, proposal - proposal % schedule.AHEAD, 3)
+    drawn = schedule.draw(words, proposal, side, (3, 4, 6), torch.float32)
     for corner in (drawn.first, drawn.second):
         assert corner[:, 0].bincount().tolist() == pytest.approx([4000 / 3] * 3, rel=0.1)
         assert corner[:, 1].bincount().tolist() == pytest.approx([800] * 5, rel=0.15)
     assert drawn.signs.mean(0).abs().max() < 0.06
-    alone = windows.draw(words[9:10], proposal[9:10], side[9:10], (3, 4, 6), torch.float32)
+    alone = schedule.draw(words[9:10], proposal[9:10], side[9:10], (3, 4, 6), torch.float32)
     assert torch.equal(alone.first, drawn.first[9:10])
     assert torch.equal(alone.signs, drawn.signs[9:10])
     assert torch.equal(words[40, 8], random.bits(keys[40:41], proposal[40:41], 8)[0])
-    mask = windows.window(drawn.first, side, 4, 6)
+    mask = schedule.window(drawn.first, side, 4, 6)
     assert mask.flatten(1).sum(1).eq(4).all()
 
 
 @pytest.mark.parametrize("norm", [1.0, 2.0])
 @pytest.mark.parametrize("side", [1, 2, 3, 6, 29])
 def test_a_bump_is_two_hills_of_opposite_sign(side, norm):
-    eta = bumps.bump(side, norm)
+    eta = patterns.bump(side, norm)
     assert torch.linalg.vector_norm(eta, norm).item() == pytest.approx(1)
     assert (eta[: side // 2] > 0).all()
     assert (eta[side // 2 :] < 0).all()
     assert torch.allclose(
-        bumps.hill(3, 3, 2.0) / bumps.hill(3, 3, 2.0)[0, 0], 1 + 4 * (torch.arange(9) == 4).view(3, 3).double()
+        patterns.hill(3, 3, 2.0) / patterns.hill(3, 3, 2.0)[0, 0], 1 + 4 * (torch.arange(9) == 4).view(3, 3).double()
     )
 
 
 def test_a_placed_bump_is_the_bump_at_its_place():
-    table = bumps.bumps((5, 3), 2.0, torch.device("cpu"), torch.float64)
+    table = patterns.bumps((5, 3), 2.0, torch.device("cpu"), torch.float64)
     corners, turned = torch.tensor([[0, 2], [3, 1], [0, 3]]), torch.tensor([False, True, True])
-    placed = bumps.place(table, torch.tensor([0, 1, 0]), corners, turned, 6, 8)
-    assert torch.equal(placed[0, 0, :5, 2:7], bumps.bump(5, 2.0))
-    assert torch.equal(placed[1, 0, 3:6, 1:4], bumps.bump(3, 2.0).T)
-    assert torch.equal(placed[2, 0, :5, 3:8], bumps.bump(5, 2.0).T)
+    placed = patterns.place(table, torch.tensor([0, 1, 0]), corners, turned, 6, 8)
+    assert torch.equal(placed[0, 0, :5, 2:7], patterns.bump(5, 2.0))
+    assert torch.equal(placed[1, 0, 3:6, 1:4], patterns.bump(3, 2.0).T)
+    assert torch.equal(placed[2, 0, :5, 3:8], patterns.bump(5, 2.0).T)
     assert (placed != 0).flatten(1).sum(1).tolist() == [25, 9, 25]
 
 
 def test_painting_what_is_there_takes_the_opposite_colours():
     region = sp.Linf(0.1).at(torch.full((2, 1, 3, 3), 0.5))
     mask, signs = torch.ones(2, 1, 3, 3), torch.tensor([[1.0], [-1.0]])
-    there = moves.paint(region, torch.zeros(2, 1, 3, 3), mask, torch.ones(2, 1))
-    assert torch.allclose(moves.repaint(region, there, mask, signs), -there)
+    there = proposals.paint(region, torch.zeros(2, 1, 3, 3), mask, torch.ones(2, 1))
+    assert torch.allclose(proposals.repaint(region, there, mask, signs), -there)
 
 
 @pytest.mark.parametrize("ball", BALLS, ids=lambda ball: ball.name)
@@ -263,17 +263,17 @@ def test_a_refused_answer_leads_one_ahead():
         for _ in range(by):
             walked = told(walked, -1.0)
         jumped = solver.ahead(problem, state, torch.full((4,), by))
-        assert torch.equal(jumped.words, walked.words)
+        assert torch.equal(jumped.draws, walked.draws)
         assert torch.equal(solver.ask(problem, jumped), solver.ask(problem, walked))
 
 
 def test_a_look_ahead_ends_where_something_changes():
-    assert crew([2, 5], 7, foresees=True, device=torch.device("cpu")).ranks.tolist() == [[2, 0, 3, 6], [5, 1, 4, 4]]
-    team = crew([2, 5], 7, foresees=True, device=torch.device("cpu"))
+    assert assign([2, 5], 7, foresees=True, device=torch.device("cpu")).ranks.tolist() == [[2, 0, 3, 6], [5, 1, 4, 4]]
+    team = assign([2, 5], 7, foresees=True, device=torch.device("cpu"))
     assert team.leader.tolist() == [2, 5, 2, 2, 5, 5, 2]
     assert team.ahead.tolist() == [1, 1, 0, 2, 2, 0, 3]
     never = torch.zeros(7, dtype=torch.bool)
-    assert team.foremost(never).tolist() == [6, 4, 6, 6, 4, 4, 6]
-    assert team.foremost(never.index_fill(0, torch.tensor([3, 6, 5]), True)).tolist() == [3, 5, 3, 3, 5, 5, 3]
-    assert not crew([0, 1, 2, 3], 5, foresees=True, device=never.device).deep
-    assert not crew([3], 5, foresees=False, device=never.device).deep
+    assert team.furthest(never).tolist() == [6, 4, 6, 6, 4, 4, 6]
+    assert team.furthest(never.index_fill(0, torch.tensor([3, 6, 5]), True)).tolist() == [3, 5, 3, 3, 5, 5, 3]
+    assert not assign([0, 1, 2, 3], 5, foresees=True, device=never.device).deep
+    assert not assign([3], 5, foresees=False, device=never.device).deep

@@ -132,7 +132,7 @@ def test_signs_of_masked_gradients_are_told(attack, photo, tiny_model, monkeypat
 
 
 def test_the_text_says_what_was_wrong_from_the_start(photo, tiny_model, tmp_path, capsys):
-    assert main(["attack", photo(), "--label", "leaf", "--out", str(tmp_path)]) == 0
+    assert main(["attack", photo(), "--label", "leaf", "--stop", "fooled", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "red.png  wrong from the start: crimson, not leaf" in out
     assert "no step was needed" in out

@@ -56,7 +56,7 @@ def test_every_attack_is_listed_with_its_source(capsys):
 
 
 def test_what_is_listed_can_be_chosen(capsys):
-    from saddlepoint.cli.attack import ATTACKS, SUITES
+    from saddlepoint.attacks.registry import ATTACKS, SUITES
 
     assert main(["attacks", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

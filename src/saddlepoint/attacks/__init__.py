@@ -2,22 +2,23 @@
 
 from saddlepoint.attacks.apgd import APGD
 from saddlepoint.attacks.apgd_l1 import APGDL1
-from saddlepoint.attacks.example import Input, Row
+from saddlepoint.attacks.api import AttackResult, Stop, able, attack
+from saddlepoint.attacks.engine.example import Input, Row
+from saddlepoint.attacks.engine.findings import Finding, findings
+from saddlepoint.attacks.engine.pipeline import run_attack
+from saddlepoint.attacks.engine.setting import Progress, Setting
 from saddlepoint.attacks.fab import FAB
-from saddlepoint.attacks.face import AttackResult, Stop, able, attack
 from saddlepoint.attacks.fgsm import FGSM
-from saddlepoint.attacks.findings import Finding, findings
 from saddlepoint.attacks.goals import Fool, Goal, Last, Nearest
+from saddlepoint.attacks.maximise import maximise
 from saddlepoint.attacks.mifgsm import MIFGSM
 from saddlepoint.attacks.pgd import PGD
-from saddlepoint.attacks.pipeline import run_attack
-from saddlepoint.attacks.protocol import Answer, Attack, Need, Problem, Run
-from saddlepoint.attacks.setting import Progress, Setting
+from saddlepoint.attacks.protocol import Access, Answer, Attack, Problem, Run, pose
 from saddlepoint.attacks.sgd import SGD
 from saddlepoint.attacks.square import Square
-from saddlepoint.attacks.steps import EOT, IfDoubted, Step
 from saddlepoint.attacks.suites import FAST, PLUS, RAND, STANDARD, Suite
 from saddlepoint.attacks.sweep import Sweep
+from saddlepoint.attacks.wrappers import EOT, IfDoubted, Step
 
 __all__ = [
     "APGD",
@@ -32,6 +33,7 @@ __all__ = [
     "RAND",
     "SGD",
     "STANDARD",
+    "Access",
     "Answer",
     "Attack",
     "AttackResult",
@@ -42,7 +44,6 @@ __all__ = [
     "Input",
     "Last",
     "Nearest",
-    "Need",
     "Problem",
     "Progress",
     "Row",
@@ -56,5 +57,7 @@ __all__ = [
     "able",
     "attack",
     "findings",
+    "maximise",
+    "pose",
     "run_attack",
 ]

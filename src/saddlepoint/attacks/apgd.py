@@ -7,20 +7,20 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from saddlepoint.attacks.ascent import ANY, SHARE, SOME, Loss, climbed, require
+from saddlepoint.attacks.ascent import ANY, SHARE, SOME, Loss, climbed, loss_name, require
 from saddlepoint.attacks.pgd import PGD
 from saddlepoint.attacks.protocol import Answer, Attack, Problem, Run, ranked
-from saddlepoint.attacks.rows import where
 from saddlepoint.geometry import Region
 from saddlepoint.geometry.norms import beside, spread
 from saddlepoint.random import Counter
-from saddlepoint.typing import Images, Logits, PerExample, Rows
+from saddlepoint.rows import where
+from saddlepoint.typing import Images, Logits, Mask, PerExample
 
 MOMENTUM = 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class Peak:
+class Best:
     """A point, the gradient there and the loss: (B, C, H, W), (B, C, H, W), (B,)."""
 
     delta: Images
@@ -29,7 +29,7 @@ class Peak:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class StepSize:
     """What decides on the length of a step, row by row, (B,) each.
 
     Attributes:
@@ -46,18 +46,18 @@ class Pace:
     since: Tensor
     rises: Tensor
     level: PerExample
-    halved: Rows
+    halved: Mask
 
 
 @dataclass(frozen=True, slots=True)
-class Climb:
+class State:
     """Where an ascent stands: its iterate, the point before it, the loss there, the highest point, and its pace."""
 
     delta: Images
     previous: Images
     loss: PerExample
-    peak: Peak
-    pace: Pace
+    peak: Best
+    pace: StepSize
     step: Tensor
 
 
@@ -97,7 +97,7 @@ class APGD(Attack):
     @property
     def name(self) -> str:
         """APGD-CE, APGD-DLR or, with targets, APGD-T."""
-        kind = {"cross-entropy": "CE", "dlr": "DLR"}.get(self.loss, self.loss)
+        kind = {"cross-entropy": "CE", "dlr": "DLR"}.get(name := loss_name(self.loss), name)
         return "APGD-T" if self.targets and self.loss == "dlr" else f"APGD-{kind}" + "-T" * bool(self.targets)
 
     @property
@@ -110,39 +110,43 @@ class APGD(Attack):
         targets = ranked(logits, y)[: self.targets] if self.targets else [None]
         return tuple(Run(restart, target) for target in targets for restart in range(self.restarts))
 
-    def init(self, problem: Problem) -> Climb:
+    def init(self, problem: Problem) -> State:
         """Begin at a random point of the ball's surface, as far as the box reaches."""
         delta = surface(problem) if problem.start is None else problem.start
-        zero, count = torch.zeros_like(problem.logits[:, 0]), torch.zeros_like(problem.y)
+        zero, count = problem.zeros, torch.zeros_like(problem.y)
         window = count + max(int(0.22 * self.steps), 1)
-        pace = Pace(zero + 2, window, since=count - 1, rises=count, level=zero, halved=count == 0)
-        peak = Peak(delta, torch.zeros_like(delta), zero - torch.inf)
-        return Climb(delta, delta, loss=zero + torch.inf, peak=peak, pace=pace, step=count)
+        pace = StepSize(zero + 2, window, since=count - 1, rises=count, level=zero, halved=count == 0)
+        peak = Best(delta, torch.zeros_like(delta), zero - torch.inf)
+        return State(delta, delta, loss=zero + torch.inf, peak=peak, pace=pace, step=count)
 
-    def ask(self, problem: Problem, state: Climb) -> Images:
+    def ask(self, problem: Problem, state: State) -> Images:
         """Ask for the iterate."""
         return state.delta
 
-    def objective(self, problem: Problem, state: Climb, logits: Logits) -> PerExample:
+    def objective(self, problem: Problem, state: State, logits: Logits) -> PerExample:
         """Return the named loss."""
         return climbed(self.loss, problem, logits)
 
-    def tell(self, problem: Problem, state: Climb, answer: Answer) -> Climb:
+    def tell(self, problem: Problem, state: State, answer: Answer) -> State:
         """Note how high the iterate is, adapt the pace, and step from it, or from the highest point if stalled."""
         if answer.gradient is None or answer.loss is None:
             return replace(state, step=state.step + 1)
-        here = Peak(state.delta, answer.gradient, answer.loss)
+        here = Best(state.delta, answer.gradient, answer.loss)
         peak = where(here.loss > state.peak.loss, here, state.peak)
         pace, stalled = self._check(state.pace, here.loss > state.loss, peak.loss)
         base = where(stalled, peak, here)
         loss = torch.where(state.step == 0, 0, here.loss) if self.reference else here.loss
-        return Climb(self._move(problem, state, base, pace), base.delta, loss, peak, pace, state.step + 1)
+        return State(self._move(problem, state, base, pace), base.delta, loss, peak, pace, state.step + 1)
 
-    def finished(self, state: Climb) -> Rows:
+    def finished(self, state: State) -> Mask:
         """Finish when the last iterate has been answered."""
         return state.step > self.steps
 
-    def differentiates(self, state: Climb) -> Rows:
+    def length(self, problem: Problem) -> int:
+        """Return one point more than steps."""
+        return self.steps + 1
+
+    def differentiates(self, state: State) -> Mask:
         """Want a gradient at every iterate but the last."""
         return state.step < self.steps
 
@@ -150,17 +154,19 @@ class APGD(Attack):
         """Return a few short steps on the same loss."""
         return PGD(steps=math.ceil(self.steps / 10), travel=0.5, random_start=False, loss=self.loss)
 
-    def _check(self, pace: Pace, rose: Rows, height: PerExample) -> tuple[Pace, Rows]:
+    def _check(self, pace: StepSize, rose: Mask, height: PerExample) -> tuple[StepSize, Mask]:
         """Return the pace after another step, and which rows a check has found stalled (algorithm 1, lines 10-13)."""
         since, rises = pace.since + 1, pace.rises + rose
         due = since == pace.window
         stalled = due & ((rises <= self.rho * pace.window) | (~pace.halved & (pace.level >= height)))
         shorter = (pace.window - max(int(0.03 * self.steps), 1)).clamp(min=max(int(0.06 * self.steps), 1))
-        counted = Pace(pace.size, pace.window, since, rises, pace.level, pace.halved)
-        checked = Pace(torch.where(stalled, pace.size / 2, pace.size), shorter, 0 * since, 0 * rises, height, stalled)
+        counted = StepSize(pace.size, pace.window, since, rises, pace.level, pace.halved)
+        checked = StepSize(
+            torch.where(stalled, pace.size / 2, pace.size), shorter, 0 * since, 0 * rises, height, stalled
+        )
         return where(due, checked, counted), stalled
 
-    def _move(self, problem: Problem, state: Climb, base: Peak, pace: Pace) -> Images:
+    def _move(self, problem: Problem, state: State, base: Best, pace: StepSize) -> Images:
         """Return P(x + a(z − x) + (1 − a)(x − x_previous)) with z = P(x + η·steepest ∇ℓ); a = 1 for the first step."""
         project = _rescale if self.reference else Region.project
         region, x = problem.region, base.delta

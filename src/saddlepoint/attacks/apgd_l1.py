@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 
 from saddlepoint import random
-from saddlepoint.attacks.apgd import Peak
-from saddlepoint.attacks.ascent import ANY, SOME, Loss, climbed, require
+from saddlepoint.attacks.apgd import Best
+from saddlepoint.attacks.ascent import ANY, SOME, Loss, climbed, loss_name, require
 from saddlepoint.attacks.pgd import PGD
 from saddlepoint.attacks.protocol import Answer, Attack, Problem, Run, ranked
-from saddlepoint.attacks.rows import where
 from saddlepoint.geometry import Region
 from saddlepoint.geometry.norms import rows, spread
-from saddlepoint.typing import Images, Logits, PerExample, Rows
+from saddlepoint.rows import where
+from saddlepoint.typing import Images, Logits, Mask, PerExample
 
 STRETCHES = (3.0, 2.0, 1.0)
 """Radii of the three phases, in units of ε."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class StepSize:
     """Step length in units of the phase's radius, the share of pixels that a step moves, and ‖δ‖₀ at the last check."""
 
     size: PerExample
@@ -32,12 +32,12 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Climb:
+class State:
     """An iterate, the highest point of the phase, the pace, and how many points have been evaluated."""
 
     delta: Images
-    peak: Peak
-    pace: Pace
+    peak: Best
+    pace: StepSize
     step: Tensor
 
 
@@ -75,7 +75,7 @@ class APGDL1(Attack):
     @property
     def name(self) -> str:
         """As `APGD` in the other norms."""
-        kind = {"cross-entropy": "CE", "dlr": "DLR"}.get(self.loss, self.loss)
+        kind = {"cross-entropy": "CE", "dlr": "DLR"}.get(name := loss_name(self.loss), name)
         return "APGD-T" if self.targets and self.loss == "dlr" else f"APGD-{kind}" + "-T" * bool(self.targets)
 
     @property
@@ -89,29 +89,29 @@ class APGDL1(Attack):
         targets = ranked(logits, y)[: self.targets] if self.targets else [None]
         return tuple(Run(restart, target) for target in targets for restart in range(self.restarts))
 
-    def init(self, problem: Problem) -> Climb:
+    def init(self, problem: Problem) -> State:
         """Begin at normal noise, projected on the widest ball."""
         delta = problem.start
         if delta is None:
             noise = random.normal(problem.key, 0, tuple(problem.x.shape[1:])).to(problem.x.dtype)
             delta = _stretched(problem.region, torch.full_like(problem.region.radius, STRETCHES[0])).project(noise)
-        peak = Peak(delta, torch.zeros_like(delta), torch.full_like(problem.logits[:, 0], -torch.inf))
-        return Climb(delta, peak, _fresh(delta), torch.zeros_like(problem.y))
+        peak = Best(delta, torch.zeros_like(delta), problem.zeros - torch.inf)
+        return State(delta, peak, _fresh(delta), torch.zeros_like(problem.y))
 
-    def ask(self, problem: Problem, state: Climb) -> Images:
+    def ask(self, problem: Problem, state: State) -> Images:
         """Ask for the iterate."""
         return state.delta
 
-    def objective(self, problem: Problem, state: Climb, logits: Logits) -> PerExample:
+    def objective(self, problem: Problem, state: State, logits: Logits) -> PerExample:
         """Return the named loss."""
         return climbed(self.loss, problem, logits)
 
-    def tell(self, problem: Problem, state: Climb, answer: Answer) -> Climb:
+    def tell(self, problem: Problem, state: State, answer: Answer) -> State:
         """Note how high the iterate is, adapt the pace, and step; at the end of a phase, begin the next."""
         phase, done, length = self._place(state.step)
         gradient = torch.zeros_like(state.delta) if answer.gradient is None else answer.gradient
         assert answer.loss is not None  # noqa: S101 - a gradient attack is told the loss
-        here = Peak(state.delta, gradient, answer.loss)
+        here = Best(state.delta, gradient, answer.loss)
         peak = where((done == 0) | (here.loss > state.peak.loss), here, state.peak)
         window = self._table(tuple(max(int(0.04 * steps), 1) for steps in self.lengths), phase)
         due = (done > 0) & (done % window == 0)
@@ -122,13 +122,17 @@ class APGDL1(Attack):
         following = _stretched(problem.region, self._table((*STRETCHES[1:], STRETCHES[-1]), phase))
         ends = done == length
         delta = where(ends, following, region).project(where(ends, peak.delta, base.delta + step))
-        return Climb(delta, peak, where(ends, _fresh(delta), pace), state.step + 1)
+        return State(delta, peak, where(ends, _fresh(delta), pace), state.step + 1)
 
-    def finished(self, state: Climb) -> Rows:
+    def finished(self, state: State) -> Mask:
         """Finish when every point of every phase has been answered."""
         return state.step >= self.steps + len(STRETCHES)
 
-    def differentiates(self, state: Climb) -> Rows:
+    def length(self, problem: Problem) -> int:
+        """Return one point more than steps in each phase."""
+        return self.steps + len(STRETCHES)
+
+    def differentiates(self, state: State) -> Mask:
         """Want a gradient at every iterate but the last of each phase."""
         _, done, length = self._place(state.step)
         return done < length
@@ -153,18 +157,18 @@ def _stretched(region: Region, factor: PerExample) -> Region:
     return replace(region, ball=replace(region.ball, eps=region.radius * factor))
 
 
-def _fresh(delta: Images) -> Pace:
+def _fresh(delta: Images) -> StepSize:
     """Return the pace at the start of a phase."""
     support = _support(delta)
-    return Pace(torch.ones_like(support), _share(support, delta), support)
+    return StepSize(torch.ones_like(support), _share(support, delta), support)
 
 
-def _checked(pace: Pace, peak: Images, due: Rows) -> tuple[Pace, Rows]:
+def _checked(pace: StepSize, peak: Images, due: Mask) -> tuple[StepSize, Mask]:
     """Return the pace after a check where one is due, and which rows go back to the highest point."""
     support = _support(peak)
     back = due & (support < 0.95 * pace.support)
     size = torch.where(back, 1, (pace.size / 1.5).clamp(min=0.1))
-    return where(due, Pace(size, _share(support, peak), support), pace), back
+    return where(due, StepSize(size, _share(support, peak), support), pace), back
 
 
 def _support(delta: Images) -> PerExample:

@@ -10,11 +10,11 @@ from torch import Tensor
 from saddlepoint import losses
 from saddlepoint.attacks.ascent import ANY, SHARE, SOME, require
 from saddlepoint.attacks.protocol import Answer, Attack, Problem, Run, ranked
-from saddlepoint.attacks.rows import renew, where
 from saddlepoint.geometry import Ball
 from saddlepoint.geometry.maximisers import inner
 from saddlepoint.geometry.norms import spread, wide
-from saddlepoint.typing import Images, Labels, Logits, PerExample, Rows
+from saddlepoint.rows import renew, where
+from saddlepoint.typing import Images, Labels, Logits, Mask, PerExample
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Boundary:
 
 
 @dataclass(frozen=True, slots=True)
-class Approach:
+class State:
     """Where a run stands.
 
     Attributes:
@@ -49,7 +49,7 @@ class Approach:
 
     delta: Images
     step: Tensor
-    fresh: Rows
+    fresh: Mask
     aim: Tensor
     boundary: Boundary
     box: tuple[Images, Images]
@@ -103,25 +103,25 @@ class FAB(Attack):
         targets = ranked(logits, y)[: self.targets] if self.targets else [None]
         return tuple(Run(restart, target) for target in targets for restart in range(self.restarts))
 
-    def init(self, problem: Problem) -> Approach:
+    def init(self, problem: Problem) -> State:
         """Stand at the clean image, at a random point near it, or at the point that was given."""
         none, delta = torch.zeros_like(problem.y), begin(problem) if problem.start is None else problem.start
         nowhere = torch.full_like(problem.region.radius, torch.inf)
         boundary = Boundary(torch.zeros_like(delta), nowhere, nowhere, nowhere)
-        return Approach(delta, none, none > 0, none, boundary, problem.region.box)
+        return State(delta, none, none > 0, none, boundary, problem.region.box)
 
-    def ask(self, problem: Problem, state: Approach) -> Images:
+    def ask(self, problem: Problem, state: State) -> Images:
         """Ask for the iterate, once for each class that is looked at."""
         return state.delta
 
-    def objective(self, problem: Problem, state: Approach, logits: Logits) -> PerExample:
+    def objective(self, problem: Problem, state: State, logits: Logits) -> PerExample:
         """Return f = z_t − z_y; where nothing but t will do, z_t − max_{j≠t} z_j."""
         aim = aimed(problem, state.aim)
         if problem.targeted:
             return losses.targeted_margin(logits, aim)
         return (logits.gather(1, aim[:, None]) - logits.gather(1, problem.y[:, None])).squeeze(1)
 
-    def tell(self, problem: Problem, state: Approach, answer: Answer) -> Approach:
+    def tell(self, problem: Problem, state: State, answer: Answer) -> State:
         """Go back from a fresh point that is adversarial; elsewhere look at the next class or, after the last, step."""
         back = state.fresh & answer.adversarial
         delta = renew(back, lambda delta: self.beta * delta, state.delta, state.delta)
@@ -130,7 +130,7 @@ class FAB(Attack):
             return checked
         return renew(~state.fresh, self._looked, (problem, state, answer), checked)
 
-    def _looked(self, given: tuple[Problem, Approach, Answer]) -> Approach:
+    def _looked(self, given: tuple[Problem, State, Answer]) -> State:
         """Keep the nearest boundary so far; step if it was the last."""
         problem, state, answer = given
         assert answer.loss is not None and answer.gradient is not None  # noqa: S101, PT018 - of rows that asked for them
@@ -139,17 +139,21 @@ class FAB(Attack):
         looked = replace(state, aim=state.aim + 1, boundary=boundary)
         return renew(looked.aim >= others(problem), self._stepped, (problem.region.ball, looked), looked)
 
-    def _stepped(self, given: tuple[Ball, Approach]) -> Approach:
+    def _stepped(self, given: tuple[Ball, State]) -> State:
         """Step, to a point that has yet to be checked."""
         ball, state = given
         delta = approach(ball, state.delta, state.boundary, *state.box, self.alpha_max, self.eta)
         return replace(state, delta=delta, step=state.step + 1, fresh=~state.fresh, aim=torch.zeros_like(state.aim))
 
-    def finished(self, state: Approach) -> Rows:
+    def finished(self, state: State) -> Mask:
         """Finish when the last step's point has been checked."""
         return (state.step >= self.steps) & ~state.fresh
 
-    def differentiates(self, state: Approach) -> Rows:
+    def length(self, problem: Problem) -> int:
+        """Return what every step asks for: a look at each class, and a check."""
+        return self.steps * (others(problem) + 1)
+
+    def differentiates(self, state: State) -> Mask:
         """Want no gradient with a check."""
         return ~state.fresh
 
@@ -170,7 +174,7 @@ def begin(problem: Problem) -> Images:
 
 def others(problem: Problem) -> int:
     """Return how many classes are looked at before a step."""
-    return problem.logits.shape[1] - 1 if problem.target is None else 1
+    return problem.clean_logits.shape[1] - 1 if problem.target is None else 1
 
 
 def aimed(problem: Problem, aim: Tensor) -> Labels:

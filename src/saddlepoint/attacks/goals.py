@@ -7,7 +7,7 @@ from typing import ClassVar, final
 import torch
 
 from saddlepoint.geometry import Region
-from saddlepoint.typing import Images, PerExample, Rows
+from saddlepoint.typing import Images, Mask, PerExample
 
 
 class Goal(ABC):
@@ -23,15 +23,15 @@ class Goal(ABC):
     exact: ClassVar[bool] = False
 
     @abstractmethod
-    def score(self, region: Region, delta: Images, margin: PerExample, adversarial: Rows) -> PerExample:
+    def score(self, region: Region, delta: Images, margin: PerExample, adversarial: Mask) -> PerExample:
         """Return how good the points are, (B,): lower is better."""
 
-    def improves(self, score: PerExample, best: PerExample) -> Rows:
+    def improves(self, score: PerExample, best: PerExample) -> Mask:
         """Return which rows' new point replaces the best one."""
         return score < best
 
     @abstractmethod
-    def won(self, score: PerExample, adversarial: Rows, stop: float) -> Rows:
+    def won(self, score: PerExample, adversarial: Mask, stop: float) -> Mask:
         """Return which rows' best point makes further search of the example needless, given the margin τ of `stop`."""
 
 
@@ -42,11 +42,11 @@ class Fool(Goal):
 
     early: ClassVar[bool] = True
 
-    def score(self, region: Region, delta: Images, margin: PerExample, adversarial: Rows) -> PerExample:
+    def score(self, region: Region, delta: Images, margin: PerExample, adversarial: Mask) -> PerExample:
         """Return the margin."""
         return _margin(margin, adversarial)
 
-    def won(self, score: PerExample, adversarial: Rows, stop: float) -> Rows:
+    def won(self, score: PerExample, adversarial: Mask, stop: float) -> Mask:
         """Win at an adversarial point whose margin is at most −τ."""
         return adversarial & (score <= -stop)
 
@@ -56,15 +56,15 @@ class Fool(Goal):
 class Last(Goal):
     """Run all steps and report the last iterate, as the lesson's own loop does."""
 
-    def score(self, region: Region, delta: Images, margin: PerExample, adversarial: Rows) -> PerExample:
+    def score(self, region: Region, delta: Images, margin: PerExample, adversarial: Mask) -> PerExample:
         """Return the margin; it decides between runs only."""
         return _margin(margin, adversarial)
 
-    def improves(self, score: PerExample, best: PerExample) -> Rows:
+    def improves(self, score: PerExample, best: PerExample) -> Mask:
         """Prefer the later point always."""
         return torch.ones_like(score, dtype=torch.bool)
 
-    def won(self, score: PerExample, adversarial: Rows, stop: float) -> Rows:
+    def won(self, score: PerExample, adversarial: Mask, stop: float) -> Mask:
         """Win as `Fool` does, but at the end of the run."""
         return adversarial & (score <= -stop)
 
@@ -76,15 +76,15 @@ class Nearest(Goal):
 
     exact: ClassVar[bool] = True
 
-    def score(self, region: Region, delta: Images, margin: PerExample, adversarial: Rows) -> PerExample:
+    def score(self, region: Region, delta: Images, margin: PerExample, adversarial: Mask) -> PerExample:
         """Return ‖δ‖ in the norm of the ball where the point is adversarial, infinity elsewhere."""
         return torch.where(adversarial, region.ball.norm(delta).to(margin.dtype), torch.inf)
 
-    def won(self, score: PerExample, adversarial: Rows, stop: float) -> Rows:
+    def won(self, score: PerExample, adversarial: Mask, stop: float) -> Mask:
         """Never win: a nearer point may come."""
         return torch.zeros_like(adversarial)
 
 
-def _margin(margin: PerExample, adversarial: Rows) -> PerExample:
+def _margin(margin: PerExample, adversarial: Mask) -> PerExample:
     """Return the margin, but a hair less for an adversarial point at a tie of logits, so that it comes first."""
     return torch.where(adversarial & (margin == 0), -torch.finfo(margin.dtype).tiny, margin)

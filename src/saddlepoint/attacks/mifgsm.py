@@ -6,7 +6,7 @@ from typing import Any, ClassVar, final
 
 import torch
 
-from saddlepoint.attacks.ascent import ANY, POSITIVE, SOME, Ascent, Loss, Walk, require
+from saddlepoint.attacks.ascent import ANY, POSITIVE, SOME, Ascent, Iterate, Loss, require
 from saddlepoint.attacks.goals import Goal, Last
 from saddlepoint.attacks.protocol import Answer, Problem
 from saddlepoint.geometry.norms import spread
@@ -14,7 +14,7 @@ from saddlepoint.typing import Images
 
 
 @dataclass(frozen=True, slots=True)
-class Drift(Walk):
+class MomentumIterate(Iterate):
     """A walk and its momentum g, (B, C, H, W)."""
 
     momentum: Images
@@ -49,19 +49,19 @@ class MIFGSM(Ascent):
     def __post_init__(self) -> None:
         require(self, steps=SOME, travel=POSITIVE, decay=ANY, sparsity="[0, 1]")
 
-    def init(self, problem: Problem) -> Drift:
+    def init(self, problem: Problem) -> MomentumIterate:
         """Stand at the first δ, without momentum."""
         walk = super(MIFGSM, self).init(problem)
-        return Drift(walk.delta, walk.step, torch.zeros_like(walk.delta))
+        return MomentumIterate(walk.delta, walk.step, torch.zeros_like(walk.delta))
 
-    def tell(self, problem: Problem, state: Any, answer: Answer) -> Drift:  # noqa: ANN401 - a Drift
+    def tell(self, problem: Problem, state: Any, answer: Answer) -> MomentumIterate:  # noqa: ANN401 - a MomentumIterate
         """Add the gradient to the momentum, and move along that."""
         if answer.gradient is None:
-            return Drift(state.delta, state.step + 1, state.momentum)
+            return MomentumIterate(state.delta, state.step + 1, state.momentum)
         size = problem.region.ball.dual_norm(answer.gradient)
         fresh = answer.gradient / spread(torch.where(size > 0, size, 1), answer.gradient)
         momentum: Images = self.decay * state.momentum + fresh
-        return Drift(self.move(problem, state.delta, momentum), state.step + 1, momentum)
+        return MomentumIterate(self.move(problem, state.delta, momentum), state.step + 1, momentum)
 
     def move(self, problem: Problem, delta: Images, gradient: Images) -> Images:
         """Take one step of steepest ascent and project."""

@@ -8,16 +8,17 @@ from typing import Any, ClassVar
 import torch
 
 from saddlepoint.attacks.goals import Fool, Goal
-from saddlepoint.geometry import Region
-from saddlepoint.typing import Images, Keys, Labels, Logits, PerExample, Rows
+from saddlepoint.errors import AttackError
+from saddlepoint.geometry import Ball, Region
+from saddlepoint.typing import Images, Keys, Labels, Logits, Mask, PerExample
 
 
-class Need(Enum):
-    """How much of the model an attack must see; each kind is told what those below it are told, too."""
+class Access(Enum):
+    """How much of the model an attack sees; each kind is told what those below it are told, too."""
 
     GRADIENT = "gradient"
-    LOGITS = "logits"
-    LABEL = "label"
+    SCORES = "scores"
+    DECISION = "decision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Problem:
         y: labels, (B,).
         target: the classes that the runs aim at, (B,), or None.
         region: Δ, the ball bound to x and the box.
-        logits: of the clean images, (B, K).
+        logits: of the clean images, (B, K); None where nobody has evaluated them.
         key: of the runs' random streams, (B,).
         start: the first point to use, (B, C, H, W), or None where the attack chooses its own.
         restart: which of the independent tries the runs are, from 0, (B,); None for the first.
@@ -48,16 +49,58 @@ class Problem:
     y: Labels
     target: Labels | None
     region: Region
-    logits: Logits
+    logits: Logits | None
     key: Keys
     start: Images | None = None
     restart: Labels | None = None
     targeted: bool = False
 
+    @property
+    def zeros(self) -> PerExample:
+        """One zero per row."""
+        return self.x.new_zeros(len(self.x))
+
+    @property
+    def clean_logits(self) -> Logits:
+        """The logits of the clean images.
+
+        Raises:
+            AttackError: they were not given, and the attack needs them.
+        """
+        if self.logits is None:
+            raise AttackError("the attack needs the logits of the clean images; expected pose(…, logits=model(x))")
+        return self.logits
+
+
+def pose(
+    x: Images,
+    y: Labels,
+    ball: Ball,
+    *,
+    box: tuple[float, float] | None = (0.0, 1.0),
+    key: Keys | None = None,
+    logits: Logits | None = None,
+    start: Images | None = None,
+) -> Problem:
+    """Return the problem of a whole batch, for `maximise`.
+
+    Args:
+        x: pixels, (B, C, H, W).
+        y: labels, (B,).
+        ball: Δ, intersected with the box.
+        box: bounds of the pixels; None for none.
+        key: of each row's random numbers, (B,); its position when not given.
+        logits: of the clean images, (B, K); Sweep and FAB need them.
+        start: the first δ, (B, C, H, W), where the attack shall not choose its own.
+    """
+    region = ball.at(x, *(box or (None, None)))
+    own = torch.arange(len(x), device=x.device) if key is None else key
+    return Problem(x, y, None, region, logits, own, start)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model said of the points that were asked for; what the attack's `needs` do not cover is None.
+    """What the model said of the points that were asked for; what the attack's `access` does not cover is None.
 
     Attributes:
         delta: those points, (B, C, H, W).
@@ -71,7 +114,7 @@ class Answer:
 
     delta: Images
     label: Labels
-    adversarial: Rows
+    adversarial: Mask
     logits: Logits | None
     loss: PerExample | None
     gradient: Images | None
@@ -80,11 +123,11 @@ class Answer:
 class Attack(ABC):
     """A search for a good δ, as a frozen dataclass: the algorithm, its configuration and its line in the report.
 
-    A state is a dataclass of tensors with one row per run; the loop re-indexes it and looks at nothing in it. Rows that
+    A state is a dataclass of tensors with one row per run; the loop re-indexes it and looks at nothing in it. Mask that
     have finished may be told answers until the loop refills them; they are ignored.
 
     Attributes:
-        needs: how much of the model the attack must see.
+        access: how much of the model the attack sees.
         goal: which of its points the loop keeps, and when an example is done.
         tolerance: declared for linear classifiers: how far, as a share of the margin that Δ can take away, the attack
             stays from the closed-form optimum when it runs to the end.
@@ -95,7 +138,7 @@ class Attack(ABC):
             (`ahead`, `refuses`): rows for which no run is left then try that ahead of time.
     """
 
-    needs: ClassVar[Need] = Need.GRADIENT
+    access: ClassVar[Access] = Access.GRADIENT
     goal: ClassVar[Goal] = Fool()
     tolerance: ClassVar[float] = 0.01
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
@@ -130,18 +173,22 @@ class Attack(ABC):
         """Return the state after the answer to `ask`."""
 
     @abstractmethod
-    def finished(self, state: Any) -> Rows:  # noqa: ANN401
+    def finished(self, state: Any) -> Mask:  # noqa: ANN401
         """Return which rows have asked for all they want."""
 
     @abstractmethod
     def objective(self, problem: Problem, state: Any, logits: Logits) -> PerExample:  # noqa: ANN401
         """Return the objective that this attack ascends, per row; differentiated when it needs gradients."""
 
-    def differentiates(self, state: Any) -> Rows:  # noqa: ANN401
-        """Return which unfinished rows want a gradient with their next answer."""
-        return torch.full_like(self.finished(state), self.needs is Need.GRADIENT)
+    @abstractmethod
+    def length(self, problem: Problem) -> int:
+        """Return how many points a run asks for, at most."""
 
-    def refuses(self, state: Any, answer: Answer) -> Rows:  # noqa: ANN401
+    def differentiates(self, state: Any) -> Mask:  # noqa: ANN401
+        """Return which unfinished rows want a gradient with their next answer."""
+        return torch.full_like(self.finished(state), self.access is Access.GRADIENT)
+
+    def refuses(self, state: Any, answer: Answer) -> Mask:  # noqa: ANN401
         """Return where `tell` will change nothing but that one more point was tried; of an attack that foresees."""
         raise NotImplementedError
 

@@ -8,8 +8,8 @@ from saddlepoint.attacks.apgd import APGD
 from saddlepoint.attacks.apgd_l1 import APGDL1
 from saddlepoint.attacks.fab import FAB
 from saddlepoint.attacks.square import Square
-from saddlepoint.attacks.steps import EOT, IfDoubted, Step
 from saddlepoint.attacks.sweep import Sweep
+from saddlepoint.attacks.wrappers import EOT, IfDoubted, Step
 
 Suite = tuple[Step, ...]
 

@@ -12,9 +12,9 @@ from saddlepoint.attacks.apgd import surface
 from saddlepoint.attacks.ascent import ANY, SOME, require
 from saddlepoint.attacks.pgd import PGD
 from saddlepoint.attacks.protocol import Answer, Attack, Problem
-from saddlepoint.attacks.rows import renew
 from saddlepoint.geometry.norms import spread
-from saddlepoint.typing import Images, Labels, Logits, PerExample, Rows
+from saddlepoint.rows import renew
+from saddlepoint.typing import Images, Labels, Logits, Mask, PerExample
 
 NOWHERE = -1
 """The aim of a round that leads away from the label, to no class in particular."""
@@ -31,7 +31,7 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class State:
     """The round under way, and what those before it have found.
 
     Attributes:
@@ -46,7 +46,7 @@ class Search:
     past: Tensor
     tries: Tensor
     reach: Logits
-    over: Rows
+    over: Mask
 
 
 @final
@@ -97,28 +97,26 @@ class Sweep(Attack):
             sparsity="[0, 1]",
         )
 
-    def init(self, problem: Problem) -> Search:
+    def init(self, problem: Problem) -> State:
         """Begin the first round."""
-        count, none = torch.zeros_like(problem.y), torch.zeros_like(problem.logits)
+        count, none = torch.zeros_like(problem.y), torch.zeros_like(problem.clean_logits)
         delta = surface(problem) if problem.start is None else problem.start
         now = Round(delta, torch.zeros_like(delta), count, count + NOWHERE)
-        return Search(now, past=count, tries=none.long(), reach=none - torch.inf, over=count > 0)
+        return State(now, past=count, tries=none.long(), reach=none - torch.inf, over=count > 0)
 
-    def ask(self, problem: Problem, state: Search) -> Images:
+    def ask(self, problem: Problem, state: State) -> Images:
         """Ask for the iterate."""
         return state.now.delta
 
-    def objective(self, problem: Problem, state: Search, logits: Logits) -> PerExample:
+    def objective(self, problem: Problem, state: State, logits: Logits) -> PerExample:
         """Return z_j − z_y where a class is aimed at, else the margin or, in a later round, the cross-entropy."""
         if problem.target is not None:
             return losses.targeted_margin(logits, problem.target)
-        away = torch.where(
-            state.past == 0, losses.logit_margin(logits, problem.y), losses.cross_entropy(logits, problem.y)
-        )
+        away = torch.where(state.past == 0, -losses.margin(logits, problem.y), losses.cross_entropy(logits, problem.y))
         aim = state.now.aim
         return torch.where(aim == NOWHERE, away, _gaps(logits, problem.y).gather(1, aim.clamp(min=0)[:, None])[:, 0])
 
-    def tell(self, problem: Problem, state: Search, answer: Answer) -> Search:
+    def tell(self, problem: Problem, state: State, answer: Answer) -> State:
         """Note how near the classes have come; go on in the round, or begin the next."""
         assert answer.logits is not None  # noqa: S101 - a gradient attack is told the logits
         others = _gaps(answer.logits, problem.y).scatter(1, problem.y[:, None], -torch.inf)
@@ -129,13 +127,17 @@ class Sweep(Attack):
         aim, tries = _aimed(torch.where(turn[:, None], 0, state.tries), reach, nowhere=turn)
         moved = self._moved(problem, state, answer.gradient)
         now, tries = renew(ends, _begun, (problem, past, aim, tries), (moved, state.tries))
-        return Search(now, past, tries, reach, over)
+        return State(now, past, tries, reach, over)
 
-    def finished(self, state: Search) -> Rows:
+    def finished(self, state: State) -> Mask:
         """Finish when no further round is deserved."""
         return state.over
 
-    def differentiates(self, state: Search) -> Rows:
+    def length(self, problem: Problem) -> int:
+        """Return the points of all rounds; few rows deserve them all."""
+        return self.first + 1 + self.short * (self.short_steps + 1) + self.long * (self.long_steps + 1)
+
+    def differentiates(self, state: State) -> Mask:
         """Want a gradient at every iterate but the last of each round."""
         return state.now.step < self._length(state)
 
@@ -143,17 +145,17 @@ class Sweep(Attack):
         """Return a few short steps on the margin."""
         return PGD(steps=10, travel=0.5, random_start=False, loss="margin")
 
-    def _length(self, state: Search) -> Tensor:
+    def _length(self, state: State) -> Tensor:
         steps = torch.where(state.past <= self.short, self.short_steps, self.long_steps)
         return torch.where(state.past == 0, self.first, steps)
 
     def _deserved(self, problem: Problem, reach: Logits) -> PerExample:
         """Return how many rounds come after the first, (short + long)·(1 − r)², with r = best margin / clean margin."""
-        clean = losses.logit_margin(problem.logits, problem.y)
+        clean = -losses.margin(problem.clean_logits, problem.y)
         left = (reach.amax(1) / clean).clamp(0, 1).nan_to_num(1)
         return ((self.short + self.long) * (1 - left).square()).ceil()
 
-    def _moved(self, problem: Problem, state: Search, gradient: Images | None) -> Round:
+    def _moved(self, problem: Problem, state: State, gradient: Images | None) -> Round:
         now, region = state.now, problem.region
         if gradient is None:
             return Round(now.delta, now.velocity, now.step + 1, now.aim)
@@ -176,7 +178,7 @@ def _gaps(logits: Logits, y: Labels) -> Logits:
     return logits - logits.gather(1, y[:, None])
 
 
-def _aimed(tries: Tensor, reach: Logits, nowhere: Rows) -> tuple[Labels, Tensor]:
+def _aimed(tries: Tensor, reach: Logits, nowhere: Mask) -> tuple[Labels, Tensor]:
     """Return the class that came nearest among those least often aimed at, or nowhere, and the tries with this one."""
     known = reach > -torch.inf
     least = tries.masked_fill(~known, torch.iinfo(tries.dtype).max).amin(1, keepdim=True)

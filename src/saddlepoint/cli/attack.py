@@ -25,13 +25,6 @@ Of images, all steps are run by default, also when an attack has succeeded befor
 exit code: 0 when every image was attacked (whether it held or not), 2 on bad input"""
 
 
-ATTACKS = (
-    *("pgd", "fgsm", "mi-fgsm", "sgd", "sweep"),
-    *("apgd-ce", "apgd-dlr", "apgd-t", "apgd-l1", "square", "fab", "fab-t"),
-)
-SUITES = ("fast", "standard", "plus", "rand")
-
-
 def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
@@ -97,10 +90,9 @@ def _search(group: Any) -> None:  # noqa: ANN401
     add = group.add_argument
     add(
         "--attack",
-        choices=(*ATTACKS, *SUITES),
         default="pgd",
         metavar="NAME",
-        help="of saddlepoint attacks; for a data set also a suite: fast, standard, plus, rand (default: pgd)",
+        help="of saddlepoint attacks (default: pgd), or FILE.py:CLASS; for a data set also fast, standard, plus, rand",
     )
     add("--steps", type=positive, metavar="N", help="updates (default: pgd 40, sgd 30, apgd and fab 100, square 5000)")
     add("--step-size", "--lr", type=Number, metavar="A", help="pgd: length of a step; sgd: learning rate")

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from dataclasses import fields
 
 from saddlepoint.cli.flags import Parser
 
@@ -12,7 +11,7 @@ _FOR = {
     "plus": "AutoAttack's number, with more restarts",
     "rand": "stochastic models: means over 20 draws, decided by 100 fresh ones",
 }
-_SEES = {"gradient": "gradients", "logits": "logits", "label": "labels only"}
+_SEES = {"gradient": "gradients", "scores": "scores", "decision": "decisions only"}
 
 
 def register(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -24,16 +23,16 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from saddlepoint.attacks.steps import attack_of
-    from saddlepoint.cli.attacking.settings import ATTACKS, SUITES
+    from saddlepoint.attacks.registry import ATTACKS, SUITES, to_dict
+    from saddlepoint.attacks.wrappers import attack_of
     from saddlepoint.cli.table import table
 
     rows = [
         {
             "attack": name,
             "norms": " ".join(attack.norms),
-            "sees": _SEES[attack.needs.value],
-            "settings": ", ".join(f"{field.name} {getattr(attack, field.name)}" for field in fields(attack)),
+            "sees": _SEES[attack.access.value],
+            "settings": ", ".join(f"{name} {value}" for name, value in to_dict(attack).items() if name != "name"),
             "source": attack.paper,
         }
         for name, attack in ATTACKS.items()

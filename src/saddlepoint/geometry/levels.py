@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from saddlepoint.typing import PerExample, Rows
+from saddlepoint.typing import Mask, PerExample
 
 ROUNDS = 96
 """Far more than are ever taken: random data settle in 3 to 8 rounds."""
@@ -13,7 +13,7 @@ Fill = Callable[[PerExample], tuple[PerExample, PerExample]]
 """Level to (amount, slope): a continuous, nondecreasing, piecewise linear function of each row's level."""
 
 
-def settled(done: Rows, turn: int = 0) -> bool:
+def settled(done: Mask, turn: int = 0) -> bool:
     """Tell whether every row is known to be done; an accelerator, whose queue the answer stalls, is asked rarely."""
     return (done.device.type == "cpu" or turn % 16 == 15) and bool(done.all())
 
@@ -28,7 +28,7 @@ def level(
     Newton's method, exact as soon as it meets the right segment, as in the continuous quadratic knapsack problem of
     Cominetti, Mascarenhas & Silva (2014). On a convex or concave piece each of its rounds divides gap · slope by four
     at least (Radzik 1998); a round that does not is followed by a bisection, so that convergence does not
-    rest on convexity. Rows that are done stand still: the others' rounds do not touch them.
+    rest on convexity. Mask that are done stand still: the others' rounds do not touch them.
     """
     tolerance = 16 * precision * target
     full = torch.full_like(target, torch.inf)  # the smallest level known to hold the target

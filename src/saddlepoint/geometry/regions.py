@@ -19,7 +19,7 @@ from saddlepoint.geometry.maximisers import inner
 from saddlepoint.geometry.norms import beside, dual_exponent, lp_norm, slices, spread, wide, working
 from saddlepoint.geometry.rounding import inward
 from saddlepoint.random import Counter
-from saddlepoint.typing import Images, Keys, PerExample, Rows
+from saddlepoint.typing import Images, Keys, Mask, PerExample
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Region:
         """The bounds of δ that keep x + δ in the pixel box, be δ in the ball or not."""
         return (self.low, self.high) if self.bounds is None else binding.box(self.x, *self.bounds)
 
-    def contains(self, delta: Images) -> Rows:
+    def contains(self, delta: Images) -> Mask:
         """Tell, with no tolerance, whether low ≤ δ ≤ high, ‖δ‖ ≤ ε and ‖fl(x + δ) − x‖ ≤ ε. NaN is outside."""
         inside = self.ball.norm(delta) <= self.radius
         if settled(~inside):

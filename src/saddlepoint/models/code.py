@@ -35,9 +35,9 @@ def load(reference: str | None, weights: Path | None) -> Classifier:
     Raises:
         InputError: there is no such file, module or factory, it failed, or it returned something else.
     """
-    place, _, name = str(reference).rpartition(":")
-    factory = _run(f"import {place!r}", lambda: _module(place)).__dict__.get(name)
+    factory = named(str(reference))
     if not callable(factory):
+        place, _, name = str(reference).rpartition(":")
         raise InputError(f"{place!r} has no function {name!r}; expected {FORM}, a function that returns a module")
     made = _run(f"call {reference!r}", factory)
     if not isinstance(made, nn.Module):
@@ -46,6 +46,16 @@ def load(reference: str | None, weights: Path | None) -> Classifier:
     if weights is not None:
         fit(classifier.module, read_weights(weights), str(weights))
     return classifier
+
+
+def named(reference: str) -> object:
+    """Return what a file of code, or a module, calls so; None if it has no such name.
+
+    Raises:
+        InputError: the file or module cannot be found or run.
+    """
+    place, _, name = reference.rpartition(":")
+    return _run(f"import {place!r}", lambda: _module(place)).__dict__.get(name)
 
 
 def _module(place: str) -> ModuleType:

@@ -12,12 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saddlepoint.attacks import Attack, AttackResult, Last, Problem, attack
-from saddlepoint.attacks.face import able
-from saddlepoint.attacks.steps import Step, attack_of, doubted_only
+from saddlepoint.attacks import Attack, AttackResult, Last, Problem, attack, maximise
+from saddlepoint.attacks.api import able
+from saddlepoint.attacks.maximise import margin_of, worth
+from saddlepoint.attacks.wrappers import Step, attack_of, doubted_only
 from saddlepoint.classifier import Classifier
 from saddlepoint.errors import LawViolation
 from saddlepoint.geometry import Ball
+from saddlepoint.random import key
+from saddlepoint.rows import where
 from saddlepoint.testing import toys
 from saddlepoint.testing.traces import trace
 
@@ -143,6 +146,57 @@ def same_rows_always(solver: Solver, ball: Ball) -> None:
     _same(attack(classifier, x, y, ball, solver, ids=ids, batch_size=_BATCH, seed=3), whole, "repetition")
 
 
+def is_the_plain_loop(solver: Solver, ball: Ball) -> None:
+    """On a full batch, searched to the end, give the points of `maximise`, bit for bit."""
+    classifier, x, _ = _case(_BATCH)
+    y = classifier.predict(x).label
+    for one in _attacks(solver, ball):
+        result = attack(classifier, x, y, ball, one, stop="never", batch_size=len(x))
+        plain = x + _by_the_plain_loop(one, classifier, x, y, ball)
+        _require(torch.equal(result.x_adv, plain), f"{one.name} finds other points in the stream than in the loop")
+
+
+def _by_the_plain_loop(one: Attack, classifier: Classifier, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
+    """Return the best δ of each row over all runs, in their order."""
+    with classifier.frozen() as model:
+
+        def logits(pixels: Tensor) -> Tensor:
+            return model.logits(pixels, as_given=one.plain or one.goal.exact)
+
+        clean, best = model.decide(x), None
+        plans = [one.runs(row[None], int(label)) for row, label in zip(clean, y, strict=True)]
+        for runs in zip(*plans, strict=True):
+            targets = [run.target for run in runs if run.target is not None]
+            restart = torch.tensor([run.restart for run in runs])
+            problem = Problem(
+                x,
+                y,
+                torch.tensor(targets) if targets else None,
+                ball.at(x),
+                clean,
+                torch.tensor([key(0, row, one.name, run.restart, run.target) for row, run in enumerate(runs)]),
+                restart=restart,
+            )
+            delta = maximise(one, problem, logits)
+            margin, hit = margin_of(problem, logits(x + delta).detach())
+            new = worth(one, one.goal, problem, delta, margin, hit)
+            best = new if best is None else where(new.score < best.score, new, best)
+    return torch.zeros_like(x) if best is None else best.delta
+
+
+def searches_what_is_wrong(solver: Solver, ball: Ball) -> None:
+    """With stop="never", search a misclassified example, too, and report a point at least as wrong."""
+    classifier, x, _ = _case()
+    y = (classifier.predict(x).label + 1) % 4
+    clean = attack(classifier, x, y, ball, solver, batch_size=_BATCH)
+    result = attack(classifier, x, y, ball, solver, batch_size=_BATCH, stop="never")
+    _require(bool((clean.steps == 0).all()), "a misclassified example was searched although it had succeeded")
+    _require(bool((result.steps > 0).any()), f"{_name(solver)} left misclassified examples alone")
+    last = isinstance(_attacks(solver, ball)[-1].goal, Last)
+    worse = result.margin > clean.margin + 1e-6
+    _require(last or not bool(worse.any()), f"{_name(solver)} reports less than the clean image had")
+
+
 def leaves_no_trace(solver: Solver, ball: Ball) -> None:
     """Leave weights, modes, `requires_grad`, gradients, memory formats and global random states as they were."""
     classifier, x, y = _case()
@@ -197,6 +251,8 @@ ATTACK_LAWS: dict[str, Law] = {
         never_worse_than_its_start,
         begins_where_told,
         same_rows_always,
+        is_the_plain_loop,
+        searches_what_is_wrong,
         leaves_no_trace,
         finds_nothing_in_a_point,
         stops_at_errors,

@@ -20,7 +20,7 @@ from saddlepoint.errors import LawViolation
 from saddlepoint.geometry.maximisers import inner
 from saddlepoint.geometry.norms import row_sum, wide, working
 from saddlepoint.geometry.regions import Ball, Region
-from saddlepoint.typing import Images, Keys, PerExample, Rows
+from saddlepoint.typing import Images, Keys, Mask, PerExample
 
 RegionLaw = Callable[[Region, Images, Keys], None]
 BallLaw = Callable[[Ball, Images, Images, Keys], None]
@@ -176,7 +176,7 @@ def _answers(region: Region, d: Images, keys: Keys) -> dict[str, Tensor]:
     }
 
 
-def _same(a: Images, b: Images) -> Rows:
+def _same(a: Images, b: Images) -> Mask:
     return (a == b).reshape(len(a), -1).all(1)
 
 
@@ -192,7 +192,7 @@ def _floor(region: Region, a: Images) -> PerExample:
     return torch.finfo(region.x.dtype).tiny * row_sum(wide(a).abs())
 
 
-def _hold(holds: Rows, law: str, ball: Ball, excess: PerExample | None = None) -> None:
+def _hold(holds: Mask, law: str, ball: Ball, excess: PerExample | None = None) -> None:
     if not bool(holds.all()):
         row = int((~holds).nonzero()[0])
         amount = "" if excess is None else f" by {excess[row].item():.3g}"

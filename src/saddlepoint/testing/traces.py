@@ -1,14 +1,15 @@
-"""An attack without the loop: every row asks at every step, and what it asks for is written down."""
+"""The plain loop on a whole batch, with every point that is asked for written down."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from saddlepoint.attacks.protocol import Answer, Attack, Need, Problem
+from saddlepoint.attacks.maximise import evaluate, told
+from saddlepoint.attacks.protocol import Attack, Problem
 from saddlepoint.classifier import Classifier
 from saddlepoint.geometry import Ball
-from saddlepoint.typing import Images, Labels
+from saddlepoint.typing import Images, Labels, Logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +37,15 @@ def trace(
         region = ball.at(x, *(box or (None, None)))
         problem = Problem(x, y, target, region, model.decide(x), torch.arange(len(x)), start)
         state = attack.init(problem)
-        points, losses, states = [], [], []
+        points, losses, steps = list[Tensor](), list[Tensor](), list[object]()
+
+        def given(pixels: Images) -> Logits:
+            return model.logits(pixels, as_given=True)
+
         while not bool(attack.finished(state).all()):
-            delta = attack.ask(problem, state).detach().requires_grad_()
-            logits = model.logits(x + delta, as_given=True)
-            loss = attack.objective(problem, state, logits)
-            gradient = torch.autograd.grad(loss.sum(), delta)[0] if attack.needs is Need.GRADIENT else None
-            points.append(delta.detach())
-            losses.append(loss.detach())
-            states.append(state)
-            label = logits.argmax(1)
-            answer = Answer(points[-1], label, label != y, logits.detach(), losses[-1], gradient)
-            state = attack.tell(problem, state, answer)
-    return Trace(torch.stack(points), torch.stack(losses), tuple(states))
+            delta, steps = attack.ask(problem, state), [*steps, state]
+            found = evaluate(attack, problem, state, delta, given, differentiate=True)
+            points.append(found.delta)
+            losses.append(found.objective)
+            state = attack.tell(problem, state, told(attack, found, found.logits.argmax(1) != y))
+    return Trace(torch.stack(points), torch.stack(losses), tuple(steps))

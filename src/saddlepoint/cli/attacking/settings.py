@@ -1,69 +1,27 @@
 """From parsed flags to the values of the library; what does not go together is refused in one line."""
 
+import difflib
 from argparse import Namespace
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from saddlepoint.attacks import (
-    APGD,
-    APGDL1,
-    FAB,
-    FAST,
-    FGSM,
-    MIFGSM,
-    PGD,
-    PLUS,
-    RAND,
-    SGD,
-    STANDARD,
-    Attack,
-    Square,
-    Step,
-    Stop,
-    Suite,
-    Sweep,
-    able,
-)
+from saddlepoint.attacks import Attack, Step, Stop, able
+from saddlepoint.attacks.registry import ATTACKS, SUITES
 from saddlepoint.classifier import Classifier, Precision, Preprocessing
 from saddlepoint.cli.flags import Number
 from saddlepoint.data import make_folder
 from saddlepoint.errors import InputError
 from saddlepoint.geometry import L1, L2, Ball, Linf
-from saddlepoint.models import load_classifier
+from saddlepoint.models import code, load_classifier
 
-ATTACKS: dict[str, APGD | APGDL1 | FAB | FGSM | MIFGSM | PGD | SGD | Square | Sweep] = {
-    "pgd": PGD(),
-    "fgsm": FGSM(),
-    "mi-fgsm": MIFGSM(),
-    "sgd": SGD(),
-    "sweep": Sweep(),
-    "apgd-ce": APGD(),
-    "apgd-dlr": APGD(loss="dlr"),
-    "apgd-t": APGD(loss="dlr", targets=9),
-    "apgd-l1": APGDL1(),
-    "square": Square(),
-    "fab": FAB(targets=0),
-    "fab-t": FAB(),
-}
-SUITES: dict[str, Suite] = {"fast": FAST, "standard": STANDARD, "plus": PLUS, "rand": RAND}
-_RUNS = {"steps": "steps", "restarts": "restarts"}
-# What the flags of the search are called in each attack; a flag without a name there is refused.
-FIELDS: dict[str, dict[str, str]] = {
-    "pgd": {"steps": "steps", "step_size": "step_size", "restarts": "restarts"},
-    "fgsm": {},
-    "mi-fgsm": {"steps": "steps"},
-    "sgd": {"steps": "steps", "step_size": "lr"},
-    "sweep": {},
-    "apgd-ce": _RUNS,
-    "apgd-dlr": _RUNS,
-    "apgd-t": _RUNS,
-    "apgd-l1": _RUNS,
-    "square": {"steps": "queries", "restarts": "restarts"},
-    "fab": _RUNS,
-    "fab-t": _RUNS,
+# What the flags of the search may be called in an attack; one without a field of such a name refuses the flag.
+FIELDS: dict[str, tuple[str, ...]] = {
+    "steps": ("steps", "queries"),
+    "step_size": ("step_size", "lr"),
+    "restarts": ("restarts",),
 }
 
 
@@ -76,7 +34,7 @@ def chosen_suite(given: Namespace) -> tuple[Step, ...]:
     """
     if given.attack not in SUITES:
         return (chosen_method(given),)
-    for flag in ("steps", "step_size", "restarts"):
+    for flag in FIELDS:
         if getattr(given, flag) is not None:
             raise InputError(_refusal(given.attack, flag, getattr(given, flag)))
     if given.data is None:
@@ -90,24 +48,52 @@ def chosen_method(given: Namespace) -> Attack:
     Raises:
         InputError: a flag was given that the attack does not have, or it does not search the norm.
     """
-    fields = FIELDS[given.attack]
-    values: dict[str, Any] = {}
-    for flag in ("steps", "step_size", "restarts"):
-        value = getattr(given, flag)
+    method, values = named_attack(given.attack), dict[str, Any]()
+    for flag in FIELDS:
+        value, name = getattr(given, flag), _field(method, flag)
         if value is None:
             continue
-        if flag not in fields:
+        if name is None:
             raise InputError(_refusal(given.attack, flag, value))
-        values[fields[flag]] = float(value) if isinstance(value, Number) else value
-    method = replace(ATTACKS[given.attack], **values)
+        values[name] = float(value) if isinstance(value, Number) else value
+    method = replace(method, **values) if values else method  # type: ignore[type-var]
     if given.norm not in method.norms:
         able = ", ".join(name for name, each in ATTACKS.items() if given.norm in each.norms)
         raise InputError(f"--attack {given.attack} does not search {given.norm} balls; expected one of {able}")
     return method
 
 
+def named_attack(name: str) -> Attack:
+    """Return the attack of a name, or of one's own code, FILE.py:CLASS.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name in ATTACKS:
+        return ATTACKS[name]
+    if not code.claims(name):
+        close = difflib.get_close_matches(name, [*ATTACKS, *SUITES], n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise InputError(
+            f"--attack is {name!r}; {hint}expected one of {', '.join([*ATTACKS, *SUITES])}, or FILE.py:CLASS"
+        )
+    found = code.named(name)
+    made = found() if isinstance(found, type) and issubclass(found, Attack) else found
+    if not isinstance(made, Attack):
+        raise InputError(
+            f"--attack {name} is a {type(made).__name__}; expected a subclass of sp.Attack, or an instance"
+        )
+    return made
+
+
+def _field(attack: Attack, flag: str) -> str | None:
+    """Return what a flag of the search is called in an attack; None if it has no such setting."""
+    own = {field.name for field in fields(attack)} if is_dataclass(attack) else set[str]()
+    return next((name for name in FIELDS[flag] if name in own), None)
+
+
 def _refusal(attack: str, flag: str, value: object) -> str:
-    having = " or ".join(name for name, known in FIELDS.items() if flag in known)
+    having = " or ".join(name for name, each in ATTACKS.items() if _field(each, flag))
     spelled = f"--{flag.replace('_', '-')} {getattr(value, 'text', value)}"
     return f"{spelled}: {attack} has no such setting; expected --attack {having}"
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import torch
 
-from saddlepoint.attacks.example import Row
+from saddlepoint.attacks.engine.example import Row
 from saddlepoint.geometry.norms import lp_norm
-from saddlepoint.losses import logit_margin
+from saddlepoint.losses import margin
 
 EXPONENTS = {"linf": math.inf, "l2": 2.0, "l1": 1.0}
 
@@ -21,7 +21,7 @@ def record(row: Row, digest: str, method: str, norm: str) -> dict[str, object]:
     return {
         **identified(given.id, given.index, digest, given.y, method, norm, given.eps),
         "clean_label": int(row.clean.argmax()),
-        "clean_margin": -logit_margin(row.clean[None], label).item() + 0.0,
+        "clean_margin": margin(row.clean[None], label).item() + 0.0,
         "clean_correct": int(row.clean.argmax()) == given.y,
         "success": row.success,
         "accuracy": row.accuracy,
@@ -31,9 +31,9 @@ def record(row: Row, digest: str, method: str, norm: str) -> dict[str, object]:
         "margin": row.margin,
         "distance": row.norm,
         **sizes,
-        "steps": row.effort.steps,
-        "forwards": row.effort.forwards,
-        "backwards": row.effort.backwards,
+        "steps": row.passes.steps,
+        "forwards": row.passes.forwards,
+        "backwards": row.passes.backwards,
         "doubts": ", ".join(sorted(row.doubts)) or None,
     }
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from saddlepoint.attacks import Setting, findings, run_attack
-from saddlepoint.attacks.example import Input
+from saddlepoint.attacks.engine.example import Input
 from saddlepoint.cli.attacking.settings import Settings, settings
 from saddlepoint.cli.memory import bounded
 from saddlepoint.cli.running.progress import Advance, progress

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+from saddlepoint.attacks.registry import to_dict
 from saddlepoint.cli.attacking.settings import Settings
-from saddlepoint.cli.running.records import method_line
 from saddlepoint.data import in_utf8
 from saddlepoint.data.datasets import Dataset
 
@@ -42,7 +42,7 @@ def specification(given: Namespace, chosen: Settings, data: Dataset) -> dict[str
             "ids": f"sha256:{hashlib.sha256(json.dumps(list(data.ids)).encode()).hexdigest()}",
         },
         "threat": {"norm": chosen.norm, "eps": float(chosen.eps), "box": chosen.bounds and list(chosen.bounds)},
-        "attack": method_line(chosen.suite),
+        "attack": [to_dict(step) for step in chosen.suite],
         "stop": str(chosen.stop),
         "seed": chosen.seed,
         "batch_size": min(chosen.batch_size, len(data)),

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from saddlepoint.cli.attacking.blocks import SYMBOLS
 from saddlepoint.cli.attacking.settings import Settings
+from saddlepoint.cli.running.records import method_line
 from saddlepoint.data import in_utf8
 
 
@@ -16,7 +17,7 @@ def render(chosen: Settings, spec: Mapping[str, Any], summary: Mapping[str, Any]
     """Print the outcome for people."""
     console = Console(highlight=False, soft_wrap=True)
     data, threat = spec["data"], f"{SYMBOLS[chosen.norm]} ≤ {chosen.eps.text}"
-    attack = chosen.attack if chosen.is_suite else spec["attack"]
+    attack = chosen.attack if chosen.is_suite else method_line(chosen.suite)
     heading = (spec["model"]["reference"], data["reference"], attack, threat, f"seed {spec['seed']}")
     console.print(Text(" · ".join(heading), style="dim"))
     console.print()

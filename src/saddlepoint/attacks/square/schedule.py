@@ -12,13 +12,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saddlepoint import random
-from saddlepoint.typing import Keys, Rows
+from saddlepoint.typing import Keys, Mask
 
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """The proposals after which p halves, of a run of `SCHEDULED` (Andriushchenko et al. 2020, §3.1 and suppl. B)."""
 SCHEDULED = 10_000
 AHEAD = 32
-"""Proposals whose random words are drawn together."""
+"""Proposals whose random draws are drawn together."""
 
 Numbers = Int[Tensor, " batch"]
 Corners = Int[Tensor, "batch 2"]
@@ -27,8 +27,8 @@ Window = Float[Tensor, "batch 1 height width"]
 """1 inside, 0 outside: numbers select faster than flags."""
 Signs = Float[Tensor, "batch *places"]
 """−1 or +1."""
-Words = Int[Tensor, "batch ahead count"]
-"""32-bit words of `AHEAD` proposals, the first of which that number divides: two corners, a turn, signs."""
+Draws = Int[Tensor, "batch ahead count"]
+"""32-bit draws of `AHEAD` proposals, the first of which that number divides: two corners, a turn, signs."""
 Turns = Bool[Tensor, "batch tiles"]
 """Whether η is transposed, tile by tile."""
 
@@ -46,34 +46,34 @@ class Draw:
 
     first: Corners
     second: Corners
-    turned: Rows
+    turned: Mask
     signs: Signs
 
 
-def words(keys: Keys, proposal: Numbers, channels: int) -> Words:
-    """Return the random words of `AHEAD` proposals of each row, from this one on; to draw many takes little longer."""
+def draws(keys: Keys, proposal: Numbers, channels: int) -> Draws:
+    """Return the random draws of `AHEAD` proposals of each row, from this one on; to draw many takes little longer."""
     count = 5 + channels
     ahead = proposal[:, None] + torch.arange(AHEAD, device=keys.device)
     drawn = random.bits(keys.repeat_interleave(AHEAD), ahead.flatten(), count)
     return drawn.reshape(len(keys), AHEAD, count)
 
 
-def draw(words: Words, proposal: Numbers, side: Numbers, shape: tuple[int, ...], dtype: torch.dtype) -> Draw:
+def draw(draws: Draws, proposal: Numbers, side: Numbers, shape: tuple[int, ...], dtype: torch.dtype) -> Draw:
     """Draw windows of the given sides, uniform over all places in an image of shape (C, H, W), turns and signs."""
-    own = words[torch.arange(len(words), device=words.device), proposal % AHEAD]
+    own = draws[torch.arange(len(draws), device=draws.device), proposal % AHEAD]
     places = torch.stack([size + 1 - side for size in shape[1:] * 2], dim=1)
     corners = (own[:, :4] * places) >> 32
     return Draw(corners[:, :2], corners[:, 2:], odd(own[:, 4]), signs(own[:, 5:], dtype))
 
 
-def odd(words: Int[Tensor, "batch *places"]) -> Bool[Tensor, "batch *places"]:
+def odd(draws: Int[Tensor, "batch *places"]) -> Bool[Tensor, "batch *places"]:
     """Return a fair coin for each random word."""
-    return (words & 1).bool()
+    return (draws & 1).bool()
 
 
-def signs(words: Int[Tensor, "batch *places"], dtype: torch.dtype) -> Signs:
+def signs(draws: Int[Tensor, "batch *places"], dtype: torch.dtype) -> Signs:
     """Return −1 or +1, each as likely, for each random word."""
-    return (2 * (words & 1) - 1).to(dtype)
+    return (2 * (draws & 1) - 1).to(dtype)
 
 
 def window(corner: Corners, side: Numbers, height: int, width: int) -> Window:

@@ -12,13 +12,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from saddlepoint.attacks.example import FLAT, Effort, Example, Input, Row
-from saddlepoint.attacks.oracle import Oracle, Stage
-from saddlepoint.attacks.plan import Plan, Task
-from saddlepoint.attacks.protocol import Need
-from saddlepoint.attacks.setting import Setting, average
-from saddlepoint.attacks.slots import Slots
-from saddlepoint.attacks.steps import Step, attack_of, check_suite, doubted_only, draws_of
+from saddlepoint.attacks.engine.example import ZERO_GRADIENT, Example, Input, Outcome, Passes, Row
+from saddlepoint.attacks.engine.oracle import Oracle, Stage
+from saddlepoint.attacks.engine.plan import Plan, Task
+from saddlepoint.attacks.engine.setting import Setting, average
+from saddlepoint.attacks.engine.slots import Slots
+from saddlepoint.attacks.goals import Fool, Goal
+from saddlepoint.attacks.protocol import Access, Run
+from saddlepoint.attacks.wrappers import Step, attack_of, check_suite, doubted_only, draws_of
 from saddlepoint.classifier import Classifier, Frozen, Precision, Randomness, check_logits, check_repeatable
 from saddlepoint.classifier.checks import check_classes
 from saddlepoint.classifier.frozen import random_state
@@ -52,10 +53,10 @@ def run_attack(
     try:
         while True:
             with randomness.drawn():
-                row = next(rows, None)
-            if row is None:
+                chunk = next(rows, None)
+            if chunk is None:
                 return
-            yield row
+            yield from chunk
     finally:
         with random_state():
             rows.close()
@@ -63,15 +64,15 @@ def run_attack(
 
 def _stream(
     classifier: Classifier, inputs: Iterable[Input], suite: Sequence[Step], setting: Setting, precision: Precision
-) -> Generator[Row, None, None]:
+) -> Generator[list[Row], None, None]:
     with classifier.frozen() as model:
         examples = clean(model, inputs, setting)
-        for stage in stages(suite, precision):
+        for stage in stages(suite, precision, setting.keep):
             examples = search(model, stage, examples, setting)
         yield from verify(model, examples, setting)
 
 
-def stages(suite: Sequence[Step], precision: Precision) -> Iterator[Stage]:
+def stages(suite: Sequence[Step], precision: Precision, keep: Goal | None = None) -> Iterator[Stage]:
     """Yield the cascade: each attack, and after a low-precision one the float32 steps for those that it did not break.
 
     Low precision must never act as a masked gradient.
@@ -81,9 +82,9 @@ def stages(suite: Sequence[Step], precision: Precision) -> Iterator[Stage]:
     for position, (attack, step) in enumerate(zip(attacks, suite, strict=True)):
         earlier = sum(other.name == attack.name for other in attacks[:position])
         name = f"{attack.name}#{earlier + 1}" if earlier else attack.name
-        probe = attack.needs is not Need.GRADIENT and any(doubted[position + 1 :])
-        polish = None if precision == "fp32" or probe or attack.goal.exact else attack.polish()
-        terms = Stage(attack, name, draws=draws_of(step), doubted=doubted[position], probe=probe)
+        probe = attack.access is not Access.GRADIENT and any(doubted[position + 1 :])
+        polish = None if precision == "fp32" or probe or (keep or attack.goal).exact else attack.polish()
+        terms = Stage(attack, name, draws=draws_of(step), doubted=doubted[position], probe=probe, keep=keep)
         cascade.append(replace(terms, precision="fp32" if polish is None else precision))
         if polish is not None:
             cascade.append(replace(terms, attack=polish, resume=True))
@@ -114,7 +115,17 @@ def clean(model: Frozen, inputs: Iterable[Input], setting: Setting) -> Iterator[
         targets = _targets(chunk, setting, classes)
         margin, share = setting.judge_draws([logits[: len(chunk)] for logits in draws], y, targets)
         for given, row, gap, wrong in zip(chunk, average(draws), margin.tolist(), share.tolist(), strict=False):
-            yield Example(given, row.clone(), gap, wrong == 1, repeatable, effort=Effort(forwards=setting.draws))
+            hit, spent = wrong == 1, Passes(forwards=setting.draws)
+            best = (
+                Outcome(torch.zeros_like(given.x), gap, hit, False, Passes(), "clean", Fool(), Run()) if hit else None
+            )
+            done = hit and gap <= -setting.stop
+            yield Example(given, row.clone(), gap, hit, done, repeatable, best, spent)
+
+
+def _clean_outcome(given: Input, margin: float) -> Outcome:
+    """Return what an example that is wrong from the start has before any search: its clean image."""
+    return Outcome(torch.zeros_like(given.x), margin, True, False, Passes(), "clean", Fool(), Run())
 
 
 def search(model: Frozen, stage: Stage, examples: Iterator[Example], setting: Setting) -> Iterator[Example]:
@@ -146,8 +157,8 @@ def _advance(plan: Plan, slots: Slots) -> None:
             plan.discard(task, slots.release(task))
 
 
-def verify(model: Frozen, examples: Iterator[Example], setting: Setting) -> Iterator[Row]:
-    """Trust nobody: one float32 evaluation on the untouched model decides success, margin and norm.
+def verify(model: Frozen, examples: Iterator[Example], setting: Setting) -> Iterator[list[Row]]:
+    """Yield the rows of one batch after the other; one float32 evaluation of the untouched model decides what they say.
 
     On a stochastic model fresh draws decide, by their majority: no lucky draw of the search counts.
 
@@ -169,29 +180,43 @@ def verify(model: Frozen, examples: Iterator[Example], setting: Setting) -> Iter
         norm = region.ball.norm(points.cpu().double() - x.cpu().double())
         logits = average(draws)
         columns = zip(chunk, points, logits, inside, share.tolist(), margin.tolist(), norm.tolist(), strict=False)
-        for example, point, last, within, hits, gap, length in columns:
-            name = example.best.attack if example.best else None
-            if not within:
-                raise AttackError(f"{name} left Δ on example {example.given.id!r}: its point has norm {length:.9g}")
-            if count == 1:
-                _agree(example, gap, last)
-            hit = hits > 0.5
-            yield Row(
-                given=example.given,
-                x_adv=point.clone(),
-                clean=example.logits,
-                logits=last.clone(),
-                success=hit,
-                accuracy=1 - hits,
-                margin=gap + 0.0,  # not −0
-                norm=length,
-                effort=example.effort + Effort(forwards=count),
-                wasted=example.wasted,
-                attack=("clean" if example.mistaken else name) if hit else None,
-                run=example.best.run if example.best else None,
-                repeatable=example.repeatable,
-                doubts=example.doubts - {FLAT} if example.steep else example.doubts,
-            )
+        yield [_verified(*row, draws=count) for row in columns]
+
+
+def _verified(
+    example: Example,
+    point: Tensor,
+    logits: Tensor,
+    inside: bool,
+    hits: float,
+    margin: float,
+    norm: float,
+    *,
+    draws: int,
+) -> Row:
+    """Return what is reported of one example, given what the untouched model says of its point."""
+    name = example.best.attack if example.best else None
+    if not inside:
+        raise AttackError(f"{name} left Δ on example {example.given.id!r}: its point has norm {norm:.9g}")
+    if draws == 1:
+        _agree(example, margin, logits)
+    hit = hits > 0.5
+    return Row(
+        given=example.given,
+        x_adv=point.clone(),
+        clean=example.logits,
+        logits=logits.clone(),
+        success=hit,
+        accuracy=1 - hits,
+        margin=margin + 0.0,  # not −0
+        norm=norm,
+        passes=example.passes + Passes(forwards=draws),
+        wasted=example.wasted,
+        attack=("clean" if example.misclassified else name) if hit else None,
+        run=example.best.run if example.best else None,
+        repeatable=example.repeatable,
+        doubts=example.doubts - {ZERO_GRADIENT} if example.had_gradient else example.doubts,
+    )
 
 
 def _agree(example: Example, margin: float, logits: Tensor) -> None:

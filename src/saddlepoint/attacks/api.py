@@ -11,16 +11,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from saddlepoint.attacks.example import Id, Input, Row
-from saddlepoint.attacks.findings import Finding, findings
-from saddlepoint.attacks.pipeline import run_attack
-from saddlepoint.attacks.setting import Progress, Setting
-from saddlepoint.attacks.steps import Step, attack_of
+from saddlepoint.attacks.engine.example import Id, Input, Row
+from saddlepoint.attacks.engine.findings import Finding, findings
+from saddlepoint.attacks.engine.pipeline import run_attack
+from saddlepoint.attacks.engine.setting import Progress, Setting
+from saddlepoint.attacks.goals import Goal
+from saddlepoint.attacks.wrappers import Step, attack_of
 from saddlepoint.classifier import PRECISIONS, Classifier, Precision, check_images, check_labels
 from saddlepoint.errors import InputError, MaskingWarning
 from saddlepoint.geometry import Ball
 from saddlepoint.geometry.norms import widest
-from saddlepoint.typing import Images, Labels, PerExample, Rows
+from saddlepoint.typing import Images, Labels, Mask, PerExample
 
 Stop = Literal["fooled", "never"] | float
 
@@ -50,7 +51,7 @@ class AttackResult:
     """
 
     x_adv: Images
-    success: Rows
+    success: Mask
     margin: PerExample
     norm: PerExample
     steps: Tensor
@@ -80,6 +81,7 @@ def attack(
     ids: Sequence[Id] | None = None,
     budget: int | None = None,
     start: Images | None = None,
+    keep: Goal | None = None,
     observe: Callable[[Progress], None] | None = None,
 ) -> AttackResult:
     """Search for max_{δ∈Δ} ℓ(h(x + δ), y), per example, and report verified points.
@@ -99,12 +101,15 @@ def attack(
         batch_size: rows of every call of the model; min(B, 64) when not given.
         precision: of the search; success is always decided in float32, and what low precision fails to break gets
             float32 steps.
-        stop: an example stops when it is "fooled", "never", or when its margin is at most −stop.
+        stop: an example stops when it is "fooled", "never", or when its margin is at most −stop. One that is wrong from
+            the start is then not searched; under "never" it is searched like any other.
         box: bounds of the pixels, or None for none.
         ids: stable identities of the examples, which the random streams derive from; positions when not given.
         budget: passes, forward plus backward, that the search may spend on an example, shared evenly by the attacks of
             the cascade and their runs; at least 3. Runs that cannot pay for one call are left out.
         start: δ to begin from, (B, C, H, W); attacks then use no start of their own.
+        keep: which of its points an attack reports: `Fool()`, the one of least margin; `Last()`, its last iterate;
+            `Nearest()`, the adversarial one of least norm. Each attack's own goal when not given.
         observe: called once per call of the model, of which none is then used to look ahead; see `Progress`.
 
     Raises:
@@ -131,6 +136,7 @@ def attack(
         stop=_threshold(stop),
         budget=_whole("budget", budget, 3),
         observe=observe,
+        keep=_keep(keep),
     )
     inputs = _inputs(x, y, ball, target, _ids(ids, len(x)), _start(start, x, ball, box))
     rows = run_attack(classifier, inputs, able(attack, ball), setting, _precision(precision, classifier.device))
@@ -147,9 +153,9 @@ def gather(rows: Sequence[Row], device: torch.device) -> AttackResult:
         success=torch.tensor([row.success for row in rows], device=device),
         margin=torch.tensor([row.margin for row in rows], device=device),
         norm=torch.tensor([row.norm for row in rows], dtype=widest(device), device=device),
-        steps=torch.tensor([row.effort.steps for row in rows], device=device),
-        forwards=torch.tensor([row.effort.forwards for row in rows], device=device),
-        backwards=torch.tensor([row.effort.backwards for row in rows], device=device),
+        steps=torch.tensor([row.passes.steps for row in rows], device=device),
+        forwards=torch.tensor([row.passes.forwards for row in rows], device=device),
+        backwards=torch.tensor([row.passes.backwards for row in rows], device=device),
         speculative=torch.tensor([row.wasted.forwards for row in rows], device=device),
         attack=[row.attack for row in rows],
         restart=[row.run.restart if row.run else 0 for row in rows],
@@ -227,6 +233,12 @@ def _target(target: Labels, y: Labels) -> Labels:
 def _check_modes() -> None:
     if torch.is_inference_mode_enabled():
         raise InputError("attack was called inside torch.inference_mode(), which forbids gradients; call it outside")
+
+
+def _keep(keep: object) -> Goal | None:
+    if keep is None or isinstance(keep, Goal):
+        return keep
+    raise InputError(f"keep is {keep!r}; expected sp.Fool(), sp.Last(), sp.Nearest() or None")
 
 
 def _threshold(stop: object) -> float:

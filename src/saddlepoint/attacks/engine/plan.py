@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from saddlepoint.attacks.example import FLAT, OVERTAKEN, Effort, Example, Outcome
-from saddlepoint.attacks.oracle import Stage
+from saddlepoint.attacks.engine.example import OVERTAKEN, ZERO_GRADIENT, Example, Outcome, Passes
+from saddlepoint.attacks.engine.oracle import Stage
 from saddlepoint.attacks.protocol import Run
 from saddlepoint.errors import AttackError
 
@@ -49,10 +49,10 @@ class _Open:
     started: int = 0
     counted: int = 0
     waiting: dict[int, Outcome] = field(default_factory=dict)
-    effort: Effort = field(default_factory=Effort)
-    wasted: Effort = field(default_factory=Effort)
-    flat: bool = False
-    steep: bool = False
+    passes: Passes = field(default_factory=Passes)
+    wasted: Passes = field(default_factory=Passes)
+    zero_gradient: bool = False
+    had_gradient: bool = False
 
     @property
     def complete(self) -> bool:
@@ -67,25 +67,25 @@ class _Open:
         while not self.complete and self.counted in self.waiting:
             outcome = self.waiting.pop(self.counted)
             self.counted += 1
-            self.effort += outcome.effort
-            self.flat |= outcome.flat
-            self.steep |= not (outcome.blind or outcome.flat)
+            self.passes += outcome.passes
+            self.zero_gradient |= outcome.zero_gradient
+            self.had_gradient |= not (outcome.gradient_free or outcome.zero_gradient)
             if self.best is None or outcome.better(self.best):
                 self.best = outcome
 
     def close(self) -> Example:
-        spare = sum((outcome.effort for outcome in self.waiting.values()), self.wasted)
-        example, effort = self.example, self.example.effort + self.effort
+        spare = sum((outcome.passes for outcome in self.waiting.values()), self.wasted)
+        example, passes = self.example, self.example.passes + self.passes
         doubts = example.doubts.union(self._doubts())
-        steep, wasted = example.steep or self.steep, example.wasted + spare
-        return replace(example, best=self.best, effort=effort, wasted=wasted, doubts=doubts, steep=steep)
+        had_gradient, wasted = example.had_gradient or self.had_gradient, example.wasted + spare
+        return replace(example, best=self.best, passes=passes, wasted=wasted, doubts=doubts, had_gradient=had_gradient)
 
     def _doubts(self) -> Iterator[str]:
         """Yield what casts doubt on gradients: one that was zero, or a black box that got further without."""
-        if self.flat:
-            yield FLAT
+        if self.zero_gradient:
+            yield ZERO_GRADIENT
         before, best = self.example.best, self.best
-        if before is not None and best is not None and best.blind and not before.blind:
+        if before is not None and best is not None and best.gradient_free and not before.gradient_free:
             further = before.score - best.score > FURTHER * self.example.margin
             if not before.adversarial and (best.adversarial or (self.probe and further)):
                 yield OVERTAKEN
@@ -119,9 +119,9 @@ class Plan:
         """Return whether a run can still change its example's result."""
         return task.position < self._open[task.example.given.index].limit
 
-    def discard(self, task: Task, effort: Effort) -> None:
+    def discard(self, task: Task, passes: Passes) -> None:
         """Take note of what a run had cost when it was ended because it was not needed."""
-        self._open[task.example.given.index].wasted += effort
+        self._open[task.example.given.index].wasted += passes
 
     def finished(self) -> Iterator[Example]:
         """Yield the examples whose last run has been accounted for."""
@@ -148,7 +148,7 @@ class Plan:
         probe = self._stage.probe and self._stage.draws == 1  # of means over draws, many tries find a lucky one
         if self._budget is None:
             return _Open(example, runs, len(runs), math.inf, best, probe)
-        spent = example.effort.forwards - 1 + example.effort.backwards
+        spent = example.passes.forwards - 1 + example.passes.backwards
         left = (self._budget - spent) // self._stage.left
         limit = min(len(runs), left // self._stage.least)
         return _Open(example, runs, limit, left // limit, best, probe) if limit > 0 else None

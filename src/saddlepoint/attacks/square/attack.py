@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 
 from saddlepoint import random
-from saddlepoint.attacks import bumps, moves, windows
 from saddlepoint.attacks.ascent import SHARE, SOME, Loss, climbed, require
-from saddlepoint.attacks.protocol import Answer, Attack, Need, Problem, Run
-from saddlepoint.attacks.rows import renew, where
-from saddlepoint.typing import Images, Logits, PerExample, Rows
+from saddlepoint.attacks.protocol import Access, Answer, Attack, Problem, Run
+from saddlepoint.attacks.square import patterns, proposals, schedule
+from saddlepoint.rows import renew, where
+from saddlepoint.typing import Images, Logits, Mask, PerExample
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
-    """The best point and its loss, how many points were answered, and random words for the next ones."""
+class State:
+    """The best point and its loss, how many points were answered, and random draws for the next ones."""
 
     best: Images
     loss: PerExample
     answered: Tensor
-    words: windows.Words
+    draws: schedule.Draws
 
 
 @final
@@ -40,13 +40,13 @@ class Square(Attack):
 
     Attributes:
         queries: points evaluated after the start.
-        p_init: p of the first windows.
+        p_init: p of the first schedule.
         restarts: independent runs; the later ones are cancelled when one has won.
         rescale: stretch the schedule of p, made for 10,000 queries, to `queries`; AutoAttack does not.
         loss: a name in `saddlepoint.losses`.
     """
 
-    needs: ClassVar[Need] = Need.LOGITS
+    access: ClassVar[Access] = Access.SCORES
     tolerance: ClassVar[float] = 0.8  # random search; in ℓ2 and ℓ1 bumps cannot follow weights that are noise
     paper: ClassVar[str] = "Andriushchenko et al. 2020"
     foresees: ClassVar[bool] = True  # of its proposals about one in twenty is kept
@@ -64,66 +64,70 @@ class Square(Attack):
         """Return one run per restart."""
         return tuple(Run(restart) for restart in range(self.restarts))
 
-    def init(self, problem: Problem) -> Search:
+    def init(self, problem: Problem) -> State:
         """Ask for the start: stripes in ℓ∞, tiles of bumps in ℓ2 and ℓ1, or the one that was given."""
         start = begin(problem) if problem.start is None else problem.start
-        nothing = torch.full_like(problem.logits[:, 0], -torch.inf)
+        nothing = problem.zeros - torch.inf
         answered = torch.zeros_like(problem.y)
-        words = windows.words(problem.key, answered, problem.x.shape[1])
-        return Search(start, nothing, answered, words)
+        draws = schedule.draws(problem.key, answered, problem.x.shape[1])
+        return State(start, nothing, answered, draws)
 
-    def ask(self, problem: Problem, state: Search) -> Images:
+    def ask(self, problem: Problem, state: State) -> Images:
         """Ask for the start, then for one proposal after the other."""
         return renew(state.answered > 0, lambda given: self._proposal(*given), (problem, state), state.best)
 
-    def objective(self, problem: Problem, state: Search, logits: Logits) -> PerExample:
+    def objective(self, problem: Problem, state: State, logits: Logits) -> PerExample:
         """Return the named loss."""
         return climbed(self.loss, problem, logits)
 
-    def tell(self, problem: Problem, state: Search, answer: Answer) -> Search:
+    def tell(self, problem: Problem, state: State, answer: Answer) -> State:
         """Keep a point whose loss is higher."""
-        assert answer.loss is not None, "Square was told no loss"  # noqa: S101 - the loop's promise to LOGITS
+        assert answer.loss is not None, "Square was told no loss"  # noqa: S101 - the loop's promise to SCORES
         new = answer.delta, answer.loss.to(state.loss.dtype)
         best, loss = where(~self.refuses(state, answer), new, (state.best, state.loss))
         return self.ahead(problem, replace(state, best=best, loss=loss), torch.ones_like(state.answered))
 
-    def refuses(self, state: Search, answer: Answer) -> Rows:
+    def refuses(self, state: State, answer: Answer) -> Mask:
         """Return where the point is no better."""
-        assert answer.loss is not None, "Square was told no loss"  # noqa: S101 - the loop's promise to LOGITS
+        assert answer.loss is not None, "Square was told no loss"  # noqa: S101 - the loop's promise to SCORES
         return ~(answer.loss.to(state.loss.dtype) > state.loss)
 
-    def ahead(self, problem: Problem, state: Search, by: Tensor) -> Search:
-        """Count the answers; each proposal has random words of its own, which its number tells."""
+    def ahead(self, problem: Problem, state: State, by: Tensor) -> State:
+        """Count the answers; each proposal has random draws of its own, which its number tells."""
         answered, channels = state.answered + by, problem.x.shape[1]
-        first = answered - answered % windows.AHEAD
+        first = answered - answered % schedule.AHEAD
         given, fresh = (problem.key, first), first > state.answered
-        words = renew(fresh, lambda given: windows.words(*given, channels), given, state.words)
-        return replace(state, answered=answered, words=words)
+        draws = renew(fresh, lambda given: schedule.draws(*given, channels), given, state.draws)
+        return replace(state, answered=answered, draws=draws)
 
-    def finished(self, state: Search) -> Rows:
+    def finished(self, state: State) -> Mask:
         """Finish when the start and all queries have been answered."""
         return state.answered > self.queries
 
+    def length(self, problem: Problem) -> int:
+        """Return the start and every proposal."""
+        return self.queries + 1
+
     def polish(self) -> "Square":
         """Return a tenth of the queries, with windows as small as the last ones were."""
-        halved = int(windows.level(torch.tensor([self.queries]), self._stretch))
+        halved = int(schedule.level(torch.tensor([self.queries]), self._stretch))
         return replace(self, queries=math.ceil(self.queries / 10), p_init=self.p_init / 2**halved, restarts=1)
 
-    def _proposal(self, problem: Problem, state: Search) -> Images:
+    def _proposal(self, problem: Problem, state: State) -> Images:
         """Return the best point with a move of the number that comes next."""
-        delta, proposal, words = state.best, state.answered, state.words
+        delta, proposal, draws = state.best, state.answered, state.draws
         region, shape = problem.region, tuple(delta.shape[1:])
         (_, height, width), norm = shape, region.ball.p
-        level = windows.level(proposal, self._stretch)
-        side = windows.sides(self.p_init, height, width, norm, delta.device)[level]
-        draw = windows.draw(words, proposal, side, shape, delta.dtype)
-        first = windows.window(draw.first, side, height, width)
+        level = schedule.level(proposal, self._stretch)
+        side = schedule.sides(self.p_init, height, width, norm, delta.device)[level]
+        draw = schedule.draw(draws, proposal, side, shape, delta.dtype)
+        first = schedule.window(draw.first, side, height, width)
         if norm == math.inf:
-            return moves.repaint(region, delta, first, draw.signs)
-        second = windows.window(draw.second, side, height, width)
-        table = bumps.bumps(windows.sides_of(self.p_init, height, width, norm), norm, delta.device, delta.dtype)
-        eta = bumps.place(table, level, draw.first, draw.turned, height, width)
-        return moves.shift(region, delta, first, second, eta * draw.signs[:, :, None, None])
+            return proposals.repaint(region, delta, first, draw.signs)
+        second = schedule.window(draw.second, side, height, width)
+        table = patterns.bumps(schedule.sides_of(self.p_init, height, width, norm), norm, delta.device, delta.dtype)
+        eta = patterns.place(table, level, draw.first, draw.turned, height, width)
+        return proposals.shift(region, delta, first, second, eta * draw.signs[:, :, None, None])
 
     @property
     def _stretch(self) -> int | None:
@@ -134,8 +138,8 @@ def begin(problem: Problem) -> Images:
     """Return a random start of each row: stripes or tiles."""
     channels, height, width = problem.x.shape[1:]
     if problem.region.ball.p == math.inf:
-        words = random.bits(problem.key, 0, channels * width).reshape(-1, channels, 1, width)
-        return moves.stripes(problem.region, windows.signs(words, problem.x.dtype))
-    count = moves.tile_count(height, width)
-    words = random.bits(problem.key, 0, (1 + channels) * count).reshape(-1, 1 + channels, count)
-    return moves.tiles(problem.region, windows.odd(words[:, 0]), windows.signs(words[:, 1:], problem.x.dtype))
+        draws = random.bits(problem.key, 0, channels * width).reshape(-1, channels, 1, width)
+        return proposals.stripes(problem.region, schedule.signs(draws, problem.x.dtype))
+    count = proposals.tile_count(height, width)
+    draws = random.bits(problem.key, 0, (1 + channels) * count).reshape(-1, 1 + channels, count)
+    return proposals.tiles(problem.region, schedule.odd(draws[:, 0]), schedule.signs(draws[:, 1:], problem.x.dtype))

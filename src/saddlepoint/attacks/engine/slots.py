@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saddlepoint import random
-from saddlepoint.attacks.crew import Crew, crew
-from saddlepoint.attacks.example import Effort, Outcome
-from saddlepoint.attacks.oracle import Health, Oracle, Point
-from saddlepoint.attacks.plan import Task
-from saddlepoint.attacks.protocol import Answer, Need, Problem
-from saddlepoint.attacks.rows import put, take, where
-from saddlepoint.attacks.setting import Progress
+from saddlepoint.attacks.engine.assignment import RowAssignment, assign
+from saddlepoint.attacks.engine.example import Outcome, Passes
+from saddlepoint.attacks.engine.oracle import Health, Oracle, Point
+from saddlepoint.attacks.engine.plan import Task
+from saddlepoint.attacks.engine.setting import Progress
+from saddlepoint.attacks.protocol import Access, Answer, Problem
 from saddlepoint.errors import InputError, ModelError
+from saddlepoint.rows import put, take, where
 from saddlepoint.typing import Images
 
 _Host = NDArray[Any]
@@ -40,22 +40,22 @@ class _Counts:
 
     def __init__(self, size: int) -> None:
         self.tasks: list[Task | None] = [None] * size
-        self.busy, self.wants, self.flat = (np.zeros(size, dtype=bool) for _ in range(3))
+        self.busy, self.wants, self.zero_gradient = (np.zeros(size, dtype=bool) for _ in range(3))
         self.queries, self.backwards, self.confirmations = (np.zeros(size, dtype=np.int64) for _ in range(3))
         self.share = np.zeros(size)
 
     def begin(self, slot: int, task: Task, *, wants: bool) -> None:
         """Put a run into a free slot."""
         self.tasks[slot], self.share[slot] = task, task.share
-        self.busy[slot], self.wants[slot], self.flat[slot] = True, wants, False
+        self.busy[slot], self.wants[slot], self.zero_gradient[slot] = True, wants, False
         for cost in (self.queries, self.backwards, self.confirmations):
             cost[slot] = 0
 
-    def end(self, slot: int, draws: int) -> tuple[Task, Effort]:
+    def end(self, slot: int, draws: int) -> tuple[Task, Passes]:
         """Free a slot; return its run, and what that has cost."""
         task, self.tasks[slot], self.busy[slot] = self.task(slot), None, False
         queries, backwards = int(self.queries[slot]), int(self.backwards[slot])
-        return task, Effort(max(queries - 1, 0), draws * (queries + int(self.confirmations[slot])), draws * backwards)
+        return task, Passes(max(queries - 1, 0), draws * (queries + int(self.confirmations[slot])), draws * backwards)
 
     def task(self, slot: int) -> Task:
         """Return the run in a slot."""
@@ -76,7 +76,7 @@ class _Flags:
     score: _Host
     ahead: _Host
     finite: _Host
-    flat: _Host
+    zero_gradient: _Host
     finished: _Host
     differentiate: _Host
     adversarial: _Host
@@ -91,7 +91,7 @@ class Slots:
         self._oracle, self._stage, self._setting = oracle, oracle.stage, oracle.setting
         self._counts = _Counts(self._setting.batch)
         self._rows: _Rows | None = None
-        self._crew: Crew | None = None
+        self._assignment: RowAssignment | None = None
 
     @property
     def free(self) -> list[int]:
@@ -101,7 +101,7 @@ class Slots:
     @property
     def held(self) -> bool:
         """Whether new runs, which begin with a gradient, wait for a call that another row wants one of."""
-        return self._stage.attack.needs is Need.GRADIENT and bool(self._counts.busy.any()) and not self._wanted
+        return self._stage.attack.access is Access.GRADIENT and bool(self._counts.busy.any()) and not self._wanted
 
     @property
     def tasks(self) -> list[Task]:
@@ -112,7 +112,7 @@ class Slots:
         """Begin these runs in free slots."""
         slots = self.free[: len(tasks)]
         for slot, task in zip(slots, tasks, strict=True):
-            self._counts.begin(slot, task, wants=self._stage.attack.needs is Need.GRADIENT)
+            self._counts.begin(slot, task, wants=self._stage.attack.access is Access.GRADIENT)
         if tasks and self._rows is None:
             self._rows = take(self._pose(tasks), [min(slot, len(tasks) - 1) for slot in range(self._setting.batch)])
         elif tasks:
@@ -120,7 +120,7 @@ class Slots:
         if self._rows is not None:
             self._shadow()
 
-    def release(self, task: Task) -> Effort:
+    def release(self, task: Task) -> Passes:
         """End a run before its time; return what it has cost."""
         slot = next(slot for slot in self._live if self._counts.task(slot) is task)
         return self._counts.end(slot, self._stage.draws)[1]
@@ -146,7 +146,7 @@ class Slots:
 
     def _ends(self, flags: _Flags) -> _Host:
         over = flags.finished | ~self._counts.affords(self._stage.draws, confirmation=not self._stage.exact)
-        return self._counts.busy & (over | flags.won if self._stage.attack.goal.early else over)
+        return self._counts.busy & (over | flags.won if self._stage.goal.early else over)
 
     def _advance(self) -> _Flags:
         """Ask, call, tell; keep the better points and account for the passes."""
@@ -154,14 +154,14 @@ class Slots:
         delta = attack.ask(rows.problem, rows.state)
         answer, new, health = self._oracle.answer(rows.problem, rows.state, delta, differentiate=differentiate)
         self._report(answer)
-        improves = attack.goal.improves(new.score, rows.best.score)
+        improves = self._stage.goal.improves(new.score, rows.best.score)
         told, best = attack.tell(rows.problem, rows.state, answer), where(improves, new, rows.best)
         ahead = torch.zeros_like(rows.problem.y)
-        if self._crew is not None and self._crew.deep:
+        if self._assignment is not None and self._assignment.deep:
             ends = improves | ~attack.refuses(rows.state, answer) | attack.finished(told) | ~health.finite
-            foremost = self._crew.foremost(ends)
-            ahead = self._crew.ahead[foremost]
-            told, best, health = take((told, best, health), foremost)
+            furthest = self._assignment.furthest(ends)
+            ahead = self._assignment.ahead[furthest]
+            told, best, health = take((told, best, health), furthest)
         self._rows = self._foreseen(_Rows(rows.problem, told, best))
         flags = self._flags(health, ahead)
         self._account(flags)
@@ -169,9 +169,9 @@ class Slots:
 
     def _foreseen(self, rows: _Rows) -> _Rows:
         """Let the rows that look ahead do so, from where their leaders are."""
-        if self._crew is None or not self._crew.deep:
+        if self._assignment is None or not self._assignment.deep:
             return rows
-        return replace(rows, state=self._stage.attack.ahead(rows.problem, rows.state, self._crew.ahead))
+        return replace(rows, state=self._stage.attack.ahead(rows.problem, rows.state, self._assignment.ahead))
 
     def _flags(self, health: Health, ahead: Tensor) -> _Flags:
         """Bring to the host what it must know of every row: the one synchronisation of a step."""
@@ -181,12 +181,12 @@ class Slots:
             best.score,
             ahead,
             health.finite,
-            health.flat,
+            health.zero_gradient,
             attack.finished(rows.state),
             attack.differentiates(rows.state),
             best.adversarial,
             best.sure,
-            attack.goal.won(best.score, best.adversarial, stop),
+            self._stage.goal.won(best.score, best.adversarial, stop),
         )
         score, further, *flags = torch.stack([column.float() for column in columns]).cpu().numpy()
         return _Flags(score, further.astype(np.int64), *(flag > 0 for flag in flags))
@@ -203,7 +203,7 @@ class Slots:
         counts.queries += 1 + flags.ahead
         counts.backwards += counts.wants
         if self._stage.precision != "bf16":
-            counts.flat |= counts.wants & flags.flat & ~flags.adversarial
+            counts.zero_gradient |= counts.wants & flags.zero_gradient & ~flags.adversarial
         counts.wants[:] = flags.differentiate
 
     def _confirm(self, claims: _Host, flags: _Flags) -> _Flags:
@@ -212,10 +212,10 @@ class Slots:
         judged = self._oracle.decide(rows.problem, rows.best.delta)
         chosen = torch.from_numpy(claims).to(judged.adversarial.device)
         best = where(chosen, judged, rows.best)
-        if self._crew is not None:
-            best = take(best, self._crew.leader)  # those who follow a refuted row have believed it, too
+        if self._assignment is not None:
+            best = take(best, self._assignment.leader)  # those who follow a refuted row have believed it, too
         self._rows = replace(rows, best=best)
-        won = self._stage.attack.goal.won(best.score, best.adversarial, self._setting.stop)
+        won = self._stage.goal.won(best.score, best.adversarial, self._setting.stop)
         score, *judgement = torch.stack([best.score.float(), best.adversarial.float(), won.float()]).cpu().numpy()
         adversarial, won = (flag > 0 for flag in judgement)
         self._counts.confirmations += claims
@@ -224,18 +224,18 @@ class Slots:
     def _outcome(self, slot: int, flags: _Flags) -> tuple[Task, Outcome]:
         """End the run in a slot; return it and what it reports."""
         attack, delta = self._stage.attack, self._filled.best.delta[slot].clone()
-        task, effort = self._counts.end(slot, self._stage.draws)
+        task, passes = self._counts.end(slot, self._stage.draws)
         return task, Outcome(
             delta,
             float(flags.score[slot]),
             bool(flags.adversarial[slot]),
             bool(flags.won[slot]),
-            effort,
+            passes,
             self._stage.name,
-            attack.goal,
+            self._stage.goal,
             task.run,
-            blind=attack.needs is not Need.GRADIENT,
-            flat=bool(self._counts.flat[slot]),
+            gradient_free=attack.access is not Access.GRADIENT,
+            zero_gradient=bool(self._counts.zero_gradient[slot]),
         )
 
     def _report(self, answer: Answer) -> None:
@@ -258,12 +258,12 @@ class Slots:
     def _shadow(self) -> None:
         """Let each row without a run follow one that has; ahead of it, where that is of use and costs no budget."""
         live, idle, setting = self._live, self.free, self._setting
-        self._crew = None
+        self._assignment = None
         if live and idle:
             free = setting.budget is None and setting.observe is None and setting.draws == 1
-            foresees = free and self._stage.attack.foresees and self._stage.attack.needs is not Need.GRADIENT
-            self._crew = crew(live, setting.batch, foresees=foresees, device=self._filled.problem.x.device)
-            followed = take(self._filled, self._crew.leader[idle])
+            foresees = free and self._stage.attack.foresees and self._stage.attack.access is not Access.GRADIENT
+            self._assignment = assign(live, setting.batch, foresees=foresees, device=self._filled.problem.x.device)
+            followed = take(self._filled, self._assignment.leader[idle])
             self._rows = self._foreseen(put(self._filled, idle, followed))
 
     def _pose(self, tasks: list[Task]) -> _Rows:

@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from saddlepoint.attacks.example import FLAT, OVERTAKEN
+from saddlepoint.attacks.engine.example import OVERTAKEN, ZERO_GRADIENT
 
-_CHANCE = {FLAT: (0, 0.002), OVERTAKEN: (1, 0.01)}
+_CHANCE = {ZERO_GRADIENT: (0, 0.002), OVERTAKEN: (1, 0.01)}
 """How many examples, and which share of them, may show a sign by chance.
 
 A gradient is not zero by chance; but a random search gets lucky now and then, on the most honest network.
 """
 
 _ADVICE = {
-    FLAT: (
+    ZERO_GRADIENT: (
         "the gradient was exactly zero, whatever was tried: if a preprocessing rounds or cuts off, wrap it in sp.BPDA; "
         "if the loss saturates, attack the margin, loss='margin' or 'dlr'"
     ),

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from saddlepoint import losses
-from saddlepoint.attacks.example import Id, Input
+from saddlepoint.attacks.engine.example import Id, Input
+from saddlepoint.attacks.goals import Goal
+from saddlepoint.attacks.maximise import judge
 from saddlepoint.attacks.protocol import Run
 from saddlepoint.geometry import Ball, Region
-from saddlepoint.typing import Images, Labels, Logits, PerExample, Rows
+from saddlepoint.typing import Images, Labels, Logits, PerExample
 
 
 def average(draws: list[Tensor]) -> Tensor:
@@ -50,6 +51,7 @@ class Setting:
             of its stages and runs.
         observe: called once per call of the model, of which none is then used to look ahead.
         draws: of a stochastic model, by which the clean image is judged; 1 for a deterministic one.
+        keep: which points are kept, where the caller has chosen; else each attack's own goal.
     """
 
     ball: Ball
@@ -62,6 +64,7 @@ class Setting:
     budget: int | None = None
     observe: Callable[[Progress], None] | None = None
     draws: int = 1
+    keep: Goal | None = None
 
     def stack(self, tensors: list[Tensor]) -> Tensor:
         """Return single rows as a batch on the device."""
@@ -79,16 +82,5 @@ class Setting:
 
     def judge_draws(self, draws: list[Logits], y: Labels, target: Labels | None) -> tuple[PerExample, PerExample]:
         """Return the mean margin over draws of the logits, and the share of draws that reach the goal."""
-        margins, reached = zip(*(self.judge(logits, y, target) for logits in draws), strict=True)
+        margins, reached = zip(*(judge(logits, y, target if self.targeted else None) for logits in draws), strict=True)
         return average(list(margins)), average([hits.to(margins[0].dtype) for hits in reached])
-
-    def judge(self, logits: Logits, y: Labels, target: Labels | None) -> tuple[PerExample, Rows]:
-        """Return the margin by which the goal is missed, ≤ 0 on success, and whether it is reached.
-
-        Untargeted z_y − max_{j≠y} z_j and misclassification; targeted max_{j≠t} z_j − z_t and the target predicted.
-        The predicted class is the first of the largest logits. A NaN reaches no goal.
-        """
-        wanted = target if self.targeted and target is not None else y
-        hit = (logits.argmax(1) == wanted) == self.targeted
-        margin = losses.logit_margin(logits, wanted)
-        return margin if self.targeted else -margin, hit & torch.isfinite(logits).all(1)

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saddlepoint.attacks import bumps
-from saddlepoint.attacks.windows import Signs, Turns, Window
+from saddlepoint.attacks.square import patterns
+from saddlepoint.attacks.square.schedule import Signs, Turns, Window
 from saddlepoint.geometry import Region
 from saddlepoint.geometry.levels import settled
 from saddlepoint.geometry.norms import lp_norm, spread
@@ -54,8 +54,8 @@ def tiles(region: Region, turned: Turns, signs: Signs) -> Images:
     A turn (B, T) per tile, a sign (B, C, T) per tile and channel; T is `tile_count`.
     """
     _, height, width = region.x.shape[1:]
-    eta = bumps.bump(tile_side(height, width), region.ball.p).to(region.x)
-    return settle(region, bumps.tile(eta, turned, signs, height, width))
+    eta = patterns.bump(tile_side(height, width), region.ball.p).to(region.x)
+    return settle(region, patterns.tile(eta, turned, signs, height, width))
 
 
 def tile_side(height: int, width: int) -> int:

@@ -9,7 +9,7 @@ from saddlepoint.attacks.protocol import Run
 
 Id = int | str
 
-FLAT, OVERTAKEN = "zero gradient", "black box beats gradients"
+ZERO_GRADIENT, OVERTAKEN = "zero gradient", "black box beats gradients"
 """The doubts that an example can raise: signs that gradients are masked."""
 
 
@@ -37,34 +37,34 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
-class Effort:
+class Passes:
     """Passes through the model, for one example; `steps` are the updates of δ between them."""
 
     steps: int = 0
     forwards: int = 0
     backwards: int = 0
 
-    def __add__(self, other: "Effort") -> "Effort":
-        return Effort(self.steps + other.steps, self.forwards + other.forwards, self.backwards + other.backwards)
+    def __add__(self, other: "Passes") -> "Passes":
+        return Passes(self.steps + other.steps, self.forwards + other.forwards, self.backwards + other.backwards)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What one run reports: its point, how good that is, and whether the example is thereby done.
 
-    `blind` tells that no gradient was used, `flat` that one was exactly zero.
+    `gradient_free` tells that no gradient was used, `zero_gradient` that one was exactly zero.
     """
 
     delta: Tensor
     score: float
     adversarial: bool
     won: bool
-    effort: Effort
+    passes: Passes
     attack: str
     goal: Goal
     run: Run
-    blind: bool = False
-    flat: bool = False
+    gradient_free: bool = False
+    zero_gradient: bool = False
 
     def better(self, other: "Outcome") -> bool:
         """Whether this outcome replaces an earlier one; scores compare under one goal only.
@@ -84,26 +84,28 @@ class Example:
     Attributes:
         given: the input.
         logits: of the clean image, (K,).
-        best: the best outcome so far; None before any search, and for an example that is wrong from the start.
+        best: the best outcome so far; None before any search, unless the example is wrong from the start.
         margin: of the clean image, by which the goal is missed.
-        mistaken: the goal is reached from the start: nothing to search.
+        misclassified: the goal is reached from the start.
+        done: by a margin, too, at which its search stops: nothing to search.
         repeatable: whether two forwards of the first batch, in different order, agreed bit for bit on this machine.
-        effort: passes that count.
+        passes: passes that count.
         wasted: passes of runs that were started ahead of time and turned out not to be needed.
         doubts: signs that gradients are masked.
-        steep: whether a run has met no gradient that was zero.
+        had_gradient: whether a run has met no gradient that was zero.
     """
 
     given: Input
     logits: Tensor
     margin: float
-    mistaken: bool
+    misclassified: bool
+    done: bool
     repeatable: bool
     best: Outcome | None = None
-    effort: Effort = field(default_factory=Effort)
-    wasted: Effort = field(default_factory=Effort)
+    passes: Passes = field(default_factory=Passes)
+    wasted: Passes = field(default_factory=Passes)
     doubts: frozenset[str] = frozenset()
-    steep: bool = False
+    had_gradient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ class Row:
         accuracy: share of fresh draws in which that is not so; 0 or 1 for a deterministic model.
         margin: z_y − max_{j≠y} z_j at the point (targeted: max_{j≠t} z_j − z_t); not above 0 on success.
         norm: ‖x_adv − x‖ in the norm of the ball, in pixel units.
-        effort: passes, the clean evaluation, confirmations and verification included.
+        passes: passes, the clean evaluation, confirmations and verification included.
         wasted: passes of runs that were started ahead of time and turned out not to be needed.
         attack: the attack that broke the example; "clean" if it was wrong from the start; None if it stands.
         run: the run that found the point.
@@ -136,8 +138,8 @@ class Row:
     accuracy: float
     margin: float
     norm: float
-    effort: Effort
-    wasted: Effort
+    passes: Passes
+    wasted: Passes
     attack: str | None
     run: Run | None
     repeatable: bool

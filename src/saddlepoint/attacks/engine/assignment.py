@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from saddlepoint.typing import Rows
+from saddlepoint.typing import Mask
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class RowAssignment:
     """Whom each row of a batch serves. A row with a run leads; the others follow it, some of them ahead of it.
 
     Attributes:
@@ -30,14 +30,14 @@ class Crew:
         """Whether any row is ahead of its leader."""
         return self.ranks.shape[1] > 1
 
-    def foremost(self, ends: Rows) -> Int[Tensor, " batch"]:
+    def furthest(self, ends: Mask) -> Int[Tensor, " batch"]:
         """Return, for each row, the one that its leader gets to: the first that ends the look ahead, or the last."""
         met = ends[self.ranks]
         met[:, -1] = True
         return self.ranks.gather(1, met.int().argmax(1, keepdim=True)).flatten()[self.rank]
 
 
-def crew(live: list[int], size: int, *, foresees: bool, device: torch.device) -> Crew:
+def assign(live: list[int], size: int, *, foresees: bool, device: torch.device) -> RowAssignment:
     """Divide a batch among its live rows, evenly, where the attack foresees; else all follow one, and none is ahead.
 
     To look ahead makes a step dearer by a third: fewer idle rows than half the live ones do not repay that.
@@ -50,4 +50,4 @@ def crew(live: list[int], size: int, *, foresees: bool, device: torch.device) ->
         for far, row in enumerate(line):
             leader[row], ahead[row], rank[row] = line[0], far, number
     ranks = [line + line[-1:] * (len(lines[0]) - len(line)) for line in lines]
-    return Crew(*(torch.tensor(numbers, device=device) for numbers in (leader, ahead, ranks, rank)))
+    return RowAssignment(*(torch.tensor(numbers, device=device) for numbers in (leader, ahead, ranks, rank)))

@@ -4,22 +4,17 @@ from dataclasses import dataclass
 
 import torch
 
-from saddlepoint.attacks.example import Example
-from saddlepoint.attacks.protocol import Answer, Attack, Need, Problem
-from saddlepoint.attacks.setting import Setting, average
+from saddlepoint.attacks.engine.example import Example
+from saddlepoint.attacks.engine.setting import Setting, average
+from saddlepoint.attacks.goals import Goal
+from saddlepoint.attacks.maximise import Evaluated, evaluate, told, worth
+from saddlepoint.attacks.protocol import Access, Answer, Attack, Problem
 from saddlepoint.classifier import Frozen, Precision, arithmetic
-from saddlepoint.errors import ModelError
-from saddlepoint.typing import Images, Logits, PerExample, Rows
+from saddlepoint.typing import Images, Logits, Mask, PerExample
 
 ROUNDING, CAUTION = 1e-4, 32
 """As shares of the largest logit: more than float32 usually loses in a forward; and how many times the deviation that
 was seen for this very module a margin must have before it is believed without a second look."""
-
-
-_DETACHED = (
-    "no gradient reaches the pixels: the model detaches them; bridge what does so with sp.BPDA(function, substitute), "
-    "or attack with sp.Square(), which needs no gradient"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +30,7 @@ class Stage:
         draws: of a stochastic model, over which each answer is a mean.
         doubted: whether it is for examples in doubt only.
         probe: whether it is to cast doubt, for a later stage: without gradients it goes on from the best point so far.
+        keep: which of its points are kept, where the caller has chosen; else the attack's own goal.
     """
 
     attack: Attack
@@ -45,23 +41,29 @@ class Stage:
     draws: int = 1
     doubted: bool = False
     probe: bool = False
+    keep: Goal | None = None
+
+    @property
+    def goal(self) -> Goal:
+        """Which of its points are kept."""
+        return self.attack.goal if self.keep is None else self.keep
 
     @property
     def least(self) -> int:
         """Passes that a run must be able to pay for its first call."""
-        return self.draws * (1 + (self.attack.needs is Need.GRADIENT) + (not self.exact))
+        return self.draws * (1 + (self.attack.access is Access.GRADIENT) + (not self.exact))
 
     @property
     def exact(self) -> bool:
         """Whether the search computes just what the decision does, so that a success needs no confirmation."""
-        return self.precision == "fp32" and self.draws == 1 and (self.attack.plain or self.attack.goal.exact)
+        return self.precision == "fp32" and self.draws == 1 and (self.attack.plain or self.goal.exact)
 
     def skips(self, example: Example) -> bool:
         """Whether nothing is left to search for: the example is done, or float32 has confirmed what it would redo."""
         best = example.best
         if self.doubted and not example.doubts:
             return True
-        return example.mistaken or (best is not None and (best.won or (self.resume and best.adversarial)))
+        return example.done or (best is not None and (best.won or (self.resume and best.adversarial)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +75,16 @@ class Point:
 
     delta: Images
     score: PerExample
-    adversarial: Rows
-    sure: Rows
+    adversarial: Mask
+    sure: Mask
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
     """Which rows have finite logits and a finite gradient, and which have a gradient that is zero everywhere."""
 
-    finite: Rows
-    flat: Rows
+    finite: Mask
+    zero_gradient: Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,53 +102,31 @@ class Oracle:
 
         Of a stochastic model that are means over draws; the goal is reached where it is in each.
         """
-        # Whether a graph is recorded depends on the attack alone: layers exist that compute otherwise without one.
-        recorded = self.stage.attack.needs is Need.GRADIENT
-        delta = delta.detach().requires_grad_(recorded)
-        with arithmetic(self.stage.precision, delta.device), torch.set_grad_enabled(recorded):
-            looks = [self._look(problem, state, delta, differentiate=differentiate) for _ in range(self.stage.draws)]
-        draws, losses, gradients = zip(*looks, strict=True)
-        logits, loss, delta = average(list(draws)), average(list(losses)), delta.detach()
-        gradient = average(list(gradients)) if differentiate else None
-        point, reached = self._worth(problem, delta, list(draws), decided=self.stage.exact)
-        blind = self.stage.attack.needs is Need.LABEL
-        answer = Answer(
-            delta=delta,
-            label=logits.argmax(1),
-            adversarial=reached,
-            logits=None if blind else logits,
-            loss=None if blind else loss,
-            gradient=gradient,
+        with arithmetic(self.stage.precision, delta.device):
+            looks = [
+                evaluate(self.stage.attack, problem, state, delta, self._logits, differentiate=differentiate)
+                for _ in range(self.stage.draws)
+            ]
+        draws = [look.logits for look in looks]
+        gradients = [look.gradient for look in looks if look.gradient is not None]
+        mean = Evaluated(
+            looks[0].delta,
+            average(draws),
+            average([look.objective for look in looks]),
+            average(gradients) if gradients else None,
         )
-        return answer, point, _health(logits, gradient)
+        point, reached = self._worth(problem, mean.delta, draws, decided=self.stage.exact)
+        return told(self.stage.attack, mean, reached), point, _health(mean.logits, mean.gradient)
 
     def decide(self, problem: Problem, delta: Images) -> Point:
         """Return what the points are worth to the untouched model in float32, in draws of its own."""
         draws = [self.model.decide(problem.x + delta) for _ in range(self.stage.draws)]
         return self._worth(problem, delta, draws, decided=True)[0]
 
-    def _look(
-        self, problem: Problem, state: object, delta: Images, *, differentiate: bool
-    ) -> tuple[Logits, PerExample, Images | None]:
-        logits, loss = self._call(problem, state, delta)
-        return logits.detach(), loss.detach(), self._gradient(loss, delta) if differentiate else None
+    def _logits(self, pixels: Images) -> Logits:
+        return self.model.logits(pixels, self.stage.precision, as_given=self.stage.exact)
 
-    def _gradient(self, loss: PerExample, delta: Images) -> Images:
-        if not loss.requires_grad:
-            raise ModelError(_DETACHED)
-        gradient = torch.autograd.grad(loss.sum(), delta, allow_unused=True)[0]
-        if gradient is None:
-            raise ModelError(_DETACHED)
-        return gradient.contiguous()
-
-    def _call(self, problem: Problem, state: object, delta: Images) -> tuple[Logits, PerExample]:
-        attack = self.stage.attack
-        logits = self.model.logits(problem.x + delta, self.stage.precision, as_given=self.stage.exact)
-        if attack.needs is Need.LABEL:
-            return logits, torch.zeros_like(logits[:, 0])
-        return logits, attack.objective(problem, state, logits)
-
-    def _worth(self, problem: Problem, delta: Images, draws: list[Logits], *, decided: bool) -> tuple[Point, Rows]:
+    def _worth(self, problem: Problem, delta: Images, draws: list[Logits], *, decided: bool) -> tuple[Point, Mask]:
         """Return what the points are worth, and which reach the goal, be it outside Δ.
 
         Sure is what the untouched model said or, in float32, what the margin holds against rounding.
@@ -158,13 +138,8 @@ class Oracle:
         if self.stage.draws > 1:
             margin = self._ranked(problem, draws, share)
         sure = torch.full_like(reached, decided) | (beyond & steady)
-        if self.stage.attack.plain:
-            delta = problem.region.project(delta)  # a plain clamp may miss Δ by a last bit; what is kept may not
-        score = self.stage.attack.goal.score(problem.region, delta, margin, reached)
-        if not self.stage.attack.roams:
-            return Point(delta, score, reached, sure), reached
-        inside = problem.region.contains(delta)
-        return Point(delta, score.masked_fill(~inside, torch.inf), reached & inside, sure), reached
+        kept = worth(self.stage.attack, self.stage.goal, problem, delta, margin, reached)
+        return Point(kept.delta, kept.score, kept.adversarial, sure), reached
 
     def _ranked(self, problem: Problem, draws: list[Logits], share: PerExample) -> PerExample:
         """Return the accuracy over draws and, where that is equal, the mean margin of probabilities to decide.

@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from saddlepoint.attacks.windows import Corners, Numbers, Signs, Turns
-from saddlepoint.typing import Rows
+from saddlepoint.attacks.square.schedule import Corners, Numbers, Signs, Turns
+from saddlepoint.typing import Mask
 
 Bump = Float[Tensor, "down across"]
 Bumps = Float[Tensor, "levels size size"]
@@ -44,7 +44,7 @@ def bumps(sides: tuple[int, ...], norm: float, device: torch.device, dtype: torc
     return torch.stack(framed).to(device, dtype)
 
 
-def place(table: Bumps, level: Numbers, corner: Corners, turned: Rows, height: int, width: int) -> Placed:
+def place(table: Bumps, level: Numbers, corner: Corners, turned: Mask, height: int, width: int) -> Placed:
     """Return images that hold η of each row's level at its corner, transposed where it is turned, and 0 elsewhere."""
     size = table.shape[1]
     down, right = _local(corner[:, 0], height, size)[:, :, None], _local(corner[:, 1], width, size)[:, None, :]
