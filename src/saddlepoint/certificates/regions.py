@@ -103,12 +103,9 @@ class BallInBox:
 
 def around(x: Tensor, ball: Ball, box: tuple[float, float] | None) -> InputSet:
     """Return the ball around each of x, (B, *shape), intersected with the box, of real numbers: in float64."""
-    centre = x.double()
+    hull = Box(*ball.at(x, *(box or (None, None))).enclosure())
     radius = torch.as_tensor(ball.eps, dtype=torch.float64, device=x.device).expand(len(x))
-    reach = radius.reshape(-1, *(1 for _ in x.shape[1:]))
-    low, high = (-torch.inf, torch.inf) if box is None else box
-    hull = Box((centre - reach).clamp(min=low), (centre + reach).clamp(max=high))
-    return hull if ball.separable else BallInBox(centre, radius, ball, hull)
+    return hull if ball.separable else BallInBox(x.double(), radius, ball, hull)
 
 
 def outward(lower: Tensor, upper: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

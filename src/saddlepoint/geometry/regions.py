@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from saddlepoint.geometry import binding
 from saddlepoint.geometry.binding import Bound, PixelBound, Radius
@@ -17,7 +19,7 @@ from saddlepoint.geometry.hyperplanes import onto_hyperplane, toward
 from saddlepoint.geometry.levels import settled
 from saddlepoint.geometry.maximisers import inner
 from saddlepoint.geometry.norms import beside, dual_exponent, lp_norm, slices, spread, wide, working
-from saddlepoint.geometry.rounding import inward
+from saddlepoint.geometry.rounding import beyond, inward
 from saddlepoint.random import Counter
 from saddlepoint.typing import Images, Keys, Mask, PerExample
 
@@ -58,7 +60,7 @@ class Ball(ABC):
         radius, bounds = binding.per_row(self.eps, x), binding.bounds(x, lower, upper)
         low, high = binding.box(x, *bounds)
         if not self.separable:
-            return Region(replace(self, eps=radius), x, low, high)
+            return Region(replace(self, eps=radius), x, low, high, bounds)
         return Region(replace(self, eps=radius), x, *binding.fold(x, radius, low, high), bounds)
 
     @abstractmethod
@@ -102,7 +104,7 @@ class Region:
     """ball ∩ box around x, in δ-space: `ball.eps` holds one radius per row, and low ≤ 0 ≤ high the box.
 
     A separable ball is folded into the box when it is bound: its projection is one clamp. `Ball.at` makes regions.
-    `bounds` are then those of the pixels, broadcasting to x; None where low and high are the box already.
+    `bounds` are those of the pixels, broadcasting to x; None where low and high are the box already.
     """
 
     ball: Ball
@@ -119,7 +121,8 @@ class Region:
     @property
     def box(self) -> tuple[Images, Images]:
         """The bounds of δ that keep x + δ in the pixel box, be δ in the ball or not."""
-        return (self.low, self.high) if self.bounds is None else binding.box(self.x, *self.bounds)
+        folded = self.ball.separable and self.bounds is not None
+        return binding.box(self.x, *self.bounds) if folded and self.bounds is not None else (self.low, self.high)
 
     def contains(self, delta: Images) -> Mask:
         """Tell, with no tolerance, whether low ≤ δ ≤ high, ‖δ‖ ≤ ε and ‖fl(x + δ) − x‖ ≤ ε. NaN is outside."""
@@ -143,12 +146,28 @@ class Region:
             return torch.clamp(delta, self.low, self.high)
         return torch.cat([part._nearest(delta[cut]) for cut, part in self._parts()])
 
-    def support(self, g: Images) -> PerExample:
-        """Return max_{δ∈Δ} ⟨g, δ⟩ of each row; ε‖g‖_* when there is no box."""
+    def enclosure(self) -> tuple[Images, Images]:
+        """Return float64 bounds of x + δ over all real δ ∈ Δ, rounded outward: what a proof may start from."""
+        x, reach = wide(self.x), spread(self.radius, wide(self.x))
+        lower, upper = beyond(x - reach, -torch.inf), beyond(x + reach, torch.inf)
+        if self.bounds is None:
+            return lower, upper
+        least, most = (wide(bound) for bound in self.bounds)
+        return torch.minimum(torch.maximum(lower, least), x), torch.maximum(torch.minimum(upper, most), x)
+
+    def support(self, g: Images) -> Float[Tensor, "batch *several"]:
+        """Return max_{δ∈Δ} ⟨g, δ⟩ of each row; ε‖g‖_* when there is no box. For g (B, K, *shape), (B, K)."""
+        if g.ndim > self.x.ndim:
+            return self._several(g).support(g.flatten(0, 1)).reshape(g.shape[:2])
         return inner(g, self._farthest(g))
 
     def maximiser(self, g: Images) -> Images:
-        """Return argmax_{δ∈Δ} ⟨g, δ⟩, rounded inward; a coordinate that does not matter stays 0 where it can."""
+        """Return argmax_{δ∈Δ} ⟨g, δ⟩, rounded inward; a coordinate that does not matter stays 0 where it can.
+
+        For several g per row, (B, K, *shape), as many maximisers.
+        """
+        if g.ndim > self.x.ndim:
+            return self._several(g).maximiser(g.flatten(0, 1)).reshape(g.shape)
         return torch.cat([part._settle(part._farthest(g[cut])) for cut, part in self._parts()])
 
     def ascent(self, g: Images, delta: Images, length: PerExample, sparsity: float | PerExample = 0.0) -> Images:
@@ -164,6 +183,12 @@ class Region:
     def start(self, keys: Keys, counter: Counter = 0) -> Images:
         """Return a point uniform in the ball, projected onto Δ; one key per row."""
         return self.project(self.ball.sample(keys, self.x, counter))
+
+    def _several(self, g: Images) -> "Region":
+        """Return the region with each row as often as g, (B, K, *shape), has it."""
+        ball = replace(self.ball, eps=self.radius.repeat_interleave(g.shape[1]))
+        x, low, high = (rows.repeat_interleave(g.shape[1], 0) for rows in (self.x, self.low, self.high))
+        return Region(ball, x, low, high)
 
     def _parts(self) -> Iterator[tuple[slice, "Region"]]:
         """Cut the rows; a batch in one piece is not copied, nor are its radii checked again."""

@@ -28,6 +28,11 @@ def step_toward_zero(rounded: Images) -> Images:
     return torch.nextafter(rounded, rounded.new_zeros(()))
 
 
+def beyond(value: Images, toward: float) -> Images:
+    """Return the next float toward ±∞: no nearer than the real number that was rounded to nearest."""
+    return torch.nextafter(value, torch.full_like(value, toward))
+
+
 def toward_zero(value: Images, dtype: torch.dtype) -> Images:
     """Cast to a narrower type, rounding toward zero."""
     if value.dtype == dtype:

@@ -74,6 +74,29 @@ def ascends(region: Region, g: Images, keys: Keys) -> None:
     _hold(inner(g, step) >= 0, "a step goes up", region.ball, -inner(g, step))
 
 
+def encloses(region: Region, d: Images, keys: Keys) -> None:
+    """Bounds of x + δ hold every point of Δ, stored and real, and lie in the box and within ε but for a last bit."""
+    lower, upper = region.enclosure()
+    x = wide(region.x)
+    for what, delta in (("projections", region.project(d)), ("maximisers", region.maximiser(d))):
+        for point in (x + wide(delta), wide(region.x + delta)):
+            inside = ((point >= lower) & (point <= upper)).reshape(len(d), -1).all(1)
+            _hold(inside, f"the enclosure holds {what}", region.ball)
+    reach = region.radius.reshape(-1, *[1] * (x.ndim - 1))
+    grain = 4 * torch.finfo(x.dtype).eps * (x.abs() + reach) + torch.finfo(x.dtype).tiny
+    tight = (lower >= x - reach - grain) & (upper <= x + reach + grain)
+    _hold(tight.reshape(len(d), -1).all(1), "the enclosure is no wider than the ball", region.ball)
+
+
+def takes_several_functionals(region: Region, g: Images, keys: Keys) -> None:
+    """Supports and maximisers of several g per row are those of each."""
+    several = torch.stack([g, -g, g / 2], 1)
+    support, best = region.support(several), region.maximiser(several)
+    for k in range(several.shape[1]):
+        _hold(support[:, k] == region.support(several[:, k]), f"support of functional {k} of several", region.ball)
+        _hold(_same(best[:, k], region.maximiser(several[:, k])), f"maximiser of functional {k}", region.ball)
+
+
 def keeps_rows_apart(region: Region, d: Images, keys: Keys) -> None:
     """Each row comes out as it does alone, bit for bit."""
     whole = _answers(region, d, keys)
@@ -149,7 +172,16 @@ def takes_one_radius_per_row(ball: Ball, x: Images, d: Images, keys: Keys) -> No
 
 REGION_LAWS: dict[str, RegionLaw] = {
     law.__name__: law
-    for law in (projects_inside, keeps_the_inside, projects_to_the_nearest, supports, ascends, keeps_rows_apart)
+    for law in (
+        projects_inside,
+        keeps_the_inside,
+        projects_to_the_nearest,
+        supports,
+        ascends,
+        encloses,
+        takes_several_functionals,
+        keeps_rows_apart,
+    )
 }
 BALL_LAWS: dict[str, BallLaw] = {
     law.__name__: law
