@@ -1,6 +1,7 @@
 """max_{δ∈Δ} ℓ(h(x + δ), y) for a whole batch: the loop as the tutorial writes it."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,7 @@ import torch
 from saddlepoint import losses
 from saddlepoint.attacks.goals import Goal, Last
 from saddlepoint.attacks.protocol import Access, Answer, Attack, Problem
+from saddlepoint.classifier import PassingClamps
 from saddlepoint.errors import ModelError
 from saddlepoint.rows import where
 from saddlepoint.typing import Images, Labels, Logits, Mask, PerExample
@@ -76,10 +78,11 @@ def evaluate(
 ) -> Evaluated:
     """Call the model once, at one point per row, and differentiate the attack's objective in δ.
 
-    Whether a graph is recorded depends on the attack alone: some layers compute otherwise without one.
+    Whether a graph is recorded depends on the attack alone: some layers compute otherwise without one. A clamp has a
+    gradient at its bounds, where torch gives it none; see `PassingClamps`.
     """
     recorded = attack.access is Access.GRADIENT
-    with torch.set_grad_enabled(recorded):
+    with torch.set_grad_enabled(recorded), PassingClamps() if recorded else nullcontext():
         delta = delta.detach().requires_grad_(recorded)
         logits = model(problem.x + delta)
         scored = attack.access is not Access.DECISION

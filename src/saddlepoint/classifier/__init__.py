@@ -2,6 +2,7 @@
 
 from saddlepoint.classifier.bpda import BPDA
 from saddlepoint.classifier.checks import check_images, check_labels, check_logits, check_repeatable
+from saddlepoint.classifier.clamps import PassingClamps
 from saddlepoint.classifier.frozen import PRECISIONS, Frozen, Precision, Randomness, arithmetic
 from saddlepoint.classifier.model import Classifier, Prediction
 from saddlepoint.classifier.preprocessing import Preprocessing
@@ -11,6 +12,7 @@ __all__ = [
     "PRECISIONS",
     "Classifier",
     "Frozen",
+    "PassingClamps",
     "Precision",
     "Prediction",
     "Preprocessing",

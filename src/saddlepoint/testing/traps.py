@@ -31,7 +31,7 @@ class Trap:
         name: of the trap.
         source: where it was proposed, or broken.
         defend: builds it around a twin.
-        cues: words of the findings, or of the ModelError, that name it.
+        cues: words of the findings, or of the ModelError, that name it; none where our attacks see through it.
         remedy: what opens it: "log" of its outputs, "bpda", "eot", or None where a good search does without.
         opened: builds the classifier that the remedy attacks in its stead; None where `remedy` is "eot" or None.
         alike: whether it decides as its twin does, up to rounding, so that their robust accuracies are equal; else the
@@ -77,6 +77,14 @@ class Quantised(_Layer):
     def forward(self, x: Images) -> Images:
         """Return the quantised pixels."""
         return (x * self.levels).round() / self.levels
+
+
+class Clamped(_Layer):
+    """x ↦ min(max(x, 0), 1): the identity on pixels, whose gradient torch sets to 0 *at* the bounds."""
+
+    def forward(self, x: Images) -> Images:
+        """Return the clamped pixels."""
+        return x.clamp(0, 1)
 
 
 class Compressed(_Layer):
@@ -203,6 +211,7 @@ TRAPS: dict[str, Trap] = {
             remedy="log",
             opened=_after(nn.Softmax(1), _Log()),
         ),
+        Trap("clamped input", "torch's clamp", _before(Clamped()), cues=()),
         _filter("quantised input", "Guo et al. 2018; Buckman et al. 2018", Quantised(), "zero gradient"),
         _filter("JPEG", "Guo et al. 2018", Compressed(), "zero gradient"),
         _filter("shattered gradients", "Athalye et al. 2018", Shattered(), "black box beats gradients"),
