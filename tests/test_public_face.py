@@ -40,6 +40,7 @@ def test_all_is_what_is_promised():
         "MaskingWarning",
         "ModelError",
         "Nearest",
+        "Recipe",
         "Region",
         "SaddlepointError",
         "Square",
@@ -53,6 +54,7 @@ def test_all_is_what_is_promised():
         "open_run",
         "pose",
         "save_classifier",
+        "train",
     ]
     for name in sp.__all__:
         value = getattr(sp, name)

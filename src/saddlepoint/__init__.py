@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from saddlepoint.geometry import L1, L2, Ball, Linf, Region
     from saddlepoint.models import load_classifier, save_classifier
     from saddlepoint.results import Verdict, open_run
+    from saddlepoint.training import Recipe, train
 
 __version__ = "0.1.0"
 
@@ -84,6 +85,8 @@ _HOME = {
     "Square": "attacks",
     "Sweep": "attacks",
     "Verdict": "results",
+    "Recipe": "training",
+    "train": "training",
     "attack": "attacks",
     "certify": "certificates",
     "load_classifier": "models",
@@ -123,6 +126,7 @@ __all__ = [
     "MaskingWarning",
     "ModelError",
     "Nearest",
+    "Recipe",
     "Region",
     "SaddlepointError",
     "Square",
@@ -136,6 +140,7 @@ __all__ = [
     "open_run",
     "pose",
     "save_classifier",
+    "train",
 ]
 
 

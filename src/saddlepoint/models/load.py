@@ -9,7 +9,7 @@ import torch
 
 from saddlepoint.classifier import Classifier
 from saddlepoint.errors import InputError
-from saddlepoint.models import code, folder, hub, lite0, robustbench, zoo
+from saddlepoint.models import code, folder, hub, lite0, nets, robustbench, zoo
 from saddlepoint.models.card import Card
 
 
@@ -51,6 +51,7 @@ KINDS: dict[str, Kind] = {
         hub.HF, "an image classifier of the Hugging Face hub, or a folder of its format", "of each model", hub.load_hf
     ),
     "robustbench": Kind(robustbench.FORM, "RobustBench's model zoo", "of each paper", robustbench.load),
+    "net": Kind(nets.FORM, "an architecture of the field, untrained: what `train` makes", "Apache-2.0", nets.load),
     "onnx": Kind(
         "onnx:FILE[.gz]", "an ONNX file, as a torch module", "yours", lambda place, weights: _onnx(place, weights)
     ),

@@ -1,0 +1,68 @@
+"""A training run on the command line: progress, and what came out."""
+
+import json
+import time
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from saddlepoint.cli.table import table
+from saddlepoint.training import Trained, load_recipe, train
+from saddlepoint.training.loop import Observe
+from saddlepoint.training.state import State
+
+
+def run(given: Namespace, changed: Mapping[str, Any]) -> int:
+    """Train, and say what the model reaches."""
+    recipe = load_recipe(given.recipe, given.data, changed)
+    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    begin = time.perf_counter()
+    with _progress(silent=given.json) as observe:
+        trained = train(None, given.data, recipe, out=given.out, seed=given.seed, device=device, observe=observe)
+    seconds = time.perf_counter() - begin
+    if given.json:
+        told = {"out": str(trained.folder), "recipe": recipe.plain(), "seconds": seconds, **_told(trained)}
+        print(json.dumps(told, ensure_ascii=False))
+        return 0
+    print(f"{recipe.name} · {given.data} · {recipe.arch} · {_ball(recipe.norm, recipe.eps)}seed {given.seed}\n")
+    table([_row(name, share) for name, share in trained.accuracies.items()])
+    print(f"\n{len(trained.metrics)} epochs · {seconds:.1f} s in this session · {trained.folder}")
+    print(f"saddlepoint attack --data {given.data} --model {trained.folder}")
+    return 0
+
+
+def _told(trained: Trained) -> dict[str, Any]:
+    return {"accuracies": trained.accuracies, "metrics": list(trained.metrics)}
+
+
+def _row(name: str, share: float) -> dict[str, object]:
+    part, _, kind = name.partition("_")
+    what = {"clean": "clean", "robust": "under ten steps of PGD"}[kind]
+    return {"images": part, "accuracy": what, "%": f"{100 * share:.1f}"}
+
+
+def _ball(norm: str, eps: float) -> str:
+    return f"{norm} ε {eps:.4g} · " if eps else ""
+
+
+@contextmanager
+def _progress(*, silent: bool) -> Iterator[Observe | None]:
+    console = Console(stderr=True)
+    if silent or not console.is_terminal:
+        yield None
+        return
+    columns = (BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[last]}"))
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None, last="")
+
+        def observe(now: State, steps: int) -> None:
+            last = now.metrics[-1] if now.metrics else {}
+            shown = " ".join(f"{name} {value:.3g}" for name, value in last.items() if name != "lr")
+            bar.update(task, total=steps, completed=now.step, last=shown)
+
+        yield observe
