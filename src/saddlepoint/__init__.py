@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from saddlepoint.classifier import BPDA, Classifier
     from saddlepoint.data.datasets import Dataset, load_dataset
     from saddlepoint.errors import InputError, MaskingWarning, ModelError, SaddlepointError
+    from saddlepoint.evaluation import Evaluation, Spec, ThreatModel, evaluate
     from saddlepoint.geometry import L1, L2, Ball, Linf, Region
     from saddlepoint.models import load_classifier, save_classifier
     from saddlepoint.results import Verdict, open_run
@@ -62,6 +63,10 @@ _HOME = {
     "EOT": "attacks",
     "FAB": "attacks",
     "FAST": "attacks",
+    "Evaluation": "evaluation",
+    "Spec": "evaluation",
+    "ThreatModel": "evaluation",
+    "evaluate": "evaluation",
     "Finding": "attacks",
     "Fool": "attacks",
     "Last": "attacks",
@@ -117,6 +122,7 @@ __all__ = [
     "Certificates",
     "Classifier",
     "Dataset",
+    "Evaluation",
     "Finding",
     "Fool",
     "IfDoubted",
@@ -129,11 +135,14 @@ __all__ = [
     "Recipe",
     "Region",
     "SaddlepointError",
+    "Spec",
     "Square",
     "Sweep",
+    "ThreatModel",
     "Verdict",
     "attack",
     "certify",
+    "evaluate",
     "load_classifier",
     "load_dataset",
     "maximise",

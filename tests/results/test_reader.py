@@ -114,12 +114,13 @@ def test_an_edited_specification_is_noticed(tmp_path):
 def test_foreign_and_newer_shards_are_named(tmp_path):
     rows = written(tmp_path, 2) / "rows"
     plain = pa.table({"a": [1]})
-    newer = plain.replace_schema_metadata({"saddlepoint.schema": "2"})
+    newer = plain.replace_schema_metadata({"saddlepoint.schema": "3"})
     other = plain.replace_schema_metadata(SCHEMA.metadata)
     cases = [
         (plain, "is not of a run folder"),
         (newer, "newer saddlepoint"),
-        (other, "has other columns than schema 1"),
+        (plain.replace_schema_metadata({"saddlepoint.schema": "1"}), "written by an earlier version"),
+        (other, "has other columns than schema 2"),
     ]
     for table, message in cases:
         pq.write_table(table, rows / "x.parquet")

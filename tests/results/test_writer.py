@@ -17,6 +17,7 @@ from results.specimens import FATES, SPEC, content, point, row
 from saddlepoint.errors import InputError
 from saddlepoint.results import COLUMNS, RunError, check_run, open_run, writing
 from saddlepoint.results import writer as writer_module
+from saddlepoint.results.schema import key_of
 
 FOLDERS = settings(max_examples=40, deadline=None)
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -66,7 +67,8 @@ def test_a_run_does_not_depend_on_how_it_was_computed(data):
         rows, points, _ = content(folder)
         kept = kept_by_brute_force(fates, keep)
         blank = dict.fromkeys(column.name for column in COLUMNS)
-        assert rows == [{**blank, **row(i, fate), "kept": i in kept} for i, fate in enumerate(fates)]
+        whole = [{**blank, "kind": "attack", **row(i, fate), "kept": i in kept} for i, fate in enumerate(fates)]
+        assert rows == [{**each, "key": key_of(each)} for each in whole]
         assert points == {row(i)["id"]: point(i).tolist() for i in kept}
         assert check_run(folder) == []
         assert sum(pq.read_metadata(file).num_rows for file in shard_files(folder)) == len(fates)
@@ -84,11 +86,17 @@ def test_a_run_does_not_depend_on_how_it_was_computed(data):
     assert summary["broken"] == {name: number for name, number in wanted.items() if number}
 
 
+UNCHANGED = ("error", "kind", "key", "lower_bound", "tolerance")
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_every_value_comes_back_exactly(data):
+    """But for the kind, what follows from others, and what an attack does not find."""
     values = {str: texts, int: integers, float: numbers}
-    changed = {c.name: data.draw(values[c.kind], c.name) for c in COLUMNS if c.kind in values and c.name != "error"}
+    changed = {
+        c.name: data.draw(values[c.kind], c.name) for c in COLUMNS if c.kind in values and c.name not in UNCHANGED
+    }
     x = np.frombuffer(data.draw(st.binary(min_size=24, max_size=24), "point"), "<f4").reshape(1, 2, 3)
     given_row = {**row(0), **changed}
     with tempfile.TemporaryDirectory() as folder:
@@ -145,7 +153,7 @@ def test_an_array_of_any_layout_is_kept(tmp_path):
 
 
 REFUSED = {
-    "unknown": ({"colour": 1}, "column 'colour'; expected some of: id, index"),
+    "unknown": ({"colour": 1}, "column 'colour'; expected some of: id, kind, index"),
     "null": ({"margin": None}, "'margin' of a row is null; expected a number, not NaN"),
     "nan": ({"margin": float("nan")}, "'margin' of a row is nan"),
     "type": ({"steps": 1.5}, "'steps' of a row is 1.5; expected a 64-bit integer"),
@@ -154,7 +162,7 @@ REFUSED = {
     "text": ({"id": "a\udcff.png"}, "'id' of a row is .*; expected text in UTF-8"),
     "half": ({"error": "torn"}, "of a row with an error is .*; expected null"),
     "claim": ({"attack": None}, "success True and attack None; expected the attack that broke it"),
-    "twice": ({"id": "before"}, "'before' has a row already"),
+    "twice": ({"id": "before"}, "the record 'attack linf .* before' has a row already"),
     "reserved": ({"id": "__metadata__"}, "which safetensors reserve"),
 }
 
@@ -252,7 +260,7 @@ def test_copied_shards_are_merged_and_contradictions_named(tmp_path):
         run.add(row(0, margin=-0.25), point(0))
     (other,) = shard_files(tmp_path / "two")
     shutil.copy(other, tmp_path / "one" / "rows")
-    with pytest.raises(RunError, match=r"the id .* has two rows: margin is -0\.\d+ in .* and -0\.\d+ in .*; move one"):
+    with pytest.raises(RunError, match=r"the record .* has two rows: margin is -0\.\d+ in .* and -0\.\d+ in .*; move"):
         open_run(tmp_path / "one")
 
 

@@ -59,6 +59,7 @@ def certify(
     method: Method = "crown",
     box: tuple[float, float] | None = (0.0, 1.0),
     memory: int = bounds.BUDGET,
+    graphs: tuple[Graph, Graph] | None = None,
 ) -> Certificates:
     """Prove lower bounds of margins over ball ∩ box.
 
@@ -71,6 +72,7 @@ def certify(
             2018) or "alpha-crown" (Xu et al. 2021), each tighter and dearer than those before it.
         box: the pixels' box; None for none.
         memory: bytes that the linear functionals may take.
+        graphs: of the classifier for images of this shape, as `graphs_of` made them; made anew when not given.
 
     Returns:
         The certificates, computed in float64 where float32 leaves the sign to rounding.
@@ -83,7 +85,7 @@ def certify(
         raise InputError(f"method is {method!r}; expected one of {', '.join(get_args(Method))}")
     images = check_images(x, box, classifier.channels).detach().to(classifier.device)
     labels = check_labels(y, len(images))
-    graphs = graphs_of(classifier, tuple(images.shape[1:]))
+    graphs = graphs_of(classifier, tuple(images.shape[1:])) if graphs is None else graphs
     check_classes(labels, graphs[0].outputs)
     right = classifier.predict(images, box=box).label.cpu() == labels.cpu()
     radius = torch.as_tensor(ball.eps, dtype=torch.float64).expand(len(images))

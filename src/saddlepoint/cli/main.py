@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from saddlepoint import __version__
-from saddlepoint.cli import attack, attacks, models, train
+from saddlepoint.cli import attack, attacks, evaluate, models, train
 from saddlepoint.cli.flags import Parser
 from saddlepoint.errors import SaddlepointError
 
@@ -48,13 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser(
         prog="saddlepoint",
-        description="How robust is an image classifier, really? Attacks bound it from above.",
+        description="How robust is an image classifier, really? Attacks bound it from above, certificates from below.",
         epilog="exit code: 0 on success, 2 on bad input; saddlepoint COMMAND --help tells more",
     )
     parser.add_argument("--version", action="version", version=f"saddlepoint {__version__}")
     parser.set_defaults(run=lambda _: _help(parser))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in (attack, train, models, attacks):
+    for command in (evaluate, attack, train, models, attacks):
         command.register(commands)
     return parser
 

@@ -1,5 +1,6 @@
 """The run folder: what an attack computed on a data set, so that nothing is lost. No torch: a laptop reads it."""
 
+from saddlepoint.results.bracket import Bracket, brackets, clopper_pearson
 from saddlepoint.results.check import check_run
 from saddlepoint.results.errors import RunError
 from saddlepoint.results.reader import RunFolder, open_run
@@ -7,21 +8,27 @@ from saddlepoint.results.retention import Keep
 from saddlepoint.results.schema import COLUMNS, SCHEMA_VERSION
 from saddlepoint.results.spec import canonical, difference, digest
 from saddlepoint.results.summary import summarise
-from saddlepoint.results.verdicts import Verdict
+from saddlepoint.results.verdicts import Judged, Standing, Verdict, judged
 from saddlepoint.results.writer import Writer, writing
 
 __all__ = [
     "COLUMNS",
     "SCHEMA_VERSION",
+    "Bracket",
+    "Judged",
     "Keep",
     "RunError",
     "RunFolder",
+    "Standing",
     "Verdict",
     "Writer",
+    "brackets",
     "canonical",
     "check_run",
+    "clopper_pearson",
     "difference",
     "digest",
+    "judged",
     "open_run",
     "summarise",
     "writing",

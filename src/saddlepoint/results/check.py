@@ -57,7 +57,7 @@ def _shard(folder: Path, name: str) -> Iterator[str]:
             checked(row)
         except InputError as error:
             yield f"{str(rows_path(folder, name))!r}: {error}"
-    kept = {row["id"] for row in rows if row["kept"]}
+    kept = {row["key"] for row in rows if row["kept"]}
     if kept & there:
         try:
             deque(read_points(points_path(folder, name), sorted(kept & there)), maxlen=0)

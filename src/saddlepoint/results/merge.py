@@ -1,6 +1,6 @@
-"""From shards to one row per example.
+"""From shards to one row per record.
 
-An id can occur twice: files were copied together, or an example failed and was tried again. What was found wins over an
+A key can occur twice: files were copied together, or an example failed and was tried again. What was found wins over an
 error, and of errors the last one stands. Two rows that say the same are one; between two that differ nobody can choose.
 """
 
@@ -19,15 +19,15 @@ from saddlepoint.results.shards import names, read_rows
 
 SHARD = "shard"
 """Beside the columns of a row: the name of the shard that holds it."""
-_FOUND = tuple(name for name in NAMES if name != "kept")
+_FOUND = tuple(name for name in NAMES if name not in ("kept", "seconds"))
 _SHARDED = SCHEMA.append(pa.field(SHARD, pa.string(), nullable=False))
 
 
 def load(folder: Path) -> Any:  # noqa: ANN401 - pyarrow has no types
-    """Return the rows of all shards, one per id, sorted by index and id, with the column `shard`.
+    """Return the rows of all shards, one per key, sorted by index and key, with the column `shard`.
 
     Raises:
-        RunError: a shard cannot be read, or two rows of an id differ.
+        RunError: a shard cannot be read, or two rows of a key differ.
     """
     tables = [_SHARDED.empty_table()]
     for name in names(folder):
@@ -36,11 +36,11 @@ def load(folder: Path) -> Any:  # noqa: ANN401 - pyarrow has no types
         tables.append(table.append_column(_SHARDED.field(SHARD), column).cast(_SHARDED))
     table = pa.concat_tables(tables)
     places: dict[str, list[int]] = defaultdict(list)
-    for place, identity in enumerate(table["id"].to_pylist()):
+    for place, identity in enumerate(table["key"].to_pylist()):
         places[identity].append(place)
     if len(places) < table.num_rows:
         table = table.take([_survivor(table, found) for found in places.values()])
-    return table.sort_by([("index", "ascending"), ("id", "ascending")])
+    return table.sort_by([("index", "ascending"), ("key", "ascending")])
 
 
 def said(row: Mapping[str, object]) -> str:
@@ -66,7 +66,7 @@ def _survivor(table: Any, places: Sequence[int]) -> int:  # noqa: ANN401
     if other is not None:
         column = next(name for name in _FOUND if first[name] != other[name])
         raise RunError(
-            f"the id {first['id']!r} has two rows: {column} is {first[column]!r:.60} in {first[SHARD]!r} and "
+            f"the record {first['key']!r} has two rows: {column} is {first[column]!r:.60} in {first[SHARD]!r} and "
             f"{other[column]!r:.60} in {other[SHARD]!r}; move one of these shards away"
         )
     return max(found, key=lambda pair: (pair[1]["kept"], -pair[0]))[0]

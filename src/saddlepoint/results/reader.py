@@ -45,8 +45,8 @@ class RunFolder:
         """Return the counts and accuracies that follow from the rows, also of a run that is not finished."""
         return summarise(self._table)
 
-    def point(self, identity: str) -> NDArray[np.float32]:
-        """Return x_adv of an example, float32 (C, H, W).
+    def point(self, identity: str, eps: float | None = None) -> NDArray[np.float32]:
+        """Return x_adv of an example, float32 (C, H, W), at a radius where the run has several.
 
         Raises:
             InputError: there is no such example, or its point was not kept.
@@ -54,14 +54,23 @@ class RunFolder:
         """
         import pyarrow.compute as pc
 
-        row = self._table.filter(pc.equal(self._table["id"], identity)).select(["kept", "error", SHARD]).to_pylist()
+        table = self._table.filter(pc.equal(self._table["id"], identity))
+        rows = (
+            table.filter(pc.equal(table["kind"], "attack")).select(["key", "eps", "kept", "error", SHARD]).to_pylist()
+        )
+        row = [each for each in rows if eps is None or each["eps"] == eps]
         if not row:
             raise InputError(f"{str(self.path)!r} has no row of {identity!r}; expected an id of its rows")
+        if len(row) > 1:
+            radii = ", ".join(f"{each['eps']:g}" for each in row)
+            raise InputError(
+                f"{identity!r} was attacked at eps {radii}; expected one of them: point({identity!r}, eps=…)"
+            )
         if not row[0]["kept"]:
             error = " ".join((row[0]["error"] or "").split())
             why = f"the example has an error: {error}" if error else f"keep: {self.spec['keep']}"
             raise InputError(f"the point of {identity!r} was not kept ({why}); the column `kept` tells which are")
-        ((_, point),) = read_points(points_path(self.path, row[0][SHARD]), [identity])
+        ((_, point),) = read_points(points_path(self.path, row[0][SHARD]), [row[0]["key"]])
         return point
 
 

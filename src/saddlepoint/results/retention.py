@@ -47,7 +47,7 @@ class Retention:
 
 
 def _place(row: Mapping[str, Any]) -> tuple[int, str]:
-    return row["index"], row["id"]
+    return row["index"], row["key"]
 
 
 def _broken(row: Mapping[str, Any]) -> bool:

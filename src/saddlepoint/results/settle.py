@@ -20,15 +20,15 @@ def settle(folder: Path, retention: Retention) -> None:
         RunError: a shard cannot be read or written, or two rows of an id differ.
     """
     rows = load(folder).to_pylist()
-    home = {row["id"]: row[SHARD] for row in rows}
-    keep = {row["id"] for row in rows if retention.keeps(row)}
+    home = {row["key"]: row[SHARD] for row in rows}
+    keep = {row["key"] for row in rows if retention.keeps(row)}
     for name in names(folder):
         before = read_rows(folder, name).to_pylist()
         after = [
-            {**row, "kept": row["kept"] and row["id"] in keep}
+            {**row, "kept": row["kept"] and row["key"] in keep}
             for row in before
-            if row["error"] is None or home[row["id"]] == name
+            if row["error"] is None or home[row["key"]] == name
         ]
         if after != before:
             write_rows(folder, name, pa.Table.from_pylist(after, schema=SCHEMA))
-        prune(folder, name, {row["id"] for row in after if row["kept"]})
+        prune(folder, name, {row["key"] for row in after if row["kept"]})

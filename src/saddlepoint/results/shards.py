@@ -142,7 +142,7 @@ def remove_pointless(folder: Path) -> list[str]:
 
 def _lost(folder: Path, name: str) -> int:
     """Return how many points of a shard are not there."""
-    claimed = {row["id"] for row in read_rows(folder, name).select(["id", "kept"]).to_pylist() if row["kept"]}
+    claimed = {row["key"] for row in read_rows(folder, name).select(["key", "kept"]).to_pylist() if row["kept"]}
     try:
         return len(claimed - stored(points_path(folder, name))) if claimed else 0
     except TornError:
@@ -164,5 +164,7 @@ def _check_schema(schema: Any, path: Path) -> None:  # noqa: ANN401
         raise RunError(f"{str(path)!r} is not of a run folder; move it out of there")
     if int(version) > SCHEMA_VERSION:
         raise RunError(f"{str(path)!r} was written by a newer saddlepoint (schema {version}); update saddlepoint")
+    if int(version) < SCHEMA_VERSION:
+        raise RunError(f"{str(path)!r} was written by an earlier version (schema {version}); run it again elsewhere")
     if not schema.equals(SCHEMA):
         raise RunError(f"{str(path)!r} has other columns than schema {SCHEMA_VERSION}; restore it or move it away")

@@ -69,7 +69,9 @@ class Writer:
     """What adds rows to a run; made by `writing`.
 
     Attributes:
-        done: ids that had a result when the run was opened; not those with an error, which are to be tried again.
+        earlier: the records that had a result when the run was opened, by key, with some of their columns; those with
+            an error are to be tried again.
+        done: the ids of their examples.
         digests: what was attacked, by those ids.
         lost: one line for each shard whose points were gone; its examples are not done.
     """
@@ -78,41 +80,46 @@ class Writer:
 
     def __init__(self, folder: Path, retention: Retention, shard_rows: int, seconds: float) -> None:
         self._folder, self._retention, self._shard_rows, self._seconds = folder, retention, shard_rows, seconds
-        earlier = load(folder).select(["id", "digest", "index", "label", "success", "attack", "error"]).to_pylist()
+        columns = ["key", "id", "digest", "index", "label", "success", "attack", "error", "method", "lower_bound"]
+        earlier = load(folder).select(columns).to_pylist()
         for row in earlier:
             retention.note(row)
         self.digests: dict[str, str] = {row["id"]: row["digest"] for row in earlier if row["error"] is None}
+        self.earlier = {row["key"]: row for row in earlier if row["error"] is None}
         self.done = frozenset(self.digests)
-        self._seen = set(self.done)
+        self._seen = set(self.earlier)
         # A timer flushes what waits while the attack is at work; the guard keeps it and the caller apart.
         self._guard, self._timer, self._open = RLock(), Timer(0, self._on_time), True
         self._empty()
 
-    def add(self, row: Mapping[str, object], point: NDArray[Any] | None) -> None:
+    def add(self, row: Mapping[str, object], point: NDArray[Any] | None, *, again: bool = False) -> None:
         """Add the row of one example, and its point, float32 (C, H, W), which is copied.
 
         Args:
             row: by column (`COLUMNS`); what is missing is null, and `kept` is decided here.
             point: x_adv; None for an example with an error, or when no point is kept.
+            again: whether a record whose key has one already is passed over instead of refused: it is the same.
 
         Raises:
             InputError: the row or point breaks the schema, the id has a row, or a point that is to be kept is missing.
             RunError: a full shard cannot be written; what was added is kept in memory for the next attempt.
         """
         found = checked({**row, "kept": False})
-        identity = found["id"]
+        key, identity = found["key"], found["id"]
         with self._guard:
             self._check_open()
-            if identity in self._seen:
-                raise InputError(f"the id {identity!r} has a row already; expected one row per example")
+            if again and key in self._seen:
+                return
+            if key in self._seen:
+                raise InputError(f"the record {key!r} has a row already; expected one for each")
             kept = self._retention.keeps(found)
             if kept and point is None:
                 raise InputError(f"the row of {identity!r} has no point; expected one, which this run is to keep")
             if kept and point is not None:
-                self._points[identity] = owned(identity, point)
-                self._bytes += self._points[identity].nbytes
+                self._points[key] = owned(identity, point)
+                self._bytes += self._points[key].nbytes
             self._retention.note(found)
-            self._seen.add(identity)
+            self._seen.add(key)
             self._rows.append({**found, "kept": kept})
             if len(self._rows) == 1:
                 self._start()

@@ -16,13 +16,13 @@ from saddlepoint.attacks.engine.example import Input
 from saddlepoint.cli.attacking.settings import Settings, settings
 from saddlepoint.cli.memory import bounded
 from saddlepoint.cli.running.progress import Advance, progress
-from saddlepoint.cli.running.records import identified, method_line, record
 from saddlepoint.cli.running.specification import provenance, specification
 from saddlepoint.cli.running.text import render
 from saddlepoint.cli.running.unchanged import check_unchanged
 from saddlepoint.data import in_utf8
 from saddlepoint.data.datasets import Dataset, load_dataset, matched
 from saddlepoint.errors import InputError
+from saddlepoint.evaluation.records import identified, method_line, record
 from saddlepoint.results import Writer, writing
 
 LOSS = 5.0

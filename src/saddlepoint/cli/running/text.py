@@ -9,8 +9,8 @@ from rich.text import Text
 
 from saddlepoint.cli.attacking.blocks import SYMBOLS
 from saddlepoint.cli.attacking.settings import Settings
-from saddlepoint.cli.running.records import method_line
 from saddlepoint.data import in_utf8
+from saddlepoint.evaluation.records import method_line
 
 
 def render(chosen: Settings, spec: Mapping[str, Any], summary: Mapping[str, Any], seconds: float) -> None:

@@ -1,0 +1,73 @@
+"""`saddlepoint evaluate`: between which two numbers does robust accuracy lie?"""
+
+import argparse
+from typing import Any
+
+from saddlepoint.cli.flags import Number, Parser, natural, numbers, positive
+
+_DESCRIPTION = """\
+Bracket the robust accuracy of a classifier: attacks bound it from above, certificates from below. What is found goes
+into a run folder; stopped at any moment, the same command goes on."""
+
+_EPILOG = """\
+examples:
+  saddlepoint evaluate
+  saddlepoint evaluate --model models/mine --data cifar10:DIR --eps 2/255 4/255 8/255 --limit 1000 --out runs/mine
+  saddlepoint evaluate --model onnx:net.onnx --data npz:test.npz --eps 2/255 --require "attacked>=0.5@2/255"
+
+--require takes clean, attacked, certified or robust (the certified side), >= a share, @ an eps; attacked is an upper
+bound, and no promise of robustness.
+exit code: 0, or 1 when a requirement is not met, 2 on bad input"""
+
+
+def register(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "evaluate", help="bracket robust accuracy, from both sides", description=_DESCRIPTION, epilog=_EPILOG
+    )
+    add = parser.add_argument
+    add("--model", default="fashion-mnist-pgd", metavar="REF", help="default: fashion-mnist-pgd, which ships with us")
+    add("--weights", metavar="FILE", help="local weights for the model")
+    add("--mean", type=numbers, metavar="M,M,M", help="of the pixels in [0, 1], subtracted before the model")
+    add("--std", type=numbers, metavar="S,S,S", help="then divided by")
+    add("--data", default="fashion-mnist-sample", metavar="REF", help="default: fashion-mnist-sample, 1,000 images")
+    add("--norm", choices=("linf", "l2", "l1"), default="linf", help="norm of the ball (default: linf)")
+    add("--eps", type=Number, nargs="+", metavar="E", help="its radius, or several (default: linf 0.1, l2 0.5, l1 12)")
+    add("--suite", default="fast", metavar="NAME", help="fast (default), standard, plus, or one of saddlepoint attacks")
+    add("--certify", default="auto", metavar="METHOD", help="auto, none, interval, crown-ibp, crown, alpha-crown")
+    add("--limit", type=positive, metavar="N", help="a random sample of N examples, the same for a seed")
+    add("--first", type=positive, metavar="N", help="the first N examples instead")
+    add("--seed", type=natural, default=0, metavar="N", help="of all random numbers (default: 0)")
+    add("--batch-size", type=positive, default=64, metavar="N", help="images per pass (default: 64)")
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, … (default: cuda where present)")
+    add("--out", default="run", metavar="DIR", help="the run folder, made when missing (default: run)")
+    add("--require", action="append", default=[], metavar="RULE", help='such as "certified>=0.8@0.1"; several may be')
+    add("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.set_defaults(run=_run)
+
+
+def _run(given: argparse.Namespace) -> int:
+    from saddlepoint.cli.evaluating import run
+
+    return run(given)
+
+
+def requirement(text: str) -> tuple[str, float, float]:
+    """Return what a rule asks for: which accuracy, at least how much, at which ε; see --require.
+
+    Raises:
+        InputError: it is none.
+    """
+    import re
+
+    from saddlepoint.errors import InputError
+
+    found = re.fullmatch(r"(clean|attacked|certified|robust)>=([0-9.]+)(?:@([0-9./e-]+))?", text.replace(" ", ""))
+    try:
+        share = float(found[2]) if found else -1.0
+        eps: Any = -1.0 if found is None or found[3] is None else float(Number(found[3]))
+    except (ValueError, argparse.ArgumentTypeError):
+        share, eps = -1.0, -1.0
+    if found is None or not 0 <= share <= 1:
+        raise InputError(f'--require {text!r} given; expected a rule such as "certified>=0.8@8/255"')
+    return ("certified" if found[1] == "robust" else found[1]), share, eps

@@ -1,0 +1,131 @@
+"""An evaluation on the command line: progress, the bracket, and whether it is what was required."""
+
+import json
+import math
+import time
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from saddlepoint.attacks import Step
+from saddlepoint.attacks.registry import SUITES
+from saddlepoint.cli.attacking.settings import named_attack
+from saddlepoint.cli.evaluate import requirement
+from saddlepoint.cli.flags import Number
+from saddlepoint.cli.running.run import interruptible
+from saddlepoint.cli.table import table
+from saddlepoint.errors import InputError
+from saddlepoint.evaluation import Evaluation, ThreatModel, evaluate
+from saddlepoint.evaluation.api import Observe
+from saddlepoint.models import load_classifier
+from saddlepoint.results import Bracket
+from saddlepoint.results.bracket import LEVEL
+
+RADII = {"linf": Number("0.1"), "l2": Number("0.5"), "l1": Number("12")}
+
+
+def run(given: Namespace) -> int:
+    """Evaluate, print the bracket, and return 1 if a requirement is not met."""
+    radii: Sequence[Number] = given.eps or [RADII[given.norm]]
+    rules = [(text, *requirement(text)) for text in given.require]
+    threats = [ThreatModel(given.norm, float(eps)) for eps in radii]
+    suite = _suite(given.suite)
+    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    classifier = load_classifier(given.model, weights=given.weights, mean=given.mean, std=given.std, device=device)
+    begin = time.perf_counter()
+    with interruptible(), _progress(silent=given.json) as observe:
+        found = evaluate(
+            classifier,
+            given.data,
+            threats,
+            suite=suite,
+            certify=given.certify,
+            out=given.out,
+            seed=given.seed,
+            limit=given.limit,
+            first=given.first,
+            batch_size=given.batch_size,
+            observe=observe,
+        )
+    seconds, unmet = time.perf_counter() - begin, [_unmet(found.brackets, *rule) for rule in rules]
+    failed = [line for line in unmet if line is not None]
+    if given.json:
+        told = {"out": str(found.run.path), "seconds": seconds, "note": found.note, "unmet": failed}
+        print(json.dumps({**told, "summary": found.summary}, ensure_ascii=False))
+    else:
+        _print(given, found, seconds, {float(eps): eps.text for eps in radii})
+        for line in failed:
+            print(f"not met: {line}")
+    return 1 if failed else 0
+
+
+def _suite(name: str) -> Step | tuple[Step, ...]:
+    return SUITES[name] if name in SUITES else named_attack(name)
+
+
+def _print(given: Namespace, found: Evaluation, seconds: float, spelled: dict[float, str]) -> None:
+    print(f"{given.model} · {given.data} · {given.suite} · certificates: {given.certify} · seed {given.seed}\n")
+    table([_row(each, given.norm, spelled.get(each.eps, f"{each.eps:g}")) for each in found.brackets])
+    last = found.brackets[-1]
+    print(f"\n{_sentence(last, spelled.get(last.eps, f'{last.eps:g}'), given.norm)}")
+    if found.note:
+        print(f"no certificates: {found.note}")
+    broken = ", ".join(f"{name} {count}" for name, count in sorted(last.attacks.items()))
+    print(f"broken by: {broken or 'none'} · {seconds:.1f} s in this session · {found.run.path}")
+
+
+def _row(each: Bracket, norm: str, eps: str) -> dict[str, object]:
+    return {
+        f"{norm} ε": eps,
+        "clean": _percent(each.share(each.clean)),
+        "certified": _percent(each.share(each.certified)) if each.proven else "not run",
+        "attacked": _percent(each.share(each.attacked)),
+        "undecided": each.counts["undecided"],
+        "broken": each.counts["broken"],
+        "examples": each.examples,
+    }
+
+
+def _sentence(each: Bracket, eps: str, norm: str) -> str:
+    """Return the bracket in words: of these images, and of the distribution that they come from."""
+    if not each.examples:
+        return "no example could be read"
+    low = _percent(each.share(each.certified)) if each.proven else "0 % (nothing was proven)"
+    lower = each.interval(each.certified)[0] if each.proven else 0.0
+    upper = each.interval(each.attacked)[1]
+    return (
+        f"Of these {each.examples} images, robust accuracy at {norm} ε {eps} lies between {low} (certified) and "
+        f"{_percent(each.share(each.attacked))} (attacked);\nof images drawn like them, between {_percent(lower)} and "
+        f"{_percent(upper)} at {LEVEL:.0%} confidence."
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def _unmet(found: Sequence[Bracket], text: str, kind: str, least: float, eps: float) -> str | None:
+    """Return one line about a requirement that is not met; None of one that is."""
+    chosen = [each for each in found if eps < 0 or math.isclose(each.eps, eps)]
+    if not chosen:
+        raise InputError(f"--require {text!r} asks for an eps that was not evaluated; expected it among --eps")
+    each = chosen[-1]
+    got = each.share({"clean": each.clean, "certified": each.certified, "attacked": each.attacked}[kind])
+    if got is not None and got >= least:
+        return None
+    return f"{text}: {kind} accuracy is {_percent(got) or 'unknown'}"
+
+
+@contextmanager
+def _progress(*, silent: bool) -> Iterator[Observe | None]:
+    console = Console(stderr=True)
+    if silent or not console.is_terminal:
+        yield None
+        return
+    with Progress(MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

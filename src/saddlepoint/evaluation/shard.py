@@ -1,0 +1,179 @@
+"""The one way in which records come about: some examples, one threat after the other, through the cascade.
+
+    clean prediction → the first, cheap certificate → attacks on what is left → the other certificates on what stands
+
+What a proof settles is not attacked, but for a seeded share that is audited; what an attack breaks is not proven. What
+is broken at one ε is broken at every larger one, and its point is used again.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from saddlepoint import losses, random
+from saddlepoint.attacks import Input, Row, Setting, run_attack
+from saddlepoint.certificates import Graph, certify
+from saddlepoint.classifier import Classifier
+from saddlepoint.data.datasets import Dataset, Sample
+from saddlepoint.errors import AttackError, InputError
+from saddlepoint.evaluation.records import identified, method_line, record
+from saddlepoint.evaluation.spec import Spec, ThreatModel
+from saddlepoint.results.schema import key_of
+
+Point = NDArray[np.float32] | None
+Record = tuple[dict[str, Any], Point]
+AUDITED = 20
+"""One in so many certified examples is attacked all the same."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A specification, with the model and the data that it names, and the graphs that certificates walk."""
+
+    spec: Spec
+    classifier: Classifier
+    data: Dataset
+    graphs: tuple[Graph, Graph] | None = None
+
+
+@dataclass
+class _Example:
+    """An example on its way through the cascade."""
+
+    index: int
+    id: str
+    sample: Sample
+    clean_label: int
+    clean_margin: float
+    broken: Row | None = None
+    proven: bool = False
+
+    @property
+    def right(self) -> bool:
+        return self.clean_label == self.sample.y
+
+
+def evaluate_shard(job: Job, places: Sequence[int]) -> Iterator[Record]:
+    """Yield the records of the examples at these places of the data, with their adversarial points.
+
+    The records depend on the specification and the examples alone, not on which stand together in a shard.
+    """
+    waiting = iter(places)
+    while chunk := list(islice(waiting, job.spec.batch_size)):
+        examples = list[_Example]()
+        for place in chunk:
+            try:
+                examples.append(_Example(place, job.data.ids[place], job.data.read(place), 0, 0.0))
+            except InputError as error:
+                yield from _errors(job, place, str(error))
+        if examples:
+            yield from _cascade(job, examples)
+
+
+def _cascade(job: Job, examples: list[_Example]) -> Iterator[Record]:
+    _predict(job, examples)
+    for threat in job.spec.threats:
+        for each in examples:
+            each.proven = False
+        first, *rest = job.spec.certify or ("",)
+        if first:
+            yield from _prove(job, threat, first, [each for each in examples if each.right and not each.broken])
+        chosen = {each.id for each in examples if each.proven and audited(job.spec.seed, each.id)}
+        yield from _attack(job, threat, [each for each in examples if not each.proven or each.id in chosen])
+        for method in rest:
+            yield from _prove(job, threat, method, [e for e in examples if e.right and not e.broken and not e.proven])
+
+
+def _predict(job: Job, examples: list[_Example]) -> None:
+    """Note what the untouched model says of the clean images, at the batch shape of the specification."""
+    x = torch.stack([each.sample.x for each in examples])
+    padded = torch.cat([x, x[-1:].expand(job.spec.batch_size - len(x), *x.shape[1:])])
+    logits = job.classifier.predict(padded, box=job.spec.threats[0].box).logits[: len(x)].cpu()
+    margins = losses.margin(logits, torch.tensor([each.sample.y for each in examples]))
+    for each, label, margin in zip(examples, logits.argmax(1).tolist(), margins.tolist(), strict=True):
+        each.clean_label, each.clean_margin = label, margin
+
+
+def _prove(job: Job, threat: ThreatModel, method: str, examples: list[_Example]) -> Iterator[Record]:
+    if not examples:
+        return
+    x = torch.stack([each.sample.x for each in examples])
+    y = torch.tensor([each.sample.y for each in examples])
+    proof = certify(job.classifier, x, y, threat.ball, method=method, box=threat.box, graphs=job.graphs)  # type: ignore[arg-type]
+    rows = zip(
+        examples, proof.verdict, proof.lower_bound.tolist(), proof.tolerance.tolist(), proof.seconds, strict=True
+    )
+    last = method == job.spec.certify[-1]
+    for each, verdict, bound, tolerance, seconds in rows:
+        each.proven = verdict == "certified"
+        if each.proven or last:
+            shared = _identified(each, threat, f"{method} ({proof.arithmetic} arithmetic)")
+            clean = {"clean_label": each.clean_label, "clean_margin": each.clean_margin, "clean_correct": each.right}
+            found = {"kind": "certificate", "lower_bound": bound, "tolerance": tolerance, "seconds": seconds}
+            yield {**shared, **clean, **found}, None
+
+
+def _attack(job: Job, threat: ThreatModel, examples: list[_Example]) -> Iterator[Record]:
+    """Attack what is neither broken nor wrong; the others have their record at once."""
+    spec, method = job.spec, method_line(job.spec.suite)
+    for each in examples:
+        if each.broken is not None:
+            given = replace(each.broken.given, eps=threat.eps)
+            yield _attacked(replace(each.broken, given=given), each.sample, method, threat)
+    open_ = {each.id: each for each in examples if each.broken is None}
+    inputs = (Input(e.index, e.id, e.sample.x, e.sample.y, threat.eps) for e in open_.values())
+    setting = Setting(
+        ball=threat.ball, box=threat.box, batch=spec.batch_size, device=job.classifier.device, seed=spec.seed
+    )
+    for row in run_attack(job.classifier, inputs, spec.suite, setting, spec.precision):  # type: ignore[arg-type]
+        each = open_[str(row.given.id)]
+        if row.success:
+            each.broken = row
+            if each.proven:
+                raise AttackError(
+                    f"{each.id!r} was certified at {threat.norm} eps {threat.eps:g} and is broken by {row.attack}; "
+                    "this is a defect of saddlepoint: please report it"
+                )
+        yield _attacked(row, each.sample, method, threat)
+
+
+def _attacked(row: Row, sample: Sample, method: str, threat: ThreatModel) -> Record:
+    return record(row, sample.digest, method, threat.norm), row.x_adv.cpu().numpy()
+
+
+def _identified(each: _Example, threat: ThreatModel, method: str) -> dict[str, Any]:
+    sample = each.sample
+    return identified(each.id, each.index, sample.digest, sample.y, method, threat.norm, threat.eps)
+
+
+def _errors(job: Job, place: int, reason: str) -> Iterator[Record]:
+    method = method_line(job.spec.suite)
+    for threat in job.spec.threats:
+        shared = identified(job.data.ids[place], place, None, None, method, threat.norm, threat.eps)
+        yield {**shared, "error": reason}, None
+
+
+def complete(job: Job, identity: str, earlier: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Tell whether an example has all its records, by their keys; a session may have ended between two of them."""
+    return all(_settled(job, identity, threat, earlier) for threat in job.spec.threats)
+
+
+def _settled(job: Job, identity: str, threat: ThreatModel, earlier: Mapping[str, Mapping[str, Any]]) -> bool:
+    shared = {"id": identity, "norm": threat.norm, "eps": threat.eps}
+    attack, proof = (earlier.get(key_of({**shared, "kind": kind})) for kind in ("attack", "certificate"))
+    if attack is not None and (attack["success"] or not job.spec.certify):
+        return True
+    if proof is None:
+        return False
+    cheap = proof["lower_bound"] > 0 and proof["method"].startswith(f"{job.spec.certify[0]} ")
+    return attack is not None or (cheap and not audited(job.spec.seed, identity))
+
+
+def audited(seed: int, identity: str) -> bool:
+    """Tell whether an example is attacked although a certificate covers it; the seed and its id decide."""
+    return random.key(seed, "audit", identity) % AUDITED == 0

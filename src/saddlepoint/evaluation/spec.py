@@ -1,0 +1,97 @@
+"""What an evaluation depends on, as values that go through JSON and back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from saddlepoint.attacks import Step
+from saddlepoint.attacks.registry import from_dict, to_dict
+from saddlepoint.errors import InputError
+from saddlepoint.geometry import L1, L2, Ball, Linf
+
+BALLS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1}
+
+
+@dataclass(frozen=True, slots=True)
+class ThreatModel:
+    """What an adversary may do: a ball of one radius, and the box of pixels; any misclassification is a success."""
+
+    norm: str
+    eps: float
+    box: tuple[float, float] | None = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.norm not in BALLS:
+            raise InputError(f"norm is {self.norm!r}; expected one of {', '.join(BALLS)}")
+        if self.norm == "linf" and self.eps > 1:
+            hint = f"did you mean {self.eps:g}/255?"
+            raise InputError(f"eps is {self.eps:g}; expected at most 1, pixels being in [0, 1]: {hint}")
+
+    @property
+    def ball(self) -> Ball:
+        """The ball, before the box."""
+        return BALLS[self.norm](self.eps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """Everything that the records of an evaluation depend on.
+
+    Attributes:
+        model: reference and digest.
+        data: reference, which examples, and their digests.
+        threats: by increasing ε.
+        suite: attacks in cascade.
+        certify: the certificates of the cascade, in their order: "interval", "crown-ibp", "crown", "alpha-crown".
+        seed: of all random streams.
+        batch_size: rows of every call of the model.
+        precision: of the search.
+    """
+
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    threats: tuple[ThreatModel, ...]
+    suite: tuple[Step, ...]
+    certify: tuple[str, ...]
+    seed: int
+    batch_size: int
+    precision: str = "fp32"
+
+    def plain(self) -> dict[str, Any]:
+        """Return the specification as plain data; `Spec.of` reads it back."""
+        return {
+            "kind": "evaluation",
+            "model": dict(self.model),
+            "data": dict(self.data),
+            "threats": [{**asdict(each), "box": each.box and list(each.box)} for each in self.threats],
+            "suite": [to_dict(step) for step in self.suite],
+            "certify": list(self.certify),
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "precision": self.precision,
+        }
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> "Spec":
+        """Return the specification that `plain` wrote.
+
+        Raises:
+            InputError: it is none of an evaluation, or names an attack that does not exist.
+        """
+        if plain.get("kind") != "evaluation":
+            raise InputError(f"the specification is of kind {plain.get('kind')!r}; expected that of an evaluation")
+        threats = [ThreatModel(each["norm"], each["eps"], _box(each["box"])) for each in plain["threats"]]
+        return cls(
+            model=plain["model"],
+            data=plain["data"],
+            threats=tuple(threats),
+            suite=tuple(from_dict(step) for step in plain["suite"]),
+            certify=tuple(plain["certify"]),
+            seed=plain["seed"],
+            batch_size=plain["batch_size"],
+            precision=plain["precision"],
+        )
+
+
+def _box(given: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if given is None else (float(given[0]), float(given[1]))

@@ -1,0 +1,103 @@
+"""certified ≤ robust ≤ attacked: counts over examples, and intervals for the distribution they were drawn from."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from saddlepoint.results.verdicts import Judged, Standing
+
+LEVEL = 0.95
+"""Confidence of the intervals; each end is exact at (1 − LEVEL)/2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bracket:
+    """What is known of robust accuracy under one threat.
+
+    Of these examples the two fractions are facts. As statements about the distribution that they were drawn from
+    at random, they hold with their intervals (Clopper & Pearson 1934).
+
+    Attributes:
+        norm: of the ball.
+        eps: its radius.
+        examples: how many were judged; those with an error are left out.
+        counts: of each standing.
+        attacks: of each attack, how many it broke.
+        proven: whether any certificate ran; else `certified` is 0 for want of trying.
+    """
+
+    norm: str
+    eps: float
+    examples: int
+    counts: dict[str, int]
+    attacks: dict[str, int]
+    proven: bool
+
+    @property
+    def clean(self) -> int:
+        """How many clean images are right."""
+        return self.examples - self.counts[Standing.MISCLASSIFIED]
+
+    @property
+    def certified(self) -> int:
+        """How many are proven robust: the lower end."""
+        return self.counts[Standing.CERTIFIED]
+
+    @property
+    def attacked(self) -> int:
+        """How many no attack has broken: the upper end."""
+        return self.clean - self.counts[Standing.BROKEN]
+
+    def share(self, count: int) -> float | None:
+        """Return a count as a fraction of the examples; None of none."""
+        return count / self.examples if self.examples else None
+
+    def interval(self, count: int) -> tuple[float, float]:
+        """Return the Clopper–Pearson interval of a count."""
+        return clopper_pearson(count, self.examples, 1 - LEVEL)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the bracket as plain data."""
+        ends = {"clean": self.clean, "certified": self.certified, "attacked": self.attacked}
+        return {
+            "norm": self.norm,
+            "eps": self.eps,
+            "examples": self.examples,
+            "counts": {str(kind): count for kind, count in self.counts.items()},
+            "attacks": dict(sorted(self.attacks.items())),
+            "certificates": self.proven,
+            **{f"{name}_accuracy": self.share(count) for name, count in ends.items()},
+            **{f"{name}_interval": list(self.interval(count)) for name, count in ends.items()},
+        }
+
+
+def brackets(examples: Sequence[Judged]) -> list[Bracket]:
+    """Return one bracket per threat, by norm and ε."""
+    threats: dict[tuple[str, float], list[Judged]] = defaultdict(list)
+    for each in examples:
+        threats[each.norm, each.eps].append(each)
+    return [_bracket(norm, eps, group) for (norm, eps), group in sorted(threats.items())]
+
+
+def clopper_pearson(count: int, examples: int, alpha: float) -> tuple[float, float]:
+    """Return the exact interval of a binomial proportion, α/2 on each side (Clopper & Pearson 1934)."""
+    from scipy.stats import beta
+
+    if not examples:
+        return 0.0, 1.0
+    low = float(beta.ppf(alpha / 2, count, examples - count + 1)) if count else 0.0
+    high = float(beta.ppf(1 - alpha / 2, count + 1, examples - count)) if count < examples else 1.0
+    return low, high
+
+
+def _bracket(norm: str, eps: float, group: Sequence[Judged]) -> Bracket:
+    counted = Counter(each.standing for each in group)
+    return Bracket(
+        norm,
+        eps,
+        len(group) - counted[Standing.ERROR],
+        {kind: counted[kind] for kind in Standing},
+        dict(Counter(each.attack for each in group if each.attack is not None)),
+        any(each.lower_bound is not None for each in group),
+    )

@@ -1,0 +1,255 @@
+"""The evaluation: the bracket, records that do not depend on how they came about, requirements, errors in one line."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import saddlepoint as sp
+from saddlepoint.attacks import registry
+from saddlepoint.cli.main import main
+from saddlepoint.data.datasets.dataset import of_arrays
+from saddlepoint.errors import SaddlepointError
+from saddlepoint.evaluation import api, shard
+from saddlepoint.results import Standing, brackets, check_run, clopper_pearson, judged
+
+SUITE = (sp.PGD(steps=5), sp.Square(queries=10))
+BALLS = [sp.Linf(0.02), sp.Linf(0.1)]
+
+
+@pytest.fixture
+def classifier():
+    torch.manual_seed(1)
+    layers = (nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 4))
+    return sp.Classifier(nn.Sequential(*layers), name="tiny")
+
+
+@pytest.fixture
+def data(classifier):
+    images = np.random.default_rng(0).random((40, 1, 8, 8), np.float32)
+    labels = classifier.predict(torch.from_numpy(images)).label.numpy().copy()
+    labels[::7] = (labels[::7] + 1) % 4
+    return of_arrays("made", "made", images, labels)
+
+
+def _evaluate(classifier, data, out=None, **how):
+    return sp.evaluate(classifier, data, BALLS, suite=SUITE, out=out, batch_size=8, **how)
+
+
+def test_the_bracket_holds_and_every_example_has_one_verdict(classifier, data):
+    found = _evaluate(classifier, data)
+    small, large = found.brackets
+    for each in (small, large):
+        assert each.certified <= each.attacked <= each.clean == 34
+        assert sum(each.counts.values()) == each.examples == 40
+    assert small.certified >= large.certified
+    assert small.attacked >= large.attacked
+    assert small.certified > 0
+    assert large.counts["broken"] > 0
+    assert found.robust_accuracy == large
+    assert found.summary["threats"] == [small.summary(), large.summary()]
+    assert check_run(found.run.path) == []
+
+
+def test_certified_examples_stand_and_broken_points_break(classifier, data):
+    found = _evaluate(classifier, data)
+    for each in found.verdicts():
+        sample = data.read(each.index)
+        if each.standing is Standing.BROKEN:
+            point = torch.from_numpy(found.run.point(each.id, each.eps).copy())
+            assert (point.double() - sample.x.double()).abs().max() <= each.eps
+            assert classifier.predict(point[None]).label.item() != each.label
+        if each.standing is Standing.CERTIFIED:
+            tried = sp.attack(
+                classifier, sample.x[None], torch.tensor([sample.y]), sp.Linf(each.eps), sp.PGD(steps=20, restarts=3)
+            )
+            assert not tried.success.any()
+            assert tried.margin.item() >= each.lower_bound - 1e-5
+
+
+def test_what_is_broken_at_one_radius_is_broken_at_a_larger_one_without_a_pass(classifier, data):
+    rows = _evaluate(classifier, data).records().to_pylist()
+    passes = {(row["id"], row["eps"]): row for row in rows if row["kind"] == "attack" and row["attack"] != "clean"}
+    again = [key for key, row in passes.items() if key[1] == 0.1 and (passes.get((key[0], 0.02)) or {}).get("success")]
+    for identity, _ in again:
+        assert passes[identity, 0.1]["distance"] == passes[identity, 0.02]["distance"]
+
+
+@pytest.mark.parametrize("stop", [1, 5, 17, 33])
+def test_a_run_that_was_stopped_ends_in_the_same_summary(classifier, data, tmp_path, monkeypatch, stop):
+    whole = _evaluate(classifier, data, tmp_path / "whole")
+
+    class KilledError(Exception):
+        pass
+
+    original, seen = shard.evaluate_shard, []
+
+    def interrupted(job, places):
+        for each in original(job, places):
+            if len(seen) == stop:
+                raise KilledError
+            seen.append(each)
+            yield each
+
+    monkeypatch.setattr(api, "evaluate_shard", interrupted)
+    with pytest.raises(KilledError):
+        _evaluate(classifier, data, tmp_path / "parts")
+    monkeypatch.undo()
+    _evaluate(classifier, data, tmp_path / "parts")
+    texts = [(tmp_path / kind / "summary.json").read_bytes() for kind in ("whole", "parts")]
+    assert texts[0] == texts[1]
+    assert whole.run.finished
+
+
+def test_records_do_not_depend_on_the_shard(classifier, data):
+    def records(places):
+        graphs = api.graphs_of(classifier, (1, 8, 8))
+        spec = sp.Spec(
+            model={},
+            data={},
+            threats=(sp.ThreatModel("linf", 0.05),),
+            suite=SUITE,
+            certify=("interval", "crown"),
+            seed=0,
+            batch_size=8,
+        )
+        rows = shard.evaluate_shard(shard.Job(spec, classifier, data, graphs), places)
+        return {(row.get("kind"), row["id"]): {**row, "seconds": None} for row, _ in rows}
+
+    whole, part = records(range(24)), records([3, 17, 20])
+    assert part == {key: row for key, row in whole.items() if key in part}
+
+
+def test_the_specification_goes_through_json_and_back(classifier, data, tmp_path):
+    found = _evaluate(classifier, data, tmp_path)
+    plain = {key: value for key, value in json.loads(json.dumps(found.run.spec)).items() if key != "keep"}
+    assert sp.Spec.of(plain).plain() == plain
+    assert sp.Spec.of(plain).suite == SUITE
+    with pytest.raises(sp.InputError, match="kind 'attack'; expected that of an evaluation"):
+        sp.Spec.of({"kind": "attack"})
+
+
+def test_a_certificate_that_is_broken_stops_the_run(classifier, data, monkeypatch):
+    proof = shard.certify
+
+    def lying(*given, **named):
+        real = proof(*given, **named)
+        count = len(real.verdict)
+        from dataclasses import replace
+
+        return replace(real, verdict=(sp.Verdict.CERTIFIED,) * count, lower_bound=torch.ones(count).double())
+
+    monkeypatch.setattr(shard, "certify", lying)
+    monkeypatch.setattr(shard, "audited", lambda *_: True)
+    with pytest.raises(SaddlepointError, match="was certified at linf eps .* and is broken by .*defect of saddlepoint"):
+        sp.evaluate(classifier, data, sp.Linf(0.3), suite=SUITE, batch_size=8)
+
+
+def test_a_model_without_certificates_says_so_and_goes_on(data):
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(64, 4)
+
+        def forward(self, x):
+            return self.layer(torch.sin(x).flatten(1))
+
+    odd = sp.Classifier(Odd())
+    found = _evaluate(odd, data)
+    assert "the operation sin" in found.note
+    assert not found.robust_accuracy.proven
+    with pytest.raises(sp.ModelError, match="the operation sin"):
+        _evaluate(odd, data, certify="crown")
+
+
+def test_an_example_that_cannot_be_read_has_an_error_and_the_others_go_on(classifier, data):
+    def fetch(place):
+        if place == 3:
+            raise sp.InputError("it is damaged")
+        return original(place)
+
+    original = data.fetch
+    from dataclasses import replace
+
+    found = _evaluate(classifier, replace(data, fetch=fetch, shape=(1, 8, 8)))
+    assert found.robust_accuracy.examples == 39
+    (bad,) = {each.error for each in found.verdicts() if each.standing is Standing.ERROR}
+    assert bad == "it is damaged"
+
+
+@given(st.integers(1, 300), st.data())
+@settings(max_examples=40, deadline=None)
+def test_intervals_are_exact(examples, draw):
+    """Clopper & Pearson: at each end the tail that the count cuts off is α/2."""
+    from scipy.stats import binom
+
+    count = draw.draw(st.integers(0, examples))
+    low, high = clopper_pearson(count, examples, 0.05)
+    assert low <= count / examples <= high
+    assert count == 0 or binom.sf(count - 1, examples, low) == pytest.approx(0.025, abs=1e-6)
+    assert count == examples or binom.cdf(count, examples, high) == pytest.approx(0.025, abs=1e-6)
+
+
+def _row(kind, **changed):
+    shared = {"id": "a", "index": 0, "norm": "linf", "eps": 0.1, "kind": kind, "label": 1, "error": None}
+    attack = {"success": False, "attack": None, "margin": 0.5, "clean_correct": True}
+    proof = {"lower_bound": -1.0, "clean_correct": True}
+    return {**shared, **(attack if kind == "attack" else proof), **changed}
+
+
+def test_verdicts_follow_from_records():
+    broken = _row("attack", success=True, attack="PGD", margin=-0.1)
+    cases = [
+        ([_row("attack")], Standing.UNDECIDED),
+        ([_row("attack"), _row("certificate")], Standing.UNDECIDED),
+        ([_row("attack"), _row("certificate", lower_bound=0.1)], Standing.CERTIFIED),
+        ([_row("certificate", lower_bound=0.1)], Standing.CERTIFIED),
+        ([_row("certificate", lower_bound=float("inf"))], Standing.UNDECIDED),
+        ([broken, _row("certificate")], Standing.BROKEN),
+        ([_row("attack", clean_correct=False, success=True, attack="clean")], Standing.MISCLASSIFIED),
+        ([{**_row("attack"), "error": "damaged"}], Standing.ERROR),
+    ]
+    for rows, standing in cases:
+        (found,) = judged(rows)
+        assert found.standing is standing
+        assert brackets([found])[0].counts[standing] == 1
+    with pytest.raises(SaddlepointError, match="broken by PGD and certified at once"):
+        judged([broken, _row("certificate", lower_bound=0.1)])
+
+
+def test_the_command_prints_the_bracket_and_gates(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(registry.SUITES, "fast", SUITE)
+    model = str(tmp_path / "m")
+    assert main(["train", "--data", "digits", "--recipe", "standard", "--epochs", "5", "--out", model]) == 0
+    capsys.readouterr()
+    command = ["evaluate", "--model", model, "--data", "digits", "--limit", "20", "--out", str(tmp_path / "run")]
+    assert main([*command, "--eps", "1/255", "0.1", "--require", "clean>=0.5", "--require", "attacked>=0@0.1"]) == 0
+    out = capsys.readouterr().out
+    assert "1/255" in out
+    assert "Of these 20 images, robust accuracy at linf ε 0.1 lies between" in out
+    assert main([*command, "--eps", "1/255", "0.1", "--json", "--require", "certified>=1@0.1"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["unmet"]
+    assert [each["eps"] for each in told["summary"]["threats"]] == [1 / 255, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--eps", "8"], "did you mean 8/255?"),
+        (["--certify", "magic"], "certify is 'magic'; expected auto, none or one of"),
+        (["--suite", "fats"], "did you mean fast?"),
+        (["--require", "robust>0.5"], "expected a rule such as"),
+        (["--require", "clean>=0.5@0.3"], "asks for an eps that was not evaluated"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(flags, line, tmp_path, capsys):
+    command = ["evaluate", "--model", "net:small:1x8x8:10", "--data", "digits", "--first", "2"]
+    assert main([*command, "--out", str(tmp_path / "run"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert line in error
+    assert error.count("\n") == 1
