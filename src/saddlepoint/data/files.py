@@ -9,7 +9,8 @@ from PIL.Image import Image
 
 from saddlepoint.errors import InputError
 
-COFFEE = Path(__file__).parent / "assets" / "coffee.png"
+ASSETS = Path(__file__).parent / "assets"
+COFFEE = ASSETS / "coffee.png"
 """An espresso, 600 × 400 (CC0; see the README beside it)."""
 
 

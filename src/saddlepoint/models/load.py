@@ -9,7 +9,7 @@ import torch
 
 from saddlepoint.classifier import Classifier
 from saddlepoint.errors import InputError
-from saddlepoint.models import code, folder, hub, lite0, nets, robustbench, zoo
+from saddlepoint.models import code, folder, hub, lite0, nets, robustbench, shipped, zoo
 from saddlepoint.models.card import Card
 
 
@@ -42,6 +42,14 @@ KINDS: dict[str, Kind] = {
         lite0.load,
         lambda: [lite0.NAME],
         lite0.facts,
+    ),
+    "shipped": Kind(
+        shipped.FORM,
+        "ship with saddlepoint: 28 x 28 grey images, 166k parameters",
+        "Apache-2.0",
+        lambda place, _: _opened(shipped.folder(str(place))),
+        shipped.names,
+        shipped.facts,
     ),
     "torchvision": Kind(zoo.FORM, "torchvision's published weights", zoo.LICENCE, zoo.load, zoo.references, zoo.facts),
     "timm": Kind(
@@ -170,7 +178,9 @@ def _dressed(reference: str, place: Path, card: Card) -> Classifier:
 def _resolved(reference: str) -> tuple[Kind, str | None]:
     """Return the kind of a reference, and what its loader needs of it."""
     prefix, colon, place = reference.partition(":")
-    if prefix in KINDS:
+    if reference in shipped.names():
+        return KINDS["shipped"], reference
+    if prefix in KINDS and prefix != "shipped":
         return KINDS[prefix], place if colon else None
     for kind, claims in ((FOLDER, folder.claims), (CODE, code.claims)):
         if claims(reference):

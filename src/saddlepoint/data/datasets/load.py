@@ -13,6 +13,7 @@ from saddlepoint.data.datasets.dataset import Dataset, of_arrays
 from saddlepoint.data.datasets.folder import load_folder
 from saddlepoint.data.datasets.hub import FORM, load_hub
 from saddlepoint.data.datasets.match import matched
+from saddlepoint.data.files import ASSETS
 from saddlepoint.errors import InputError
 from saddlepoint.models.robustbench import CIFAR10
 
@@ -113,6 +114,11 @@ def _digits(reference: str, _: str) -> Dataset:
     return of_arrays(reference, "digits", (images.reshape(-1, 1, 8, 8) / 16).astype(np.float32), labels, DIGITS)
 
 
+def _sample(reference: str, _: str) -> Dataset:
+    path = ASSETS / "fashion-mnist-sample.npz"
+    return of_arrays(reference, "fashion-mnist-sample", *arrays.checked(path, arrays.read_npz(path)), FASHION)
+
+
 def _folder(reference: str, place: str) -> Dataset:
     return load_folder(reference, Path(place))
 
@@ -124,6 +130,9 @@ KINDS: dict[str, Kind] = {
     "imagefolder": Kind("imagefolder:DIR", "one folder per class: by index, name or WordNet id", _folder),
     "npz": Kind("npz:FILE", "arrays x (images) and y (labels)", _npz),
     "hf": Kind(FORM, "a data set of the Hugging Face hub, or a folder of its format", load_hub),
+    "fashion-mnist-sample": Kind(
+        "fashion-mnist-sample", "1,000 of Fashion-MNIST's test images, balanced; they ship with saddlepoint", _sample
+    ),
     "digits": Kind("digits", "scikit-learn's 1,797 digits of 8 × 8 pixels, no file at all", _digits),
 }
 
