@@ -15,7 +15,7 @@ from torch import Tensor
 
 from saddlepoint.certificates.affine import Affine
 from saddlepoint.certificates.graph import Graph
-from saddlepoint.certificates.lines import Lines, inner
+from saddlepoint.certificates.lines import Lines, inner, size
 from saddlepoint.certificates.regions import InputSet
 
 Relaxation = Mapping[int, Lines]
@@ -71,8 +71,8 @@ def backward(
         if a is None or i == 0:
             pending[0] = functional.new_zeros(*functional.shape[:2], *graph.shape) if a is None else a
             continue
-        if rounding is not None and (size := rounding[i]) is not None:
-            constant = constant - inner(a.abs(), size, careful) * (1 + 1e-6)
+        if rounding is not None and (lost := rounding[i]) is not None:
+            constant = constant - size(a, lost)
         operation = graph.nodes[i].operation
         if isinstance(operation, Affine):
             moved, gain = _through(operation, a, careful)

@@ -30,11 +30,27 @@ class Lines:
         Returns:
             A', (B, S, *shape), and c, (B, S).
         """
-        up, down = functional.clamp(min=0), functional.clamp(max=0)
-        constant = inner(down, self.upper_intercept, careful)
+        constant = _intercepts(functional, self.upper_intercept, careful, upper=True)
         if self.lower_intercept is not None:
-            constant = constant + inner(up, self.lower_intercept, careful)
-        return up * self.lower_slope.unsqueeze(1) + down * self.upper_slope.unsqueeze(1), constant
+            constant = constant + _intercepts(functional, self.lower_intercept, careful, upper=False)
+        slope = torch.where(functional > 0, self.lower_slope.unsqueeze(1), self.upper_slope.unsqueeze(1))
+        return functional * slope, constant
+
+
+def _intercepts(functional: Tensor, intercept: Tensor, careful: bool, *, upper: bool) -> Tensor:
+    """Return ⟨A⁻, upper intercept⟩ or ⟨A⁺, lower intercept⟩, (B, S), over the coordinates where it is not 0."""
+    flat = intercept.flatten(1)
+    places = (flat != 0).any(0).nonzero().squeeze(1)
+    chosen = functional.flatten(2).index_select(2, places)
+    part = chosen.clamp(max=0) if upper else chosen.clamp(min=0)
+    return inner(part, flat.index_select(1, places), careful)
+
+
+def size(functional: Tensor, vector: Tensor) -> Tensor:
+    """Return at least ⟨|A|, v⟩, (B, S), for one v ≥ 0 per set: a sum of n terms ≥ 0 loses at most γ_n of itself."""
+    flat, other = functional.flatten(2).abs(), vector.flatten(1).unsqueeze(1)
+    unit = torch.finfo(flat.dtype).eps * (flat.shape[2] + 8)
+    return (flat @ other.mT).squeeze(2) * (1 + 2 * unit)
 
 
 def inner(functional: Tensor, vector: Tensor, careful: bool = False) -> Tensor:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-FORM = "fashion-mnist-standard, fashion-mnist-pgd, mnist-standard"
+FORM = "fashion-mnist-pgd, fashion-mnist-standard, mnist-pgd, mnist-standard"
 
 
 def names() -> list[str]:
