@@ -15,6 +15,7 @@ from saddlepoint.cli.main import main
 from saddlepoint.data.datasets.dataset import of_arrays
 from saddlepoint.errors import SaddlepointError
 from saddlepoint.evaluation import api, shard
+from saddlepoint.evaluation.replay import replay
 from saddlepoint.results import Standing, brackets, check_run, clopper_pearson, judged
 
 SUITE = (sp.PGD(steps=5), sp.Square(queries=10))
@@ -253,3 +254,40 @@ def test_what_cannot_be_used_is_one_line(flags, line, tmp_path, capsys):
     error = capsys.readouterr().err
     assert line in error
     assert error.count("\n") == 1
+
+
+def test_a_replay_holds_and_names_what_does_not(classifier, data, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = _evaluate(classifier, data, tmp_path)
+    looked = list(replay(found.run, classifier, data, share=1.0))
+    assert looked
+    assert all(each.why is None for each in looked)
+    kinds = {each.key.split()[0] for each in looked}
+    assert kinds == {"attack", "certificate"}
+    other = sp.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)))
+    with pytest.raises(sp.InputError, match="is not the one that was evaluated"):
+        list(replay(found.run, other, data))
+    (path,) = (tmp_path / "rows").iterdir()
+    table = pq.read_table(path)
+    bounds = [None if bound is None else bound + 5 for bound in table["lower_bound"].to_pylist()]
+    place = table.schema.get_field_index("lower_bound")
+    pq.write_table(table.set_column(place, table.schema.field(place), pa.array(bounds)), path)
+    failed = [each.why for each in replay(sp.open_run(tmp_path), classifier, data, share=1.0) if each.why]
+    assert failed
+    assert all("when computed again" in why for why in failed)
+
+
+def test_the_command_verifies_a_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(registry.SUITES, "fast", SUITE)
+    run = str(tmp_path / "run")
+    model = "fashion-mnist-standard"
+    assert main(["evaluate", "--model", model, "--limit", "12", "--eps", "0.02", "--out", run]) == 0
+    assert main(["verify", run, "--certificates", "1"]) == 0
+    assert "0 do not hold" in capsys.readouterr().out
+    assert main(["verify", run, "--model", "fashion-mnist-pgd"]) == 2
+    assert "their digests differ" in capsys.readouterr().err
+    (rows,) = (tmp_path / "run" / "adversarial").iterdir()
+    rows.unlink()
+    assert main(["verify", run]) in (1, 2)

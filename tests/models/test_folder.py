@@ -53,6 +53,8 @@ MADE = {
     "torchvision": lambda: _published("torchvision:squeezenet1_1", models.squeezenet1_1(weights=None)),
     "timm": lambda: _published("timm:test_resnet.r160_in1k", timm.create_model("test_resnet")),
     "onnx": _network,
+    "net": lambda: load_classifier("net:small:3x64x64:5"),
+    "shipped": lambda: load_classifier("fashion-mnist-pgd"),
     "code": lambda: load_classifier("my_net.py:make", mean=0.25, std=0.5),
 }
 HUBS = {"hf", "robustbench"}
@@ -71,7 +73,8 @@ def test_what_was_saved_is_what_is_opened(kind, here):
     for name in ("w.pth", "net.onnx"):
         (here / name).unlink(missing_ok=True)
     found = load_classifier(*(["my_net.py:make"] if kind == "code" else ["deep/m"]), **_weights(kind))
-    x = toys.pixels(1, (3, 2, 2) if kind in ("onnx", "code") else (3, 64, 64))
+    shape = {"onnx": (3, 2, 2), "code": (3, 2, 2), "shipped": (1, 28, 28)}.get(kind, (3, 64, 64))
+    x = toys.pixels(1, shape)
     assert torch.equal(found.predict(x).logits, classifier.predict(x).logits)
     assert (found.names, found.preprocessing) == (classifier.names, classifier.preprocessing)
     assert torch.equal(found.normalise(x), classifier.normalise(x))

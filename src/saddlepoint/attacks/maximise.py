@@ -79,10 +79,11 @@ def evaluate(
     """Call the model once, at one point per row, and differentiate the attack's objective in δ.
 
     Whether a graph is recorded depends on the attack alone: some layers compute otherwise without one. A clamp has a
-    gradient at its bounds, where torch gives it none; see `PassingClamps`.
+    gradient at its bounds, where torch gives it none (`PassingClamps`), but for attacks that reproduce a plain loop.
     """
     recorded = attack.access is Access.GRADIENT
-    with torch.set_grad_enabled(recorded), PassingClamps() if recorded else nullcontext():
+    passing = recorded and not attack.plain
+    with torch.set_grad_enabled(recorded), PassingClamps() if passing else nullcontext():
         delta = delta.detach().requires_grad_(recorded)
         logits = model(problem.x + delta)
         scored = attack.access is not Access.DECISION

@@ -47,7 +47,7 @@ KINDS: dict[str, Kind] = {
         shipped.FORM,
         "ship with saddlepoint: 28 x 28 grey images, 166k parameters",
         "Apache-2.0",
-        lambda place, _: _opened(shipped.folder(str(place))),
+        lambda place, weights: _shipped(str(place), weights),
         shipped.names,
         shipped.facts,
     ),
@@ -166,6 +166,12 @@ def _opened(place: Path) -> Classifier:
             f"if you trust it, name it: --model {reference} --weights {place}"
         )
     return _dressed(reference, place, card)
+
+
+def _shipped(name: str, weights: Path | None) -> Classifier:
+    card = folder.read_card(shipped.folder(name))
+    kind, rest = _resolved(card.architecture)
+    return folder.dressed(kind.load(rest, weights or shipped.folder(name) / folder.WEIGHTS), card)
 
 
 def _dressed(reference: str, place: Path, card: Card) -> Classifier:

@@ -4,9 +4,9 @@ inputs → clean → search (one per attack of the cascade) → verify → rows
 """
 
 import math
+import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -29,6 +29,9 @@ Item = TypeVar("Item")
 
 FRESH = 5
 """How many times as many draws decide on a stochastic model as the search took means over."""
+
+PATIENCE = 5.0
+"""Seconds that a finished example waits for others before it is verified: what is finished is soon on the disk."""
 
 ASTRAY = 0.25
 """A difference between search and decision, as a share of the largest logit, that no rounding explains."""
@@ -166,7 +169,8 @@ def verify(model: Frozen, examples: Iterator[Example], setting: Setting) -> Iter
         AttackError: an attack returned a point outside Δ.
     """
     count = 1 if setting.draws == 1 else FRESH * setting.draws
-    for chunk in _batched(examples, setting.batch):
+    patience = PATIENCE if setting.draws == 1 else math.inf  # fresh draws must not depend on a clock
+    for chunk in _batched(examples, setting.batch, patience):
         padded = _padded(chunk, setting.batch)
         given = [example.given for example in padded]
         x = setting.stack([one.x for one in given])
@@ -245,9 +249,16 @@ def _targets(given: Sequence[Input], setting: Setting, classes: int | None = Non
     return target
 
 
-def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    source = iter(items)
-    while chunk := list(islice(source, size)):
+def _batched(items: Iterable[Item], size: int, patience: float = math.inf) -> Iterator[list[Item]]:
+    """Yield lists of `size` items; a shorter one when an item has waited for longer than `patience` seconds."""
+    chunk, since = list[Item](), 0.0
+    for item in items:
+        since = since if chunk else time.monotonic()
+        chunk.append(item)
+        if len(chunk) == size or time.monotonic() - since > patience:
+            yield chunk
+            chunk = []
+    if chunk:
         yield chunk
 
 
