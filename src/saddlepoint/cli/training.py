@@ -30,7 +30,8 @@ def run(given: Namespace, changed: Mapping[str, Any]) -> int:
         print(json.dumps(told, ensure_ascii=False))
         return 0
     print(f"{recipe.name} · {given.data} · {recipe.arch} · {_ball(recipe.norm, recipe.eps)}seed {given.seed}\n")
-    table([_row(name, share) for name, share in trained.accuracies.items()])
+    if trained.accuracies:
+        table([_row(name, share) for name, share in trained.accuracies.items()])
     print(f"\n{len(trained.metrics)} epochs · {seconds:.1f} s in this session · {trained.folder}")
     print(f"saddlepoint attack --data {given.data} --model {trained.folder}")
     return 0
