@@ -13,7 +13,7 @@ from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.lowering import export
 from saddlepoint.certificates.margins import Method, worst_margin
 from saddlepoint.certificates.regions import InputSet, around
-from saddlepoint.classifier import Classifier
+from saddlepoint.classifier import Classifier, arithmetic
 from saddlepoint.classifier.checks import check_classes, check_images, check_labels
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.geometry import Ball
@@ -90,11 +90,12 @@ def certify(
     right = classifier.predict(images, box=box).label.cpu() == labels.cpu()
     radius = torch.as_tensor(ball.eps, dtype=torch.float64).expand(len(images))
     rows, seconds = [], list[float]()
-    for i in range(len(images)):
-        began = time.perf_counter()
-        region = around(images[i : i + 1], replace(ball, eps=float(radius[i])), box)
-        rows.append(_one(graphs, region, int(labels[i]), bool(right[i]), method, memory))
-        seconds.append(time.perf_counter() - began)
+    with arithmetic("fp32", classifier.device):  # the bounds of rounding are those of float32, not of TF32
+        for i in range(len(images)):
+            began = time.perf_counter()
+            region = around(images[i : i + 1], replace(ball, eps=float(radius[i])), box)
+            rows.append(_one(graphs, region, int(labels[i]), bool(right[i]), method, memory))
+            seconds.append(time.perf_counter() - began)
     verdicts, lower, lost = zip(*rows, strict=True)
     bound, tolerance = (torch.tensor(column, dtype=torch.float64) for column in (lower, lost))
     return Certificates(verdicts, bound, tolerance, method, tuple(seconds))
