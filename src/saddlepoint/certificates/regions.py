@@ -28,9 +28,6 @@ class InputSet(Protocol):
     def least(self, functional: Tensor) -> Tensor:
         """Return at most min ⟨A, x⟩ over the set, (B, S), for A of shape (B, S, *shape)."""
 
-    def minimiser(self, functional: Tensor) -> Tensor:
-        """Return a point of the set where ⟨A, x⟩ is small, (B, S, *shape)."""
-
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -47,11 +44,8 @@ class Box:
 
     def least(self, functional: Tensor) -> Tensor:
         """Return Σ A⁺ lower + A⁻ upper."""
-        return (functional.double() * self.minimiser(functional)).flatten(2).sum(2)
-
-    def minimiser(self, functional: Tensor) -> Tensor:
-        """Return the corner where ⟨A, x⟩ is least."""
-        return torch.where(functional > 0, self.lower.unsqueeze(1), self.upper.unsqueeze(1))
+        corner = torch.where(functional > 0, self.lower.unsqueeze(1), self.upper.unsqueeze(1))
+        return (functional.double() * corner).flatten(2).sum(2)
 
 
 @final
@@ -92,13 +86,6 @@ class BallInBox:
         centre = (wide * self.centre.unsqueeze(1)).flatten(2).sum(2)
         dual = self.ball.dual_norm(wide.flatten(0, 1)).reshape(wide.shape[:2])
         return torch.maximum(self.box.least(functional), centre - self.radius.unsqueeze(1) * dual)
-
-    def minimiser(self, functional: Tensor) -> Tensor:
-        """Return x₀ − ε · steepest(A), clamped to the box, in which x₀ lies: so it stays in the ball."""
-        step = self.ball.steepest(functional.double().flatten(0, 1)).reshape(functional.shape)
-        radius = self.radius.reshape(-1, *(1 for _ in functional.shape[1:]))
-        point = self.centre.unsqueeze(1) - radius * step
-        return torch.clamp(point, self.box.lower.unsqueeze(1), self.box.upper.unsqueeze(1))
 
 
 def around(x: Tensor, ball: Ball, box: tuple[float, float] | None) -> InputSet:

@@ -117,7 +117,7 @@ class Frozen:
         """Return logits and the gradient of their log-sum-exp at the probe; None if the module cannot compute them."""
         try:
             with random_state(), torch.enable_grad():
-                _seed(0)
+                seed_torch(0)
                 x = probe.clone().requires_grad_()
                 logits = self._forward(x, form, low=low)
                 gradient = torch.autograd.grad(logits.logsumexp(1).sum(), x)[0] if logits.requires_grad else x.detach()
@@ -181,7 +181,7 @@ class Randomness:
             if self._states is None:
                 random.seed(self._seed)
                 np.random.seed(self._seed % 2**32)  # noqa: NPY002
-                _seed(self._seed)
+                seed_torch(self._seed)
             else:
                 _set_states(self._states)
             try:
@@ -195,7 +195,7 @@ def _states() -> _States:
     return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda  # noqa: NPY002 - a global
 
 
-def _seed(seed: int) -> None:
+def seed_torch(seed: int) -> None:
     """Seed torch's generators; `torch.manual_seed` costs a millisecond, for it notes who asked for devices to come."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_available():

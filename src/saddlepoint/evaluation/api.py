@@ -1,14 +1,9 @@
 """`evaluate`: a model, data and threats in; records in a run folder, and the bracket that follows from them."""
 
-import os
-import platform
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +15,7 @@ from saddlepoint.classifier import Classifier
 from saddlepoint.data import in_utf8
 from saddlepoint.data.datasets import Dataset, load_dataset, matched
 from saddlepoint.errors import InputError, ModelError
+from saddlepoint.evaluation.provenance import provenance
 from saddlepoint.evaluation.shard import Job, complete, evaluate_shard
 from saddlepoint.evaluation.spec import Spec, ThreatModel
 from saddlepoint.geometry import Ball
@@ -182,26 +178,3 @@ def _described(data: Dataset, limit: int | None, first: int | None) -> dict[str,
         "content": data.content(),
         "ids": digest(list(data.ids)),
     }
-
-
-def provenance(classifier: Classifier) -> dict[str, Any]:
-    """Return when, with what software and on what hardware a session works on a run."""
-    device = classifier.device
-    return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": [in_utf8(part) for part in sys.argv],
-        "packages": {name: _version(name) for name in ("saddlepoint", "torch", "numpy")},
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device} ({platform.machine()})",
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "preprocessing": asdict(classifier.preprocessing),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

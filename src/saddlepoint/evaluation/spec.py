@@ -7,9 +7,7 @@ from typing import Any
 from saddlepoint.attacks import Step
 from saddlepoint.attacks.registry import from_dict, to_dict
 from saddlepoint.errors import InputError
-from saddlepoint.geometry import L1, L2, Ball, Linf
-
-BALLS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1}
+from saddlepoint.geometry import BALLS, Ball
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,3 +102,7 @@ class L1(Ball):
     def moves(self, slope: Images, room: Images, gap: PerExample) -> Images:
         """Move the coordinates of the largest normal first."""
         return hyperplanes.moves_l1(slope, room, gap)
+
+
+BALLS: dict[str, type[Ball]] = {ball.name: ball for ball in (Linf, L2, L1)}
+"""By the name that files and the command line use."""

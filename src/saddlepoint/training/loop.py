@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,12 +14,14 @@ from torch import Tensor, nn
 from saddlepoint import random
 from saddlepoint.attacks import PGD
 from saddlepoint.classifier import Classifier
+from saddlepoint.classifier.frozen import seed_torch
 from saddlepoint.errors import ModelError
+from saddlepoint.geometry import BALLS
 from saddlepoint.training import objectives, state
 from saddlepoint.training.examples import Examples, augmented, batches, steps_of
 from saddlepoint.training.objectives import Terms, searched
 from saddlepoint.training.processes import Processes
-from saddlepoint.training.recipe import BALLS, Recipe
+from saddlepoint.training.recipe import Recipe
 from saddlepoint.training.schedules import learning_rate, radius
 from saddlepoint.training.state import State
 from saddlepoint.typing import Images, Keys, Labels
@@ -124,7 +127,7 @@ def _objective(
 def _step(run: Run, now: State, optimiser: torch.optim.Optimizer, loss: nn.Module, rows: Tensor) -> None:
     """Take one step on one batch; with replays, as many."""
     recipe, t = run.recipe, now.step / run.steps
-    _seed(random.key(run.seed, "step", now.step, run.processes.rank))
+    seed_torch(random.key(run.seed, "step", now.step, run.processes.rank) % 2**63)
     keys = torch.tensor([random.key(run.seed, "row", now.step, row) for row in rows.tolist()], device=run.device)
     x = augmented(run.training.x[rows].to(run.device), recipe)
     y = run.training.y[rows].to(run.device)
@@ -244,20 +247,18 @@ def accuracies(
     return found | ({f"{prefix}_robust": robust / count} if recipe.eps > 0 else {})
 
 
-class swapped:  # noqa: N801 - a context
+@contextmanager
+def swapped(classifier: Classifier, weights: state.Weights | None) -> Iterator[None]:
     """Let a classifier have other weights for a while; None leaves its own."""
-
-    def __init__(self, classifier: Classifier, weights: state.Weights | None) -> None:
-        self._module, self._weights = classifier.module, weights
-
-    def __enter__(self) -> None:
-        self._own = {name: value.clone() for name, value in self._module.state_dict().items()}
-        if self._weights is not None:
-            self._module.load_state_dict(self._weights)
-
-    def __exit__(self, *reason: object) -> None:
-        if self._weights is not None:
-            self._module.load_state_dict(self._own)
+    if weights is None:
+        yield
+        return
+    own = {name: value.clone() for name, value in classifier.module.state_dict().items()}
+    classifier.module.load_state_dict(weights)
+    try:
+        yield
+    finally:
+        classifier.module.load_state_dict(own)
 
 
 def _batches(run: Run, epoch: int, place: int) -> Iterator[Tensor]:
@@ -297,7 +298,3 @@ def _save(run: Run, now: State, optimiser: torch.optim.Optimizer) -> None:
     now.weights, now.optimiser = run.classifier.module.state_dict(), optimiser.state_dict()
     if run.processes.rank == 0:
         state.save(now, run.folder, run.specification)
-
-
-def _seed(seed: int) -> None:
-    torch.manual_seed(seed % 2**63)

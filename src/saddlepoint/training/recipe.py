@@ -14,11 +14,10 @@ from typing import Any
 from saddlepoint.attacks import PGD, Attack
 from saddlepoint.attacks.registry import from_dict, to_dict
 from saddlepoint.errors import InputError
-from saddlepoint.geometry import L1, L2, Ball, Linf
+from saddlepoint.geometry import BALLS, Ball
 
 SCHEDULES = ("constant", "cosine", "one-cycle", "step")
 OPTIMISERS = ("sgd", "adam", "adamw")
-BALLS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1}
 OBJECTIVES = ("empirical", "adversarial", "free", "trades", "mart", "noisy", "robust-linear")
 ROBUST = ("adversarial", "free", "trades", "mart", "robust-linear")
 AUGMENTATIONS = ("crop", "flip")

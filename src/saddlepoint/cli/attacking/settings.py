@@ -14,7 +14,7 @@ from saddlepoint.classifier import Classifier, Precision, Preprocessing
 from saddlepoint.cli.flags import Number
 from saddlepoint.data import make_folder
 from saddlepoint.errors import InputError
-from saddlepoint.geometry import L1, L2, Ball, Linf
+from saddlepoint.geometry import BALLS, Ball
 from saddlepoint.models import code, load_classifier
 
 # What the flags of the search may be called in an attack; one without a field of such a name refuses the flag.
@@ -98,7 +98,6 @@ def _refusal(attack: str, flag: str, value: object) -> str:
     return f"{spelled}: {attack} has no such setting; expected --attack {having}"
 
 
-BALLS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1}
 # The lesson's loop is about one image; beside others its rounding, and with it all that follows, would be another.
 BATCHES = {"sgd": 1}
 # Without and with a data set.

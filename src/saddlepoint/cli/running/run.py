@@ -16,12 +16,13 @@ from saddlepoint.attacks.engine.example import Input
 from saddlepoint.cli.attacking.settings import Settings, settings
 from saddlepoint.cli.memory import bounded
 from saddlepoint.cli.running.progress import Advance, progress
-from saddlepoint.cli.running.specification import provenance, specification
+from saddlepoint.cli.running.specification import specification
 from saddlepoint.cli.running.text import render
 from saddlepoint.cli.running.unchanged import check_unchanged
 from saddlepoint.data import in_utf8
 from saddlepoint.data.datasets import Dataset, load_dataset, matched
 from saddlepoint.errors import InputError
+from saddlepoint.evaluation.provenance import provenance
 from saddlepoint.evaluation.records import identified, method_line, record
 from saddlepoint.results import Writer, writing
 
@@ -38,7 +39,7 @@ def run(given: Namespace) -> int:
     chosen.classifier.preprocessing = chosen.preprocessing
     data = _data(given, chosen)
     spec, begin = specification(given, chosen, data), time.perf_counter()
-    opened = writing(chosen.out, spec, provenance(chosen), given.keep or "broken", seconds=LOSS)
+    opened = writing(chosen.out, spec, provenance(chosen.classifier), given.keep or "broken", seconds=LOSS)
     with warnings.catch_warnings(), interruptible(), bounded(), opened as folder:
         warnings.simplefilter("ignore")
         for line in folder.lost:
