@@ -13,7 +13,7 @@ X = torch.full((2, 1, 2, 2), 0.5)
 
 
 def test_exports():
-    assert geometry.__all__ == ["L1", "L2", "Ball", "Linf", "Region"]
+    assert geometry.__all__ == ["BALLS", "L1", "L2", "Ball", "Linf", "Region"]
 
 
 @pytest.mark.parametrize(
