@@ -2,11 +2,13 @@
 
 import inspect
 import random
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import saddlepoint as sp
 from saddlepoint.testing import toys
@@ -194,7 +196,8 @@ MODELS = {
     "the model returns probabilities .* drop its last softmax": lambda z: z.softmax(1),
     "two forwards of the same images differ by .*: the model is stochastic": lambda z: z + torch.randn_like(z),
     "two forwards of the same images .* model is stochastic": lambda z: 1e-6 * (z + torch.randn_like(z)),
-    "two forwards of the same images .* mixes its batch": lambda z: z + z.cumsum(0),
+    "logits of an image change by .* mixes its batch": lambda z: z + z.cumsum(0),
+    "change by .* with the other images of its batch": lambda z: z - z.mean(0),
 }
 
 
@@ -218,6 +221,57 @@ class Purified(nn.Module):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             return self.module(x - 0.01 * torch.autograd.grad(self.module(x).sum(), x)[0])
+
+
+class Through(nn.Module):
+    """Sends its pixels through something that torch cannot differentiate."""
+
+    def __init__(self, module, change):
+        super().__init__()
+        self.module, self.change = module, change
+
+    def forward(self, x):
+        return self.module(self.change(x))
+
+
+UNDIFFERENTIABLE = {
+    r"calls numpy\(\) on its pixels": lambda x: torch.from_numpy(x.numpy()),
+    "use_reentrant=True": lambda x: checkpoint(torch.sin, x, use_reentrant=True),
+}
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("message", UNDIFFERENTIABLE)
+def test_what_stops_a_gradient_is_named_in_one_line(message):
+    classifier = sp.Classifier(Through(toys.convolutional().module, UNDIFFERENTIABLE[message]))
+    with pytest.raises(sp.ModelError, match=message) as caught:
+        attack(classifier, X, classifier.predict(X).label, sp.Linf(0.1), sp.PGD(steps=1))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_batch_norm_without_running_statistics_is_said_to_mix_the_batch():
+    layers = (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Flatten(), nn.Linear(48, 10))
+    with pytest.raises(sp.ModelError, match="mixes its batch; expected each image to be classified by itself"):
+        attack(sp.Classifier(nn.Sequential(*layers)), toys.pixels(2, (3, 6, 5)), Y, sp.Linf(0.1), sp.PGD(steps=1))
+
+
+def test_modules_without_weights_and_frozen_ones_are_named():
+    with pytest.raises(sp.ModelError, match="on the meta device, which holds no weights"):
+        sp.Classifier(nn.Linear(2, 2, device="meta"))
+    with pytest.raises(sp.InputError, match="x is on the meta device"):
+        attack(toys.convolutional(), X.to("meta"), Y, sp.Linf(0.1), sp.PGD(steps=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        frozen = torch.jit.freeze(torch.jit.script(toys.convolutional().module.eval()))
+    with pytest.raises(sp.ModelError, match=r"frozen by torch\.jit\.freeze"):
+        sp.Classifier(frozen).predict(X)
+
+
+def test_units_of_255_are_refused():
+    with pytest.raises(sp.InputError, match=r"in units of \[0, 255\]; expected units of \[0, 1\]: divide both by 255"):
+        sp.Classifier(nn.Flatten(), mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))
+    with pytest.raises(sp.InputError, match="did you mean 8/255"):
+        attack(toys.convolutional(), X, Y, sp.Linf(8), sp.PGD(steps=1))
 
 
 def test_a_defence_that_differentiates_for_itself_is_named():

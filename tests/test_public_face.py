@@ -36,6 +36,7 @@ def test_all_is_what_is_promised():
         "Fool",
         "IfDoubted",
         "InputError",
+        "InputWarning",
         "Last",
         "Linf",
         "MaskingWarning",

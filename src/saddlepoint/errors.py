@@ -7,7 +7,8 @@
     ├── AttackError       an attack broke a law of the loop, such as leaving Δ
     └── LawViolation      a conformance law does not hold; also an AssertionError
 
-and MaskingWarning, when an attack saw a sign that gradients are masked.
+and two warnings: MaskingWarning, when an attack saw a sign of masked gradients, and InputWarning, when labels or
+logits are probably not what was meant.
 
 Every message is one line that says what was given, what was expected and how to mend it.
 """
@@ -39,3 +40,7 @@ class LawViolation(SaddlepointError, AssertionError):  # noqa: N818 - the name o
 
 class MaskingWarning(UserWarning):
     """Warned of when an attack met a sign of masked gradients: robust accuracy is overestimated."""
+
+
+class InputWarning(UserWarning):
+    """Warned of when labels, logits or pixels are probably not what was meant."""

@@ -65,7 +65,7 @@ def test_no_lucky_draw_counts():
 
 def test_a_stochastic_model_is_refused_without_means_over_draws(linear):
     classifier, x, y = linear
-    with pytest.raises(sp.ModelError, match=r"the model is stochastic .* attack it with sp.RAND"):
+    with pytest.raises(sp.ModelError, match=r"the model is stochastic; .* attack it with sp.RAND"):
         attack(sp.Classifier(Noisy(classifier, 0.3)), x, y, sp.Linf(0.02), sp.STANDARD)
 
 

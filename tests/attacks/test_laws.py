@@ -121,6 +121,7 @@ def test_law_of_suites(law, suite, ball):
     law(suite, ball)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ball", BALLS, ids=lambda ball: ball.name)
 def test_rows_are_the_same_in_any_company_at_two_threads(ball):
     torch.set_num_threads(2)

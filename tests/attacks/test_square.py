@@ -262,18 +262,18 @@ def test_a_refused_answer_leads_one_ahead():
         walked = state
         for _ in range(by):
             walked = told(walked, -1.0)
-        jumped = solver.ahead(problem, state, torch.full((4,), by))
+        jumped = solver.skip(problem, state, torch.full((4,), by))
         assert torch.equal(jumped.draws, walked.draws)
         assert torch.equal(solver.ask(problem, jumped), solver.ask(problem, walked))
 
 
 def test_a_look_ahead_ends_where_something_changes():
-    assert assign([2, 5], 7, foresees=True, device=torch.device("cpu")).ranks.tolist() == [[2, 0, 3, 6], [5, 1, 4, 4]]
-    team = assign([2, 5], 7, foresees=True, device=torch.device("cpu"))
+    assert assign([2, 5], 7, look_ahead=True, device=torch.device("cpu")).ranks.tolist() == [[2, 0, 3, 6], [5, 1, 4, 4]]
+    team = assign([2, 5], 7, look_ahead=True, device=torch.device("cpu"))
     assert team.leader.tolist() == [2, 5, 2, 2, 5, 5, 2]
     assert team.ahead.tolist() == [1, 1, 0, 2, 2, 0, 3]
     never = torch.zeros(7, dtype=torch.bool)
     assert team.furthest(never).tolist() == [6, 4, 6, 6, 4, 4, 6]
     assert team.furthest(never.index_fill(0, torch.tensor([3, 6, 5]), True)).tolist() == [3, 5, 3, 3, 5, 5, 3]
-    assert not assign([0, 1, 2, 3], 5, foresees=True, device=never.device).deep
-    assert not assign([3], 5, foresees=False, device=never.device).deep
+    assert not assign([0, 1, 2, 3], 5, look_ahead=True, device=never.device).deep
+    assert not assign([3], 5, look_ahead=False, device=never.device).deep

@@ -43,7 +43,7 @@ def truth(panel):
     return accuracy
 
 
-@pytest.fixture(params=SUITES)
+@pytest.fixture(params=["FAST", pytest.param("STANDARD", marks=pytest.mark.slow)])
 def suite(request):
     return SUITES[request.param]
 

@@ -129,12 +129,13 @@ def test_signs_of_masked_gradients_are_told(attack, photo, tiny_model, monkeypat
     assert not found["images"][0]["success"]
     assert [text.split(":")[0] for text in found["findings"]] == ["zero gradient"]
     assert err == f"saddlepoint: {found['findings'][0]}\n"
+    assert attack(photo(), "--eps", "1/255", "--steps", 5, "--strict")[0] == 1
 
 
 def test_the_text_says_what_was_wrong_from_the_start(photo, tiny_model, tmp_path, capsys):
     assert main(["attack", photo(), "--label", "leaf", "--stop", "fooled", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "red.png  wrong from the start: crimson, not leaf" in out
+    assert "red.png  misclassified: crimson, not leaf" in out
     assert "no step was needed" in out
 
 
@@ -300,12 +301,12 @@ def test_text_for_people(photo, tiny_model, tmp_path, capsys, monkeypatch):
     assert err == ""
     for said in (
         "efficientnet-lite0 · pgd, 12 steps · ‖δ‖∞ ≤ 3/10 · pixels in [0, 1] · seed 0",
-        "red.png  turned: crimson → ",
+        "red.png  broken: crimson → ",
         "p(true class)",
         "cross-entropy of crimson",
         "as 8-bit PNG",
         "pictures/red.figure.png",
-        "1 of 1 turned · 1 of 1 as written in 8 bits · ",
+        "1 of 1 broken · 1 as written in 8 bits · ",
     ):
         assert said in out
     assert max(map(len, out.splitlines())) <= 100

@@ -43,7 +43,7 @@ def row(index, fate="broken", label=None, **changed):
         "attack": attack,
         "restart": 0,
         "adversarial_label": 1,
-        "margin": -1 / (index + 3),
+        "margin": (1 if attack is None else -1) / (index + 3),
         "distance": 2 / 255,
         "linf": 2 / 255,
         "l2": 0.3,

@@ -1,7 +1,9 @@
 """A run folder from anywhere: read as it was written, or one line."""
 
+import inspect
 import json
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,7 @@ from safetensors.numpy import save_file
 
 from results.specimens import SPEC, content, fate, point, row
 from saddlepoint.errors import InputError
-from saddlepoint.results import COLUMNS, RunError, check_run, open_run, writing
+from saddlepoint.results import COLUMNS, RunError, RunFolder, check_run, open_run, writing
 from saddlepoint.results.schema import SCHEMA, describe
 
 PAGE = Path(__file__).parents[2] / "docs" / "run-folder.md"
@@ -150,6 +152,39 @@ def test_foreign_and_newer_points_are_named(tmp_path):
     with pytest.raises(RunError, match="cannot be read"):
         open_run(tmp_path).point(one["id"])
     assert any("is missing" in line for line in check_run(tmp_path))
+
+
+CONTRADICTIONS = {
+    "beyond eps": {"distance": 1.0, "linf": 1.0},
+    "has distance .* and linf": {"distance": 0.001},
+    "has success True and the margin 2": {"margin": 2.0},
+    "has success False and the margin -1": {"success": False, "attack": None, "accuracy": 1.0, "margin": -1.0},
+    "correct on the clean image, by the margin -1": {"clean_margin": -1.0},
+    r"is of l2 eps 0\.5; the specification asks for linf eps 0\.00784": {"norm": "l2", "eps": 0.5},
+}
+
+
+@pytest.mark.parametrize("message", CONTRADICTIONS)
+def test_what_contradicts_itself_inside_a_folder_is_named(message, tmp_path):
+    spec = {"threat": {"norm": "linf", "eps": 2 / 255}, "data": {"examples": 2}}
+    with writing(tmp_path, spec, {}) as folder:
+        folder.add(row(1), point(1))
+        folder.add(row(2, **CONTRADICTIONS[message]), point(2))
+        folder.finish()
+    assert any(re.search(message, line) for line in check_run(tmp_path))
+
+
+def test_examples_without_a_record_are_counted(tmp_path):
+    spec = {"threat": {"norm": "linf", "eps": 2 / 255}, "data": {"examples": 3}}
+    with writing(tmp_path, spec, {}) as folder:
+        folder.add(row(1), point(1))
+        folder.finish()
+    assert any("1 of 3 examples have a record at linf eps 0.00784" in line for line in check_run(tmp_path))
+
+
+def test_an_id_is_text(tmp_path):
+    with pytest.raises(InputError, match="the id of an example is 5; expected text"):
+        inspect.unwrap(RunFolder.point)(open_run(written(tmp_path, 2)), 5)
 
 
 def test_the_summary_must_follow_from_the_rows(tmp_path):

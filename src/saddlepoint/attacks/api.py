@@ -18,6 +18,7 @@ from saddlepoint.attacks.engine.setting import Progress, Setting
 from saddlepoint.attacks.goals import Goal
 from saddlepoint.attacks.wrappers import Step, attack_of
 from saddlepoint.classifier import PRECISIONS, Classifier, Precision, check_images, check_labels
+from saddlepoint.classifier.questions import question
 from saddlepoint.errors import InputError, MaskingWarning
 from saddlepoint.geometry import Ball
 from saddlepoint.geometry.norms import widest
@@ -26,23 +27,23 @@ from saddlepoint.typing import Images, Labels, Mask, PerExample
 Stop = Literal["fooled", "never"] | float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class AttackResult:
     """What an attack found, one entry per example, in the order of x.
 
     Attributes:
         x_adv: float32 (B, C, H, W), inside Δ without tolerance. A failed example has its best point, never silently x.
-        success: misclassified in float32 by the untouched model; with a target, the target is predicted. For a
+        success: misclassified in float32 by the unmodified model; with a target, the target is predicted. For a
             stochastic model: in more than half of the fresh draws.
         margin: z_y − max_{j≠y} z_j at x_adv; with a target max_{j≠t} z_j − z_t. Not above 0 on success.
         norm: ‖x_adv − x‖ in the norm of the ball, float64, pixel units.
         steps: updates of δ, over all runs that count; 0 where the clean image already succeeds.
         forwards: passes through the model, clean evaluation, confirmations and verification included.
         backwards: passes back to the pixels.
-        speculative: forward passes of runs that were started to fill the batch and turned out not to be needed; they
-            change no other entry, and unlike all of those they depend on the neighbours.
-        attack: the attack that broke the example ("PGD#2" is the second PGD of a cascade), "clean" if it was wrong from
-            the start, None if it stands. When others went on, it is the one that found x_adv.
+        speculative: forward passes of runs that were started early, to fill the batch, and proved unnecessary. They
+            change no other entry and, unlike the other counts, depend on the neighbours.
+        attack: the attack that broke the example ("PGD#2" is the second PGD of a cascade); "clean" if its clean image
+            is misclassified, None if it is not broken. If several succeeded, the one that found x_adv.
         restart: the restart that found x_adv.
         repeatable: whether two forwards of one batch, in different order, agreed bit for bit on this machine.
         accuracy: share of fresh draws of the model, at x_adv, in which the label is predicted (with a target: in which
@@ -63,6 +64,18 @@ class AttackResult:
     repeatable: bool
     accuracy: PerExample
     findings: tuple[Finding, ...]
+
+    def __repr__(self) -> str:
+        """Return a short table: how many examples each attack broke, and the passes."""
+        count, broken = len(self.attack), Counter(name for name in self.attack if name is not None)
+        left = float(self.accuracy.double().mean())
+        width = max(map(len, ("not broken", *broken)))
+        lines = [f"{count} examples: {left:.1%} right under attack, an upper bound on robust accuracy"]
+        lines += [f"  {name:{width}}  {number}" for name, number in sorted(broken.items())]
+        lines += [f"  {'not broken':{width}}  {count - broken.total()}"]
+        passes = (self.forwards.double().mean(), self.backwards.double().mean())
+        lines += ["passes per example: {:.1f} forward, {:.1f} backward".format(*passes)]
+        return "\n".join([*lines, *(finding.text for finding in self.findings)])
 
 
 def attack(
@@ -125,7 +138,7 @@ def attack(
     x = check_images(x, _box(box), channels=classifier.channels).detach()
     y = check_labels(y, len(x))
     target = None if target is None else _target(check_labels(target, len(x), "target"), y)
-    ball = _ball(ball, len(x))
+    ball = _ball(ball, len(x), box)
     setting = Setting(
         ball=ball,
         box=box,
@@ -140,7 +153,9 @@ def attack(
     )
     inputs = _inputs(x, y, ball, target, _ids(ids, len(x)), _start(start, x, ball, box))
     rows = run_attack(classifier, inputs, able(attack, ball), setting, _precision(precision, classifier.device))
-    result = gather(sorted(rows, key=lambda row: row.given.index), x.device)
+    found = sorted(rows, key=lambda row: row.input.index)
+    question(torch.stack([row.clean for row in found]).cpu(), y.cpu())
+    result = gather(found, x.device)
     for finding in result.findings:
         warnings.warn(finding.text, MaskingWarning, stacklevel=2)
     return result
@@ -191,11 +206,17 @@ def able(attack: object, ball: Ball) -> tuple[Step, ...]:
     return searching
 
 
-def _ball(ball: object, count: int) -> Ball:
+def _ball(ball: object, count: int, box: tuple[float, float] | None) -> Ball:
     if not isinstance(ball, Ball):
         raise InputError(f"ball is {ball!r}; expected sp.Linf(eps), sp.L2(eps) or sp.L1(eps)")
     if isinstance(ball.eps, Tensor) and len(ball.eps) != count:
         raise InputError(f"eps holds {len(ball.eps)} radii for {count} examples; expected one for each, or a number")
+    largest = float(torch.as_tensor(ball.eps).max())
+    if box is not None and ball.name == "linf" and math.isfinite(largest) and largest > box[1] - box[0]:
+        raise InputError(
+            f"eps is {largest:g}, but pixels in [{box[0]:g}, {box[1]:g}] change by {box[1] - box[0]:g} at most; "
+            f"did you mean {largest:g}/255?"
+        )
     return ball
 
 

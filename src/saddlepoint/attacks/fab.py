@@ -1,4 +1,4 @@
-"""FAB and FAB-T: step onto the linearised decision boundary, drawn to the clean image, and back from beyond it."""
+"""FAB and FAB-T: step onto the linearised decision boundary, with a pull towards the clean image."""
 
 import math
 from dataclasses import dataclass, replace
@@ -36,14 +36,14 @@ class Boundary:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a run stands.
+    """State of a run.
 
     Attributes:
         delta: the point, (B, C, H, W).
         step: how many linearised steps led there, (B,).
-        fresh: whether it has yet to be checked for success, (B,).
-        aim: how many of the other classes were looked at there, (B,).
-        boundary: the nearest of their boundaries.
+        fresh: whether the point has not been checked for success yet, (B,).
+        aim: how many of the other classes have been linearised at this point, (B,).
+        boundary: the nearest boundary among those.
         box: the bounds of δ that keep x + δ in the pixel box.
     """
 
@@ -58,17 +58,17 @@ class State:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FAB(Attack):
-    """The Fast Adaptive Boundary attack (Croce & Hein 2020, algorithm 1), which searches the nearest adversarial point.
+    """The Fast Adaptive Boundary attack (Croce & Hein 2020, algorithm 1): it looks for the nearest adversarial point.
 
     Each step projects δ and the clean image, in the norm of the ball, onto the linearised boundary inside the pixel
     box, overshoots both by η and mixes them (`approach`). The point is then checked; from an adversarial one the search
     goes back to βδ. Points may lie outside the ball; the loop keeps those inside.
 
-    A step costs two forwards and one backward. A gradient at every check would save the second forward where the check
-    fails; but on robust models half to three quarters of the checks succeed, and their gradients would be thrown away.
+    A step costs two forwards and one backward. Checks compute no gradient: on robust models half to three quarters of
+    them succeed, and a gradient computed there would be discarded.
 
-    FAB-T aims at one class per run. FAB looks at all K − 1 others before each step, at one forward and one backward
-    each, and takes the nearest boundary.
+    FAB-T aims at one class per run. FAB linearises the boundaries with all K − 1 other classes before each step, at one
+    forward and one backward each, and steps to the nearest.
 
     Attributes:
         steps: linearised steps of each run.
@@ -80,7 +80,7 @@ class FAB(Attack):
     """
 
     paper: ClassVar[str] = "Croce & Hein 2020"
-    tolerance: ClassVar[float] = 1.0  # it looks for the nearest adversarial point, not for that of least margin
+    tolerance: ClassVar[float] = 1.0  # it minimises the distance, not the margin
     roams: ClassVar[bool] = True
 
     steps: int = 100
@@ -95,34 +95,34 @@ class FAB(Attack):
 
     @property
     def name(self) -> str:
-        """FAB-T when it aims at one class after the other."""
+        """FAB-T if runs aim at single classes, else FAB."""
         return "FAB-T" if self.targets else "FAB"
 
     def runs(self, logits: Logits, y: int) -> tuple[Run, ...]:
-        """Return every restart of the most likely other class, then of the second, and so on."""
+        """Return all restarts for the likeliest other class, then for the second, and so on."""
         targets = ranked(logits, y)[: self.targets] if self.targets else [None]
         return tuple(Run(restart, target) for target in targets for restart in range(self.restarts))
 
     def init(self, problem: Problem) -> State:
-        """Stand at the clean image, at a random point near it, or at the point that was given."""
+        """Start at the clean image, at a random point near it, or at the point that was given."""
         none, delta = torch.zeros_like(problem.y), begin(problem) if problem.start is None else problem.start
         nowhere = torch.full_like(problem.region.radius, torch.inf)
         boundary = Boundary(torch.zeros_like(delta), nowhere, nowhere, nowhere)
         return State(delta, none, none > 0, none, boundary, problem.region.box)
 
     def ask(self, problem: Problem, state: State) -> Images:
-        """Ask for the iterate, once for each class that is looked at."""
+        """Ask for the current point, once per class to linearise and once to check."""
         return state.delta
 
     def objective(self, problem: Problem, state: State, logits: Logits) -> PerExample:
-        """Return f = z_t − z_y; where nothing but t will do, z_t − max_{j≠t} z_j."""
+        """Return f = z_t − z_y; for a targeted problem, z_t − max_{j≠t} z_j."""
         aim = aimed(problem, state.aim)
         if problem.targeted:
             return losses.targeted_margin(logits, aim)
         return (logits.gather(1, aim[:, None]) - logits.gather(1, problem.y[:, None])).squeeze(1)
 
     def tell(self, problem: Problem, state: State, answer: Answer) -> State:
-        """Go back from a fresh point that is adversarial; elsewhere look at the next class or, after the last, step."""
+        """Pull a new adversarial point back to βδ; otherwise linearise the next class and, after the last, step."""
         back = state.fresh & answer.adversarial
         delta = renew(back, lambda delta: self.beta * delta, state.delta, state.delta)
         checked = replace(state, delta=delta, fresh=torch.zeros_like(state.fresh))
@@ -133,14 +133,14 @@ class FAB(Attack):
     def _looked(self, given: tuple[Problem, State, Answer]) -> State:
         """Keep the nearest boundary so far; step if it was the last."""
         problem, state, answer = given
-        assert answer.loss is not None and answer.gradient is not None  # noqa: S101, PT018 - of rows that asked for them
+        assert answer.loss is not None and answer.gradient is not None  # noqa: S101, PT018 - rows that wanted a gradient got one
         new = linearise(problem.region.ball, state.delta, answer.loss, answer.gradient)
         boundary = where((state.aim == 0) | (new.distance < state.boundary.distance), new, state.boundary)
         looked = replace(state, aim=state.aim + 1, boundary=boundary)
         return renew(looked.aim >= others(problem), self._stepped, (problem.region.ball, looked), looked)
 
     def _stepped(self, given: tuple[Ball, State]) -> State:
-        """Step, to a point that has yet to be checked."""
+        """Step to a new point, to be checked next."""
         ball, state = given
         delta = approach(ball, state.delta, state.boundary, *state.box, self.alpha_max, self.eta)
         return replace(state, delta=delta, step=state.step + 1, fresh=~state.fresh, aim=torch.zeros_like(state.aim))
@@ -150,11 +150,11 @@ class FAB(Attack):
         return (state.step >= self.steps) & ~state.fresh
 
     def length(self, problem: Problem) -> int:
-        """Return what every step asks for: a look at each class, and a check."""
+        """Return, for every step, one point per class and one check."""
         return self.steps * (others(problem) + 1)
 
     def differentiates(self, state: State) -> Mask:
-        """Want no gradient with a check."""
+        """Ask for no gradient with a check."""
         return ~state.fresh
 
     def polish(self) -> "FAB":
@@ -173,7 +173,7 @@ def begin(problem: Problem) -> Images:
 
 
 def others(problem: Problem) -> int:
-    """Return how many classes are looked at before a step."""
+    """Return how many classes are linearised before a step."""
     return problem.clean_logits.shape[1] - 1 if problem.target is None else 1
 
 
@@ -183,7 +183,7 @@ def aimed(problem: Problem, aim: Tensor) -> Labels:
 
 
 def linearise(ball: Ball, delta: Images, value: PerExample, gradient: Images) -> Boundary:
-    """Return the boundary of f as it looks from δ, given f(δ) and ∇f(δ)."""
+    """Return the boundary of f linearised at δ, given f(δ) and ∇f(δ)."""
     value, steepness = wide(value), ball.dual_norm(gradient)
     distance = value.abs() / steepness.clamp(min=torch.finfo(gradient.dtype).tiny)
     return Boundary(gradient, value, inner(gradient, delta) - value, distance)

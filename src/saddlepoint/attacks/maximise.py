@@ -85,17 +85,37 @@ def evaluate(
     passing = recorded and not attack.plain
     with torch.set_grad_enabled(recorded), PassingClamps() if passing else nullcontext():
         delta = delta.detach().requires_grad_(recorded)
-        logits = model(problem.x + delta)
+        logits = _called(model, problem.x + delta)
         scored = attack.access is not Access.DECISION
         value = attack.objective(problem, state, logits) if scored else torch.zeros_like(logits[:, 0])
         gradient = _gradient(value, delta) if differentiate and recorded else None
     return Evaluated(delta.detach(), logits.detach(), value.detach(), gradient)
 
 
+def _called(model: Model, pixels: Images) -> Logits:
+    try:
+        return model(pixels)
+    except RuntimeError as error:
+        if "call numpy() on" not in str(error):
+            raise
+        raise ModelError(
+            "the module calls numpy() on its pixels, through which nothing can be differentiated; expected torch "
+            "functions, or sp.BPDA around it, or an attack that needs no gradient, such as sp.Square"
+        ) from None
+
+
 def _gradient(value: PerExample, delta: Images) -> Images:
     if not value.requires_grad:
         raise ModelError(_DETACHED)
-    gradient = torch.autograd.grad(value.sum(), delta, allow_unused=True)[0]
+    try:
+        gradient = torch.autograd.grad(value.sum(), delta, allow_unused=True)[0]
+    except RuntimeError as error:
+        if "use_reentrant" not in str(error):
+            raise
+        raise ModelError(
+            "the module calls torch.utils.checkpoint with use_reentrant=True, through which pixels cannot be "
+            "differentiated; expected use_reentrant=False"
+        ) from None
     if gradient is None:
         raise ModelError(_DETACHED)
     return gradient.contiguous()

@@ -1,4 +1,4 @@
-"""What an attack is: it asks for one point per row and is told the answer. The loop alone calls models."""
+"""The protocol of attacks: ask for one point per row, be told the model's answer. Only the loop calls the model."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from saddlepoint.typing import Images, Keys, Labels, Logits, Mask, PerExample
 
 
 class Access(Enum):
-    """How much of the model an attack sees; each kind is told what those below it are told, too."""
+    """How much of the model an attack sees; each kind also sees what those below it see."""
 
     GRADIENT = "gradient"
     SCORES = "scores"
@@ -23,7 +23,7 @@ class Access(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One try at an example: an independent random start, or a class to aim at."""
+    """One try at an example: a random start, a class to aim at, or both."""
 
     restart: int = 0
     target: int | None = None
@@ -31,18 +31,18 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """The rows that an attack works on; everything is given in δ-space, where the clean image is δ = 0.
+    """The rows that an attack works on, in terms of δ: the clean image is δ = 0.
 
     Attributes:
         x: clean pixels, (B, C, H, W).
         y: labels, (B,).
         target: the classes that the runs aim at, (B,), or None.
         region: Δ, the ball bound to x and the box.
-        logits: of the clean images, (B, K); None where nobody has evaluated them.
+        logits: of the clean images, (B, K); None if they have not been evaluated.
         key: of the runs' random streams, (B,).
-        start: the first point to use, (B, C, H, W), or None where the attack chooses its own.
-        restart: which of the independent tries the runs are, from 0, (B,); None for the first.
-        targeted: whether success means that the target is predicted; else a target is only where a run aims.
+        start: the first δ, (B, C, H, W); None if the attack chooses its own.
+        restart: number of the random start, from 0, (B,); None stands for 0.
+        targeted: whether success means that the target is predicted; if not, a target only guides the run.
     """
 
     x: Images
@@ -89,9 +89,9 @@ def pose(
         y: labels, (B,).
         ball: Δ, intersected with the box.
         box: bounds of the pixels; None for none.
-        key: of each row's random numbers, (B,); its position when not given.
+        key: of each row's random numbers, (B,); its position by default.
         logits: of the clean images, (B, K); Sweep and FAB need them.
-        start: the first δ, (B, C, H, W), where the attack shall not choose its own.
+        start: the first δ, (B, C, H, W); by default the attack chooses its own.
     """
     region = ball.at(x, *(box or (None, None)))
     own = torch.arange(len(x), device=x.device) if key is None else key
@@ -100,16 +100,15 @@ def pose(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model said of the points that were asked for; what the attack's `access` does not cover is None.
+    """The model's answer at the points that were asked for; None for what the attack's `access` excludes.
 
     Attributes:
         delta: those points, (B, C, H, W).
         label: predicted classes, (B,).
-        adversarial: whether the point reaches the goal, inside Δ or not, (B,); in low precision a claim, not yet
-            confirmed.
+        adversarial: whether the point reaches the goal, inside Δ or not, (B,); in low precision this is unconfirmed.
         logits: (B, K).
         loss: the attack's own objective, (B,).
-        gradient: of that loss in δ, (B, C, H, W); None, too, when no row asked for one.
+        gradient: of that loss in δ, (B, C, H, W); also None if no row asked for one.
     """
 
     delta: Images
@@ -121,21 +120,19 @@ class Answer:
 
 
 class Attack(ABC):
-    """A search for a good δ, as a frozen dataclass: the algorithm, its configuration and its line in the report.
+    """A search for a good δ, as a frozen dataclass of its configuration.
 
-    A state is a dataclass of tensors with one row per run; the loop re-indexes it and looks at nothing in it. Mask that
-    have finished may be told answers until the loop refills them; they are ignored.
+    The state is a dataclass of tensors with one row per run. The loop re-indexes it and never looks inside. Rows that
+    have finished may still be told answers until the loop refills them; these have no effect.
 
     Attributes:
         access: how much of the model the attack sees.
         goal: which of its points the loop keeps, and when an example is done.
-        tolerance: declared for linear classifiers: how far, as a share of the margin that Δ can take away, the attack
-            stays from the closed-form optimum when it runs to the end.
+        tolerance: for linear classifiers, how far a complete run may stay from the closed-form optimum, as a share of
+            the margin that Δ can take away.
         norms: of the balls that it can search.
-        paper: where it comes from.
-        roams: whether the attack asks for points outside Δ, too; the loop keeps none of those.
-        foresees: whether the attack, which needs no gradient, knows what it will ask after answers that it refuses
-            (`ahead`, `refuses`): rows for which no run is left then try that ahead of time.
+        paper: its source.
+        roams: whether it also asks for points outside Δ; the loop keeps none of those.
     """
 
     access: ClassVar[Access] = Access.GRADIENT
@@ -144,16 +141,15 @@ class Attack(ABC):
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
     paper: ClassVar[str] = ""
     roams: ClassVar[bool] = False
-    foresees: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
-        """How reports call the attack."""
+        """Name of the attack in reports."""
         return type(self).__name__
 
     @property
     def plain(self) -> bool:
-        """Whether the attack must reproduce a plain loop to the last bit, and forgoes the fastest form of weights."""
+        """Whether the attack must reproduce a plain loop to the last bit, without faster forms of the weights."""
         return False
 
     def runs(self, logits: Logits, y: int) -> tuple[Run, ...]:
@@ -162,11 +158,11 @@ class Attack(ABC):
 
     @abstractmethod
     def init(self, problem: Problem) -> Any:  # noqa: ANN401 - each attack has a state of its own
-        """Return the state of fresh rows. If `problem.start` is given, the first point asked for is that one."""
+        """Return the initial state. If `problem.start` is given, it is the first point asked for."""
 
     @abstractmethod
     def ask(self, problem: Problem, state: Any) -> Images:  # noqa: ANN401
-        """Return the point δ that each row wants to know about."""
+        """Return the δ at which each row wants the model evaluated."""
 
     @abstractmethod
     def tell(self, problem: Problem, state: Any, answer: Answer) -> Any:  # noqa: ANN401
@@ -174,34 +170,42 @@ class Attack(ABC):
 
     @abstractmethod
     def finished(self, state: Any) -> Mask:  # noqa: ANN401
-        """Return which rows have asked for all they want."""
+        """Return which rows need no further answer."""
 
     @abstractmethod
     def objective(self, problem: Problem, state: Any, logits: Logits) -> PerExample:  # noqa: ANN401
-        """Return the objective that this attack ascends, per row; differentiated when it needs gradients."""
+        """Return the objective that the attack maximises, per row; it is differentiated for GRADIENT access."""
 
     @abstractmethod
     def length(self, problem: Problem) -> int:
-        """Return how many points a run asks for, at most."""
+        """Return the largest number of points that a run asks for."""
 
     def differentiates(self, state: Any) -> Mask:  # noqa: ANN401
         """Return which unfinished rows want a gradient with their next answer."""
         return torch.full_like(self.finished(state), self.access is Access.GRADIENT)
 
-    def refuses(self, state: Any, answer: Answer) -> Mask:  # noqa: ANN401
-        """Return where `tell` will change nothing but that one more point was tried; of an attack that foresees."""
-        raise NotImplementedError
-
-    def ahead(self, problem: Problem, state: Any, by: Labels) -> Any:  # noqa: ANN401
-        """Return the states after `by` more answers, (B,), that are all refused; of an attack that foresees."""
-        raise NotImplementedError
-
     def polish(self) -> "Attack | None":
-        """Return the shorter attack that searches on, in float32, from the best point that low precision found.
+        """Return a shorter attack that continues in float32 from the best point of a search in low precision.
 
-        None if there is none: the attack then searches in float32, whatever the precision.
+        None means that the attack always searches in float32.
         """
         return None
+
+
+class LookAhead(Attack):
+    """An attack without gradients whose next proposals are known as long as the model's answers are rejected.
+
+    Rows without a run of their own then evaluate later proposals of another row's run. Results are the same; only the
+    number of calls of the model falls.
+    """
+
+    @abstractmethod
+    def rejects(self, state: Any, answer: Answer) -> Mask:  # noqa: ANN401
+        """Return where `tell` leaves everything as it is but the number of the proposal."""
+
+    @abstractmethod
+    def skip(self, problem: Problem, state: Any, by: Labels) -> Any:  # noqa: ANN401
+        """Return the states after `by` further proposals, (B,), that are all rejected."""
 
 
 def ranked(logits: Logits, y: int) -> list[int]:

@@ -1,5 +1,7 @@
 """What is checked once, at the public entries: each finding is one line that says how to mend it."""
 
+from collections.abc import Callable
+
 import torch
 from torch import SymInt, Tensor, nn
 
@@ -29,6 +31,8 @@ def _rounded(bound: float) -> float:
 def _check_form(x: object, channels: int | None) -> Tensor:
     if not isinstance(x, Tensor):
         raise InputError(f"x is a {type(x).__name__}; expected a float32 tensor (B, C, H, W): use torch.as_tensor(x)")
+    if x.is_meta:
+        raise InputError("x is on the meta device, which holds no pixels; expected a tensor with data")
     if x.dtype == torch.uint8:
         raise InputError("x has dtype uint8; expected float32 pixels in [0, 1]: pass x.float() / 255")
     if x.dtype != torch.float32:
@@ -69,7 +73,9 @@ def check_classes(labels: Tensor, classes: int, name: str = "y") -> None:
 
 
 def check_module(module: nn.Module) -> None:
-    """Raise ModelError if no parameter is float32, as pixels are, or if some were made for inference only."""
+    """Raise ModelError if weights are missing, of another type than pixels, or cannot be differentiated through."""
+    if not hasattr(module, "training"):
+        raise ModelError("the module was frozen by torch.jit.freeze, which fixes its mode; expected it before freezing")
     dtypes = {parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()}
     if dtypes and torch.float32 not in dtypes:
         given = ", ".join(sorted(map(_short, dtypes)))
@@ -116,16 +122,40 @@ def check_logits(logits: Logits) -> Logits:
     return logits
 
 
-def check_repeatable(first: Logits, second: Logits, *, deterministic: bool = True) -> bool:
-    """Return whether two forwards agree bit for bit; raise ModelError if a deterministic model's plainly differ."""
-    gap, scale = (first - second).abs().max().item(), first.abs().max().item()
-    if deterministic and gap > REPEATABLE * scale:
-        raise ModelError(
-            f"two forwards of the same images differ by {gap:.3g}: the model is stochastic or mixes its batch; "
-            "expected the same logits again: remove random layers, or batch statistics, from its eval mode; or, if "
-            "randomness is its defence, attack it with sp.RAND, whose attacks take means over draws"
-        )
+def check_repeatable(
+    model: Callable[[Tensor], Logits], x: Tensor, first: Logits, *, deterministic: bool = True
+) -> bool:
+    """Return whether logits are the same, bit for bit, at another place of a batch and beside other images.
+
+    Args:
+        model: from pixels to logits.
+        x: a batch, (B, C, H, W).
+        first: its logits.
+        deterministic: whether a plain difference is an error.
+
+    Raises:
+        ModelError: the logits of an image plainly differ, because the model is stochastic or mixes its batch.
+    """
+    order = torch.arange(len(x), device=x.device).roll(1)
+    half = (len(x) + 1) // 2
+    order[half:] = order[0]  # a mean over the batch is the same in any order, but not of other images
+    second = model(x[order])[:half]
+    gap = (first[order[:half]] - second).abs().max().item()
+    if deterministic and gap > REPEATABLE * first.abs().max().item():
+        again = (first - model(x)).abs().max().item()
+        raise ModelError(_RANDOM.format(again) if again > REPEATABLE * first.abs().max().item() else _MIXED.format(gap))
     return gap == 0
+
+
+_RANDOM = (
+    "two forwards of the same images differ by {:.3g}: the model is stochastic; expected the same logits again: remove "
+    "random layers from its eval mode or, if randomness is its defence, attack it with sp.RAND, which takes means over "
+    "draws"
+)
+_MIXED = (
+    "the logits of an image change by {:.3g} with the other images of its batch: the model mixes its batch; expected "
+    "each image to be classified by itself: give batch norms running statistics, and take no mean over the batch"
+)
 
 
 def _kind(value: object) -> str:

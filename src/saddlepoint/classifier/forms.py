@@ -1,9 +1,9 @@
-"""The form of a frozen module in which a search computes fastest: other operands, handed over call by call.
+"""Faster forms of a frozen module: the same function, with other operands passed to its layers.
 
-A search differentiates in the pixels alone, so the weights are constants. A batch norm in eval mode then is one affine
-map per channel, which the convolution before it absorbs; kernels may lie in channels_last, and in low precision they
-are cast once instead of at every forward. Nothing of this is written into the module: while a form is entered, torch
-asks it before each function, and the form exchanges the operands of those it knows.
+A search differentiates with respect to pixels only, so weights are constants. A batch norm in eval mode is then one
+affine map per channel, which the preceding convolution can absorb; kernels can be stored in channels_last; and low
+precision can cast them once instead of at every forward. The module itself is not changed: a form is a
+`TorchFunctionMode` that replaces the operands of the functions it knows.
 """
 
 from collections import Counter
@@ -46,8 +46,8 @@ class _Affine(NamedTuple):
         return weight, bias if norm.bias is None else bias + norm.bias
 
 
-class Trace(TorchFunctionMode):
-    """Watch a forward: which parameters it multiplies by, and which convolutions feed a batch norm and nothing else."""
+class Recording(TorchFunctionMode):
+    """Records a forward: which layers it uses, and which convolutions feed a batch norm and nothing else."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Trace(TorchFunctionMode):
     def __torch_function__(
         self, function: _Function, types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
     ) -> object:
-        """Run the function, and note it."""
+        """Run the function and record it."""
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
         if not _measures(function):
@@ -89,7 +89,10 @@ class Trace(TorchFunctionMode):
             self._norms[x] = _Norm(mean, variance, weight, bias, eps)
 
     def layers(self) -> Iterator[tuple[_Affine, _Norm | None]]:
-        """Yield each layer, and the batch norm that it can absorb: both used once, what is between seen by no other."""
+        """Yield each layer with the batch norm that it can absorb, if any.
+
+        It can if both are used once and no other function reads the tensor between them.
+        """
         for layer in self._layers.values():
             norm = self._norms.get(layer.output)
             pair = layer.weight, layer.output, norm.mean if norm else layer.weight
@@ -98,7 +101,7 @@ class Trace(TorchFunctionMode):
 
 
 class _Operands(NamedTuple):
-    """What stands for a layer's weight and bias; `absorbed` is the mean of the batch norm that they contain."""
+    """Replacements of a layer's weight and bias; `absorbed` is the mean of the batch norm that they contain."""
 
     weight: Tensor
     bias: Tensor | None
@@ -110,14 +113,14 @@ def _nothing() -> None:
 
 
 class _Due(NamedTuple):
-    """What a layer computed with its batch norm, and the view of it that the norm, and nothing else, may read."""
+    """The output of a layer with its absorbed norm, and the view of it that only the norm may read."""
 
     output: Tensor
     shown: ReferenceType[Tensor]
 
 
 class Form(TorchFunctionMode):
-    """While entered, layers compute from these operands, and an absorbed batch norm returns what it finds computed."""
+    """While entered, layers use these operands, and an absorbed batch norm returns its input."""
 
     def __init__(self, operands: dict[Tensor, _Operands]) -> None:
         super().__init__()
@@ -129,7 +132,7 @@ class Form(TorchFunctionMode):
     def __torch_function__(
         self, function: _Function, types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
     ) -> object:
-        """Run the function, or what stands for it."""
+        """Run the function or its replacement."""
         kwargs = kwargs or {}
         if function in _AFFINE:
             return self._affine(function, *args, **kwargs)  # type: ignore[arg-type]
@@ -140,9 +143,10 @@ class Form(TorchFunctionMode):
         return function(*args, **kwargs)
 
     def settled(self) -> bool:
-        """Whether each batch norm that was absorbed since the last time was then met, and none read but by its own.
+        """Return whether every absorbed norm was reached since the last call and no other function read its input.
 
-        A module whose path depends on its input may leave a norm out, or use what should have gone through it.
+        False means that the forward was wrong and must be repeated without this form: a module whose path depends on
+        its input may skip a norm, or use the convolution's output elsewhere.
         """
         settled = not self._due and not self._misread
         self._due.clear()
@@ -151,7 +155,7 @@ class Form(TorchFunctionMode):
         return settled
 
     def _note(self, *values: object) -> None:
-        """Take note of a function that reads what only a batch norm may read."""
+        """Record whether a function reads a tensor that only a batch norm may read."""
         if not self._shown:
             return
         readers = (self._shown.get(id(tensor), _nothing)() is tensor for tensor in _tensors(values))
@@ -160,6 +164,7 @@ class Form(TorchFunctionMode):
     def _norm(
         self, function: _Function, x: Tensor, mean: Tensor | None = None, *rest: object, **options: object
     ) -> object:
+        # The convolution has already applied this norm if x is the very view that it returned.
         due = None if mean is None else self._due.get(mean)
         if due is None or mean is None or due.shown() is not x:
             self._note(x)
@@ -187,9 +192,9 @@ class Form(TorchFunctionMode):
         return shown
 
 
-def forms(trace: Trace, *, low: bool) -> Iterator[Form]:
-    """Yield forms of the watched module, the fastest first; `low` casts weights to bf16, as autocast would."""
-    layers = list(trace.layers())
+def forms(recording: Recording, *, low: bool) -> Iterator[Form]:
+    """Yield forms of the recorded module, the fastest first; `low` casts weights to bf16, as autocast would."""
+    layers = list(recording.layers())
     if any(norm for _, norm in layers):
         yield _form(layers, low=low)
     yield _form([(layer, None) for layer, _ in layers], low=low)
@@ -225,7 +230,7 @@ _MEASURES = frozenset(
 
 
 def _measures(function: _Function) -> bool:
-    """Whether a function tells what a tensor is, not what is in it."""
+    """Whether a function reads a tensor's metadata, not its values."""
     return function in _MEASURES
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from saddlepoint.classifier.checks import check_module
-from saddlepoint.classifier.forms import Form, Trace, forms
+from saddlepoint.classifier.forms import Form, Recording, forms
 from saddlepoint.random import key, uniform
 from saddlepoint.typing import Images, Logits
 
@@ -102,10 +102,10 @@ class Frozen:
         if any(map(_compiled, module.modules())):
             return _AS_GIVEN
         keys = torch.tensor([key(0, "probe", row) for row in range(min(2, len(x)))], device=x.device)
-        probe, trace = uniform(keys, 0, tuple(x.shape[1:])), Trace(module)
-        expected = self._respond(probe, trace)
+        probe, recording = uniform(keys, 0, tuple(x.shape[1:])), Recording(module)
+        expected = self._respond(probe, recording)
         if expected is not None:
-            for form in forms(trace, low=low):
+            for form in forms(recording, low=low):
                 response = self._respond(probe, form, low=low)
                 if response is not None and _agree(response, expected, _TOLERANCES[low]):
                     if not low:

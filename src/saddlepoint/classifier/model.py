@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from saddlepoint.classifier.checks import check_images, check_logits, check_output
 from saddlepoint.classifier.frozen import Frozen
 from saddlepoint.classifier.preprocessing import Preprocessing
-from saddlepoint.errors import InputError
+from saddlepoint.errors import InputError, ModelError
 from saddlepoint.typing import Images, Labels, Logits, PerExample
 
 _CHUNK = 64
@@ -63,10 +63,16 @@ class Classifier(nn.Module):
         super().__init__()
         if not isinstance(module, nn.Module):
             raise InputError(f"module is a {type(module).__name__}; expected a torch.nn.Module that returns logits")
+        if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+            raise ModelError("the module is on the meta device, which holds no weights; expected loaded ones")
         self.module = module
         self.normalises = mean is not None or std is not None
         self.register_buffer("mean", _per_channel("mean", 0.0 if mean is None else mean, module), persistent=False)
         self.register_buffer("std", _per_channel("std", 1.0 if std is None else std, module), persistent=False)
+        if float(self.mean.max()) > 2 and float(self.std.max()) > 2:
+            raise InputError(
+                f"mean is {mean} and std {std}, in units of [0, 255]; expected units of [0, 1]: divide both by 255"
+            )
         if not bool((self.std > 0).all()):
             raise InputError(f"std is {std}; expected positive numbers, one per channel")
         if min(len(self.mean), len(self.std)) > 1 and len(self.mean) != len(self.std):

@@ -72,7 +72,7 @@ def _model(group: Any) -> None:  # noqa: ANN401 - argparse keeps the type of gro
     )
     add("--weights", metavar="FILE", help="local weights for the model: safetensors, a state dict, or a model folder")
     add("--mean", type=numbers, metavar="M,M,M", help="of the pixels in [0, 1], subtracted before the model")
-    add("--std", type=numbers, metavar="S,S,S", help="by which they are divided then")
+    add("--std", type=numbers, metavar="S,S,S", help="then divided by")
     add("--resize", type=positive, metavar="N", help="shorter side to N pixels, no crop (default: as the model says)")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, … (default: cuda where present)")
 
@@ -106,6 +106,7 @@ def _search(group: Any) -> None:  # noqa: ANN401
         help="images per pass (default: all, at most 16, of a data set 64; sgd: 1)",
     )
     add("--stop", choices=("never", "fooled"), help="when fooled (default for --data), or never (default for images)")
+    add("--strict", action="store_true", help="exit 1 if gradients seem to be masked")
 
 
 def _run(arguments: argparse.Namespace) -> int:

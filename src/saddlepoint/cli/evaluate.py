@@ -17,7 +17,7 @@ examples:
 
 --require takes clean, attacked, certified or robust (the certified side), >= a share, @ an eps; attacked is an upper
 bound, and no promise of robustness.
-exit code: 0, or 1 when a requirement is not met, 2 on bad input"""
+exit code: 0; 1 when a requirement is not met, or with --strict when gradients seem to be masked; 2 on bad input"""
 
 
 def register(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -42,6 +42,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, … (default: cuda where present)")
     add("--out", default="run", metavar="DIR", help="the run folder, made when missing (default: run)")
     add("--require", action="append", default=[], metavar="RULE", help='such as "certified>=0.8@0.1"; several may be')
+    add("--strict", action="store_true", help="exit 1 if gradients seem to be masked")
     add("--json", action="store_true", help="print one JSON object and nothing else")
     parser.set_defaults(run=_run)
 

@@ -16,8 +16,9 @@ from saddlepoint.attacks.registry import SUITES
 from saddlepoint.cli.attacking.settings import named_attack
 from saddlepoint.cli.evaluate import requirement
 from saddlepoint.cli.flags import Number
-from saddlepoint.cli.running.run import interruptible
+from saddlepoint.cli.running.run import interruptible, told_findings
 from saddlepoint.cli.table import table
+from saddlepoint.cli.warned import warned
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation import Evaluation, ThreatModel, evaluate
 from saddlepoint.evaluation.api import Observe
@@ -37,7 +38,7 @@ def run(given: Namespace) -> int:
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
     classifier = load_classifier(given.model, weights=given.weights, mean=given.mean, std=given.std, device=device)
     begin = time.perf_counter()
-    with interruptible(), _progress(silent=given.json) as observe:
+    with warned(), interruptible(), _progress(silent=given.json) as observe:
         found = evaluate(
             classifier,
             given.data,
@@ -60,7 +61,8 @@ def run(given: Namespace) -> int:
         _print(given, found, seconds, {float(eps): eps.text for eps in radii})
         for line in failed:
             print(f"not met: {line}")
-    return 1 if failed else 0
+    masked = told_findings(found.summary)
+    return 1 if failed or (given.strict and masked) else 0
 
 
 def _suite(name: str) -> Step | tuple[Step, ...]:

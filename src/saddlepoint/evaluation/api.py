@@ -13,7 +13,7 @@ from saddlepoint.attacks import FAST, Step, able
 from saddlepoint.certificates import Graph, graphs_of
 from saddlepoint.classifier import Classifier
 from saddlepoint.data import in_utf8
-from saddlepoint.data.datasets import Dataset, load_dataset, matched
+from saddlepoint.data.datasets import Dataset, load_dataset, matched, question_data
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.evaluation.provenance import provenance
 from saddlepoint.evaluation.shard import Job, complete, evaluate_shard
@@ -102,6 +102,7 @@ def evaluate(
     chosen = _threats(threats)
     found = load_dataset(data) if isinstance(data, str) else data
     examples = matched(found.select(limit=limit, first=first, seed=seed), classifier)
+    question_data(classifier, examples)
     proofs, graphs, note = _certificates(classifier, examples, certify)
     spec = Spec(
         model={"reference": in_utf8(classifier.reference or classifier.name), "digest": classifier.digest()},

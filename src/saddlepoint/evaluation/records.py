@@ -14,7 +14,7 @@ EXPONENTS = {"linf": math.inf, "l2": 2.0, "l1": 1.0}
 
 def record(row: Row, digest: str, method: str, norm: str) -> dict[str, object]:
     """Return what the run folder keeps of one attacked example."""
-    given = row.given
+    given = row.input
     delta = (row.x_adv.cpu().double() - given.x.cpu().double())[None]
     label = torch.tensor([given.y], device=row.clean.device)
     sizes = {name: lp_norm(delta, p).item() for name, p in EXPONENTS.items()}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from saddlepoint import losses, random
-from saddlepoint.certificates import certify
+from saddlepoint.certificates import Graph, certify, graphs_of
 from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, Sample
 from saddlepoint.errors import InputError
@@ -55,10 +55,12 @@ def replay(run: RunFolder, classifier: Classifier, data: Dataset, share: float =
     points = iter([row for row in rows if row["kind"] == "attack" and row["success"] and row["attack"] != "clean"])
     while chunk := list(islice(points, spec.batch_size)):
         yield from _points(run, classifier, data, chunk, threats)
+    graphs = None
     for row in rows:
         chosen = random.key(spec.seed, "replay", row["key"]) % 10_000 < 10_000 * share
         if row["kind"] == "certificate" and row["lower_bound"] > 0 and chosen:
-            yield _certificate(classifier, data, row, threats[row["norm"], row["eps"]])
+            graphs = graphs or graphs_of(classifier, data.shape or tuple(data.read(row["index"]).x.shape))
+            yield _certificate(classifier, data, row, threats[row["norm"], row["eps"]], graphs)
 
 
 def _check_same(spec: Spec, classifier: Classifier, data: Dataset) -> None:
@@ -103,11 +105,14 @@ def _geometry(row: dict[str, Any], sample: Sample, point: torch.Tensor, threat: 
     return None
 
 
-def _certificate(classifier: Classifier, data: Dataset, row: dict[str, Any], threat: ThreatModel) -> Replayed:
+def _certificate(
+    classifier: Classifier, data: Dataset, row: dict[str, Any], threat: ThreatModel, graphs: tuple[Graph, Graph]
+) -> Replayed:
     sample, method = data.read(row["index"]), row["method"].partition(" ")[0]
     if sample.digest != row["digest"]:
         return Replayed(row["key"], "its example is another one now")
-    proof = certify(classifier, sample.x[None], torch.tensor([sample.y]), threat.ball, method=method, box=threat.box)
+    x, y = sample.x[None], torch.tensor([sample.y])
+    proof = certify(classifier, x, y, threat.ball, method=method, box=threat.box, graphs=graphs)
     bound = float(proof.lower_bound)
     if not bound > 0:
         return Replayed(row["key"], f"its bound is {bound:.6g} when computed again, which proves nothing")

@@ -123,15 +123,15 @@ def _attack(job: Job, threat: ThreatModel, examples: list[_Example]) -> Iterator
     spec, method = job.spec, method_line(job.spec.suite)
     for each in examples:
         if each.broken is not None:
-            given = replace(each.broken.given, eps=threat.eps)
-            yield _attacked(replace(each.broken, given=given), each.sample, method, threat)
+            given = replace(each.broken.input, eps=threat.eps)
+            yield _attacked(replace(each.broken, input=given), each.sample, method, threat)
     open_ = {each.id: each for each in examples if each.broken is None}
     inputs = (Input(e.index, e.id, e.sample.x, e.sample.y, threat.eps) for e in open_.values())
     setting = Setting(
         ball=threat.ball, box=threat.box, batch=spec.batch_size, device=job.classifier.device, seed=spec.seed
     )
     for row in run_attack(job.classifier, inputs, spec.suite, setting, spec.precision):  # type: ignore[arg-type]
-        each = open_[str(row.given.id)]
+        each = open_[str(row.input.id)]
         if row.success:
             each.broken = row
             if each.proven:

@@ -1,7 +1,7 @@
-"""The exact Euclidean projection on {z : ‖z‖_p ≤ ε, low ≤ z ≤ high}, for low ≤ 0 ≤ high given per coordinate.
+"""The exact Euclidean projection on {z : ‖z‖_p ≤ ε, low ≤ z ≤ high}, with low ≤ 0 ≤ high per coordinate.
 
-No sorting: at 16 ImageNet images one sort costs as much as a hundred elementwise passes. The results are exact up to
-the rounding of the type they are computed in; `Region.project` makes them feasible to the last bit.
+The usual algorithms sort the coordinates; these do not, since at 16 ImageNet images one sort costs as much as a hundred
+elementwise passes. Results are exact up to rounding; `Region.project` makes them feasible to the last bit.
 """
 
 import math
@@ -14,7 +14,7 @@ from saddlepoint.typing import Images, PerExample
 
 
 def within(radius: PerExample, low: Images, high: Images) -> tuple[Images, Images]:
-    """Clip the box to [−ε, ε], which contains the ball: nothing changes, and no bound is infinite any more."""
+    """Clip the box to [−ε, ε], which contains the ball, so that no bound is infinite."""
     reach = spread(radius, high)
     return torch.maximum(low, -reach), torch.minimum(high, reach)
 
@@ -27,8 +27,8 @@ def onto_linf(d: Images, radius: PerExample, low: Images, high: Images) -> Image
 def onto_l2(d: Images, radius: PerExample, low: Images, high: Images) -> Images:
     """Project on the ℓ2 ball ∩ box: z = clip(s·d, low, high) with the largest s ∈ [0, 1] for which ‖z‖₂ ≤ ε.
 
-    From the optimality conditions: with multiplier μ ≥ 0 of ‖z‖² ≤ ε² each coordinate solves
-    min (z − d)² + μz² over its interval, whose solution is clip(d/(1 + μ), low, high); s = 1/(1 + μ).
+    By the optimality conditions with a multiplier μ ≥ 0 for ‖z‖² ≤ ε², each coordinate minimises (z − d)² + μz² over
+    its interval. The solution is clip(d/(1 + μ), low, high), and s = 1/(1 + μ).
     """
     direction = unit(d)
     s = scale(direction, radius, low, high, limit=lp_norm(d, math.inf) * (radius > 0))
@@ -38,10 +38,11 @@ def onto_l2(d: Images, radius: PerExample, low: Images, high: Images) -> Images:
 def scale(d: Images, radius: PerExample, low: Images, high: Images, limit: PerExample) -> PerExample:
     """Return the largest s ≤ limit with ‖clip(s·d, low, high)‖₂ ≤ ε.
 
-    In u = s² the squared norm is Σ min(u d², c²): concave and piecewise linear. Newton's step from u reads
-    u ← (ε² − Σ_saturated c²) / Σ_free d²; from u = (ε/‖d‖)² it climbs, never past the solution (compare
-    Michelot 1986). In units of ε, so that no square leaves the range of the type.
+    As a function of u = s², the squared norm Σ min(u d², c²) is concave and piecewise linear, with one breakpoint per
+    coordinate that reaches its bound c. Newton's step u ← (ε² − Σ_saturated c²) / Σ_free d², started at (ε/‖d‖)²,
+    increases towards the solution and never passes it, so that no breakpoint needs sorting (compare Michelot 1986).
     """
+    # In units of ε no square overflows or underflows.
     unit = spread(torch.where(radius > 0, radius, 1), d)
     d, low, high = d / unit, low / unit, high / unit
 
@@ -58,7 +59,7 @@ def scale(d: Images, radius: PerExample, low: Images, high: Images, limit: PerEx
 def onto_l1(d: Images, radius: PerExample, low: Images, high: Images) -> Images:
     """Project on the ℓ1 ball ∩ box: z_i = sign(d_i)·clip(|d_i| − λ, 0, c_i) with the least λ ≥ 0 for which ‖z‖₁ ≤ ε.
 
-    Here c_i is the room that the box leaves on d_i's side; without a box this is soft thresholding (Duchi,
+    Here c_i is the distance from 0 to the bound on d_i's side. Without a box this is soft thresholding (Duchi,
     Shalev-Shwartz, Singer & Chandra 2008, fig. 1).
     """
     room = torch.clamp(torch.copysign(spread(radius, d), d), low, high).abs()
@@ -72,7 +73,7 @@ def onto_l1(d: Images, radius: PerExample, low: Images, high: Images) -> Images:
 
 
 FAR = 2.0**16
-"""How many radii large a threshold λ is when it loses the digits that matter beside ε."""
+"""If λ exceeds this many radii, |d_i| − λ has lost the digits that matter at the scale of ε."""
 
 
 def soften(size: Images, radius: PerExample, room: Images) -> PerExample:
@@ -90,7 +91,7 @@ def soften(size: Images, radius: PerExample, room: Images) -> PerExample:
 def near(size: Images, radius: PerExample, threshold: PerExample) -> Images:
     """Return sizes of at most 4ε with the same projection: 2ε + |d_i| − p, clipped, for the p = |d_j| closest to λ.
 
-    An entry that is neither 0 nor full has λ < |d_j| < λ + ε; the others' distance from it beyond 2ε makes no odds.
+    Any entry strictly between its bounds has λ < |d_j| < λ + ε. Distances from it beyond 2ε do not affect the result.
     """
     offset = rows(wide(size)) - threshold[:, None]
     pivot = rows(size).gather(1, offset.abs().argmin(1, keepdim=True)).flatten()
@@ -99,6 +100,6 @@ def near(size: Images, radius: PerExample, threshold: PerExample) -> Images:
 
 
 def minus(v: Images, level: PerExample) -> Images:
-    """Return v − level, subtracted in two parts so that a level in a wider type keeps its digits when v ≈ level."""
+    """Return v − level in two subtractions, so that a level in a wider type keeps its digits when v ≈ level."""
     head = spread(level, v)
     return v - head - spread(level - wide(head).flatten(), v)

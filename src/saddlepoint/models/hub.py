@@ -63,6 +63,8 @@ def load_hf(place: str | None, weights: Path | None) -> Classifier:
     """Return an image classifier of the Hugging Face hub, or of a local folder in its format."""
     if not place:
         raise InputError(f"no model was named after 'hf:'; expected {HF}, such as hf:microsoft/resnet-50, or hf:FOLDER")
+    if not (place.startswith("timm/") or Path(place).is_dir()):
+        _transformers()  # what is missing here is named before the network is asked
     config = _configuration(place)
     if "architecture" in config:  # the hub's sign of timm
         source = "local-dir" if Path(place).is_dir() else "hf-hub"

@@ -1,8 +1,10 @@
 """Whether a run folder is sound: every file read, every point compared with what was written."""
 
+import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from saddlepoint.errors import InputError
 from saddlepoint.results.errors import RunError
@@ -20,7 +22,7 @@ def check_run(path: str | Path) -> list[str]:
     folder = Path(path).absolute()
     if not (folder / SPEC).is_file():
         return [f"{str(folder)!r} is no run folder: it has no {SPEC}"]
-    parts = [_documents(folder), _summary(folder)]
+    parts = [_documents(folder), _summary(folder), _against_spec(folder)]
     try:
         parts += [_shard(folder, name) for name in names(folder)]
     except RunError as error:
@@ -44,6 +46,42 @@ def _summary(folder: Path) -> Iterator[str]:
             yield f"{str(folder / SUMMARY)!r} does not follow from the rows; the same command writes it again"
     except RunError as error:
         yield str(error)
+
+
+def _against_spec(folder: Path) -> Iterator[str]:
+    """Yield where records contradict the specification: other threats, points outside, missing examples."""
+    try:
+        spec, rows = read_spec(folder), load(folder).to_pylist()
+    except RunError:
+        return  # named elsewhere
+    one = [spec["threat"]] if "threat" in spec else []
+    threats = {(each["norm"], each["eps"]) for each in spec.get("threats", one)}
+    for row in rows:
+        threat = (row["norm"], row["eps"])
+        if threats and threat not in threats:
+            asked = ", ".join(f"{norm} eps {eps:g}" for norm, eps in sorted(threats))
+            yield f"the record {row['key']!r} is of {threat[0]} eps {threat[1]:g}; the specification asks for {asked}"
+        yield from _contradictions(row)
+    expected = spec.get("data", {}).get("examples")
+    found = {threat: {row["id"] for row in rows if (row["norm"], row["eps"]) == threat} for threat in threats}
+    if expected is not None and (folder / SUMMARY).exists():
+        for (norm, eps), identities in sorted(found.items()):
+            if len(identities) != expected:
+                yield f"{len(identities)} of {expected} examples have a record at {norm} eps {eps:g}, in a finished run"
+
+
+def _contradictions(row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what cannot be true of one record."""
+    if row["error"] is not None or row["kind"] != "attack":
+        return
+    if row["distance"] > row["eps"]:
+        yield f"the point of {row['id']!r} lies {row['distance']:.9g} away, beyond eps {row['eps']:.9g}"
+    if not math.isclose(row["distance"], row[row["norm"]], rel_tol=1e-6):
+        yield f"the record of {row['id']!r} has distance {row['distance']:.9g} and {row['norm']} {row[row['norm']]:.9g}"
+    if row["success"] == (row["margin"] > 0) and row["accuracy"] in (0, 1):
+        yield f"the record of {row['id']!r} has success {row['success']} and the margin {row['margin']:.4g}"
+    if row["clean_correct"] and row["clean_margin"] < 0:
+        yield f"the record of {row['id']!r} is correct on the clean image, by the margin {row['clean_margin']:.4g}"
 
 
 def _shard(folder: Path, name: str) -> Iterator[str]:

@@ -54,6 +54,8 @@ class RunFolder:
         """
         import pyarrow.compute as pc
 
+        if not isinstance(identity, str):
+            raise InputError(f"the id of an example is {identity!r}; expected text, as in the column `id` of rows()")
         table = self._table.filter(pc.equal(self._table["id"], identity))
         rows = (
             table.filter(pc.equal(table["kind"], "attack")).select(["key", "eps", "kept", "error", SHARD]).to_pylist()

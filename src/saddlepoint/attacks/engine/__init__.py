@@ -1,1 +1,1 @@
-"""The loop for a stream of examples: retire rows that are done, refill them, count passes, verify."""
+"""The loop for a stream of examples: rows that are done are retired and refilled, passes counted, results verified."""

@@ -1,4 +1,4 @@
-"""The rows of a batch that no run is left for, and what they are good for."""
+"""How the rows of a batch are shared among the runs that are left."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,16 @@ from saddlepoint.typing import Mask
 
 @dataclass(frozen=True, slots=True)
 class RowAssignment:
-    """Whom each row of a batch serves. A row with a run leads; the others follow it, some of them ahead of it.
+    """Which run each row of a batch works for.
+
+    A row that holds a run is a leader. Every other row follows one leader: it repeats the leader's point, or tries one
+    that the leader would reach after more rejected proposals.
 
     Attributes:
-        leader: the row that each follows, itself where it leads, (B,).
-        ahead: how many refused answers it is ahead of the leader, (B,).
-        ranks: each leader's rows by how far they are ahead, (L, depth); the last stands for those that it lacks.
-        rank: the line of `ranks` that each row's leader is in, (B,).
+        leader: the leader of each row; a leader's own number is its row, (B,).
+        ahead: how many rejected proposals a row assumes after its leader's point, (B,).
+        ranks: the rows of each leader, in the order of `ahead`, (L, depth); short lists repeat their last row.
+        rank: which line of `ranks` belongs to each row's leader, (B,).
     """
 
     leader: Int[Tensor, " batch"]
@@ -27,23 +30,28 @@ class RowAssignment:
 
     @property
     def deep(self) -> bool:
-        """Whether any row is ahead of its leader."""
+        """Whether any row tries a later proposal than its leader."""
         return self.ranks.shape[1] > 1
 
     def furthest(self, ends: Mask) -> Int[Tensor, " batch"]:
-        """Return, for each row, the one that its leader gets to: the first that ends the look ahead, or the last."""
+        """Return the row whose result each leader adopts, (B,).
+
+        That is the first of its rows with `ends` set, for example because its proposal was accepted; every later row
+        assumed that it would be rejected. If none has it set, all assumptions held, and the last row is adopted.
+        """
         met = ends[self.ranks]
         met[:, -1] = True
         return self.ranks.gather(1, met.int().argmax(1, keepdim=True)).flatten()[self.rank]
 
 
-def assign(live: list[int], size: int, *, foresees: bool, device: torch.device) -> RowAssignment:
-    """Divide a batch among its live rows, evenly, where the attack foresees; else all follow one, and none is ahead.
+def assign(live: list[int], size: int, *, look_ahead: bool, device: torch.device) -> RowAssignment:
+    """Share the idle rows of a batch evenly among the live ones, if the attack can look ahead.
 
-    To look ahead makes a step dearer by a third: fewer idle rows than half the live ones do not repay that.
+    Otherwise every idle row repeats the first live one, so that the batch keeps its shape.
     """
     idle = sorted(set(range(size)) - set(live))
-    looks = foresees and 2 * len(idle) >= len(live)
+    # Looking ahead makes a step about a third dearer, which fewer idle rows than half of the live ones do not repay.
+    looks = look_ahead and 2 * len(idle) >= len(live)
     lines = [[one, *(idle[rank :: len(live)] if looks else ())] for rank, one in enumerate(live)]
     leader, ahead, rank = [live[0]] * size, [0] * size, [0] * size
     for number, line in enumerate(lines):

@@ -1,4 +1,4 @@
-"""What travels through the pipeline: one example, and what has been found out about it."""
+"""The values that travel through the pipeline: an input, an example under attack, a verified row."""
 
 from dataclasses import dataclass, field
 
@@ -23,8 +23,8 @@ class Input:
         x: pixels, float32 (C, H, W).
         y: label.
         eps: radius of its ball, in pixel units.
-        target: class to be predicted instead, or None.
-        start: δ from which the attack is to begin, or None.
+        target: class that must be predicted for success, or None.
+        start: δ at which the attack begins, or None.
     """
 
     index: int
@@ -50,9 +50,9 @@ class Passes:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one run reports: its point, how good that is, and whether the example is thereby done.
+    """The result of one run: its best point, the score of that point, and whether the run has won.
 
-    `gradient_free` tells that no gradient was used, `zero_gradient` that one was exactly zero.
+    `gradient_free`: the attack used no gradient. `zero_gradient`: some gradient was exactly zero.
     """
 
     delta: Tensor
@@ -67,10 +67,10 @@ class Outcome:
     zero_gradient: bool = False
 
     def better(self, other: "Outcome") -> bool:
-        """Whether this outcome replaces an earlier one; scores compare under one goal only.
+        """Whether this outcome replaces the earlier one.
 
-        Between goals an adversarial point comes first, and of two such the later: who asks for the nearest point after
-        any point wants the nearest.
+        An adversarial point beats any other. Scores are compared only if both were measured under the same goal; of two
+        adversarial points of different goals the later one is kept, since the cascade asked for it last.
         """
         if self.adversarial != other.adversarial:
             return self.adversarial
@@ -79,23 +79,23 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An input, the logits of its clean image, the best point so far and what it cost.
+    """An input, the logits of its clean image, the best point so far and the passes spent on it.
 
     Attributes:
-        given: the input.
+        input: the input.
         logits: of the clean image, (K,).
         best: the best outcome so far; None before any search, unless the example is wrong from the start.
-        margin: of the clean image, by which the goal is missed.
-        misclassified: the goal is reached from the start.
-        done: by a margin, too, at which its search stops: nothing to search.
-        repeatable: whether two forwards of the first batch, in different order, agreed bit for bit on this machine.
-        passes: passes that count.
-        wasted: passes of runs that were started ahead of time and turned out not to be needed.
-        doubts: signs that gradients are masked.
-        had_gradient: whether a run has met no gradient that was zero.
+        margin: of the clean image; positive if the goal is not reached there.
+        misclassified: the clean image already reaches the goal.
+        done: it does so by the margin at which a search stops, so that there is nothing to search.
+        repeatable: whether two forwards of the first batch, in different order, agreed bit for bit.
+        passes: forwards, backwards and steps that count.
+        wasted: passes of runs that were started early and proved unnecessary.
+        doubts: signs of masked gradients.
+        had_gradient: whether some run never met a zero gradient.
     """
 
-    given: Input
+    input: Input
     logits: Tensor
     margin: float
     misclassified: bool
@@ -110,27 +110,27 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is reported of one example, after verification.
+    """The verified result of one example.
 
     Attributes:
-        given: the input.
-        x_adv: the point, float32 (C, H, W) in Δ.
-        clean: logits of the clean image, (K,), by the untouched model in float32.
-        logits: of the point, likewise.
-        success: whether the untouched model misclassifies it, or predicts the target when there is one; for a
-            stochastic model, in more than half of the fresh draws.
-        accuracy: share of fresh draws in which that is not so; 0 or 1 for a deterministic model.
+        input: the input.
+        x_adv: the perturbed image, float32 (C, H, W), inside Δ.
+        clean: logits of the clean image, (K,), from the unmodified model in float32.
+        logits: logits of the perturbed image, likewise.
+        success: whether the unmodified model misclassifies it, or predicts the target if there is one; for a stochastic
+            model, in more than half of the fresh draws.
+        accuracy: share of fresh draws without success; 0 or 1 for a deterministic model.
         margin: z_y − max_{j≠y} z_j at the point (targeted: max_{j≠t} z_j − z_t); not above 0 on success.
         norm: ‖x_adv − x‖ in the norm of the ball, in pixel units.
-        passes: passes, the clean evaluation, confirmations and verification included.
-        wasted: passes of runs that were started ahead of time and turned out not to be needed.
-        attack: the attack that broke the example; "clean" if it was wrong from the start; None if it stands.
+        passes: all passes, including the clean evaluation, confirmations and verification.
+        wasted: passes of runs that were started early and proved unnecessary.
+        attack: the attack that succeeded; "clean" if the clean image is misclassified; None without success.
         run: the run that found the point.
         repeatable: as in `Example`.
-        doubts: signs that gradients are masked; one that was zero is none where another run met no such.
+        doubts: signs of masked gradients. A zero gradient is not counted if another run of the example never met one.
     """
 
-    given: Input
+    input: Input
     x_adv: Tensor
     clean: Tensor
     logits: Tensor

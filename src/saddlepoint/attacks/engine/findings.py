@@ -1,4 +1,4 @@
-"""What a search has found out about itself: signs that it was misled, as values."""
+"""Signs that the search was misled by masked gradients."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from saddlepoint.attacks.engine.example import OVERTAKEN, ZERO_GRADIENT
 
 _CHANCE = {ZERO_GRADIENT: (0, 0.002), OVERTAKEN: (1, 0.01)}
-"""How many examples, and which share of them, may show a sign by chance.
+"""How many examples, and which share of them, may show a sign without a finding: (number, share).
 
-A gradient is not zero by chance; but a random search gets lucky now and then, on the most honest network.
+A gradient is rarely zero by chance, but a random search beats gradients now and then on any network.
 """
 
 _ADVICE = {
@@ -39,9 +39,9 @@ class Finding:
 
 
 def findings(doubts: Mapping[str, int], examples: int, robust: int) -> tuple[Finding, ...]:
-    """Return the signs of masked gradients that more of the examples show than chance would have it.
+    """Return the signs of masked gradients that more examples show than chance explains.
 
-    Where none of the examples stands, `robust`, nothing can be overestimated.
+    If no example is left correct (`robust` = 0), nothing can be overestimated, and there are none.
     """
     found = []
     for name, advice in _ADVICE.items():

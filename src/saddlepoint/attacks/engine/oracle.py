@@ -1,4 +1,4 @@
-"""One call of the model, at one point per row: the only place of a search where it is called."""
+"""One call of the model at one point per row. A search calls the model nowhere else."""
 
 from dataclasses import dataclass
 
@@ -13,8 +13,8 @@ from saddlepoint.classifier import Frozen, Precision, arithmetic
 from saddlepoint.typing import Images, Logits, Mask, PerExample
 
 ROUNDING, CAUTION = 1e-4, 32
-"""As shares of the largest logit: more than float32 usually loses in a forward; and how many times the deviation that
-was seen for this very module a margin must have before it is believed without a second look."""
+"""A margin needs no confirmation if it exceeds both shares of the largest logit: `ROUNDING`, and `CAUTION` times the
+deviation between the fast and the unmodified form that was measured for this module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,12 @@ class Stage:
         attack: the attack.
         name: of the attack in this cascade; the second PGD of a cascade is PGD#2, with random streams of its own.
         precision: that it searches in.
-        resume: whether it starts from the best point so far, to go on in float32 where low precision has failed.
-        left: among how many stages what is left of an example's budget is shared, this one included.
-        draws: of a stochastic model, over which each answer is a mean.
-        doubted: whether it is for examples in doubt only.
-        probe: whether it is to cast doubt, for a later stage: without gradients it goes on from the best point so far.
-        keep: which of its points are kept, where the caller has chosen; else the attack's own goal.
+        resume: whether it starts at the best point so far: the float32 steps after a failed low-precision search.
+        left: how many stages, including this one, share what is left of an example's budget.
+        draws: forwards of a stochastic model that each answer is averaged over.
+        doubted: whether it attacks only examples with signs of masked gradients.
+        probe: whether it is a gradient-free check for a later `doubted` stage, started at the best point so far.
+        keep: which points are kept, if the caller has chosen; otherwise the attack's own goal.
     """
 
     attack: Attack
@@ -55,11 +55,11 @@ class Stage:
 
     @property
     def exact(self) -> bool:
-        """Whether the search computes just what the decision does, so that a success needs no confirmation."""
+        """Whether search and decision compute the same function, so that a success needs no confirmation."""
         return self.precision == "fp32" and self.draws == 1 and (self.attack.plain or self.goal.exact)
 
     def skips(self, example: Example) -> bool:
-        """Whether nothing is left to search for: the example is done, or float32 has confirmed what it would redo."""
+        """Whether this stage has nothing to do for the example."""
         best = example.best
         if self.doubted and not example.doubts:
             return True
@@ -68,9 +68,9 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A point of each row, and what it is worth to the attack's goal.
+    """A point per row with its score under the attack's goal.
 
-    `sure` tells that the untouched model, in float32, would say the same of `adversarial`.
+    `sure`: the unmodified model in float32 is known to agree with `adversarial`.
     """
 
     delta: Images
@@ -89,7 +89,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Oracle:
-    """The model, as one stage of the search consults it."""
+    """The model as one stage of the cascade sees it."""
 
     model: Frozen
     stage: Stage
@@ -98,9 +98,9 @@ class Oracle:
     def answer(
         self, problem: Problem, state: object, delta: Images, *, differentiate: bool
     ) -> tuple[Answer, Point, Health]:
-        """Return what the attack may see at x + δ, what the point is worth, and whether its numbers can be used.
+        """Return the attack's answer at x + δ, the score of the point, and the health of its numbers.
 
-        Of a stochastic model that are means over draws; the goal is reached where it is in each.
+        For a stochastic model, numbers are means over draws, and the goal must be reached in every draw.
         """
         with arithmetic(self.stage.precision, delta.device):
             looks = [
@@ -119,7 +119,7 @@ class Oracle:
         return told(self.stage.attack, mean, reached), point, _health(mean.logits, mean.gradient)
 
     def decide(self, problem: Problem, delta: Images) -> Point:
-        """Return what the points are worth to the untouched model in float32, in draws of its own."""
+        """Return the scores of the points under the unmodified model in float32, from fresh draws."""
         draws = [self.model.decide(problem.x + delta) for _ in range(self.stage.draws)]
         return self._worth(problem, delta, draws, decided=True)[0]
 
@@ -127,9 +127,9 @@ class Oracle:
         return self.model.logits(pixels, self.stage.precision, as_given=self.stage.exact)
 
     def _worth(self, problem: Problem, delta: Images, draws: list[Logits], *, decided: bool) -> tuple[Point, Mask]:
-        """Return what the points are worth, and which reach the goal, be it outside Δ.
+        """Return the scores of the points, and which of them reach the goal, whether inside Δ or not.
 
-        Sure is what the untouched model said or, in float32, what the margin holds against rounding.
+        A claim is sure if the unmodified model made it (`decided`), or if its float32 margin is beyond rounding.
         """
         margin, share = self.setting.judge_draws(draws, problem.y, problem.target)
         reached = share == 1
@@ -142,10 +142,8 @@ class Oracle:
         return Point(kept.delta, kept.score, kept.adversarial, sure), reached
 
     def _ranked(self, problem: Problem, draws: list[Logits], share: PerExample) -> PerExample:
-        """Return the accuracy over draws and, where that is equal, the mean margin of probabilities to decide.
-
-        Not the mean margin of logits: no draw, however large its logits are, outweighs another.
-        """
+        """Return the accuracy over draws, with ties broken by the mean margin of the probabilities."""
+        # Probabilities, not logits: one draw with large logits must not outweigh the others.
         margin, _ = self.setting.judge_draws([logits.softmax(1) for logits in draws], problem.y, problem.target)
         return 1 - share + margin / (4 * len(draws))
 
@@ -154,5 +152,5 @@ def _health(logits: Logits, gradient: Images | None) -> Health:
     finite = torch.isfinite(logits).all(1)
     if gradient is None:
         return Health(finite, torch.zeros_like(finite))
-    steepness = gradient.flatten(1).abs().amax(1)  # not the norm, which is of double width
+    steepness = gradient.flatten(1).abs().amax(1)  # the largest entry: cheaper than a norm, and as telling
     return Health(finite & torch.isfinite(steepness), steepness == 0)

@@ -1,6 +1,6 @@
-"""The path of the data, from inputs to verified rows: every stage a generator that holds a batch or two at most.
+"""The path from inputs to verified rows, as generators that each hold at most a batch or two.
 
-inputs → clean → search (one per attack of the cascade) → verify → rows
+inputs → clean → search (once per attack of the cascade) → verify → rows
 """
 
 import math
@@ -28,13 +28,13 @@ from saddlepoint.errors import AttackError, ModelError
 Item = TypeVar("Item")
 
 FRESH = 5
-"""How many times as many draws decide on a stochastic model as the search took means over."""
+"""A stochastic model is judged by this many times the draws that the search averages over."""
 
 PATIENCE = 5.0
-"""Seconds that a finished example waits for others before it is verified: what is finished is soon on the disk."""
+"""Seconds that a finished example waits for others before it is verified: finished work soon reaches the disk."""
 
 ASTRAY = 0.25
-"""A difference between search and decision, as a share of the largest logit, that no rounding explains."""
+"""A difference of the search's and the decision's margin, as a share of the largest logit, beyond any rounding."""
 
 
 def run_attack(
@@ -44,11 +44,11 @@ def run_attack(
     setting: Setting,
     precision: Precision = "fp32",
 ) -> Iterator[Row]:
-    """Attack a stream of inputs; yield a verified row for each, in the order in which they end.
+    """Attack a stream of inputs; yield a verified row for each, in the order in which they finish.
 
-    Memory is bounded by the batch, whatever the length of the stream. While the stream is open the classifier is
-    frozen; close it, or exhaust it, to have everything restored. Of two open streams close the later one first. What
-    a caller draws from global generators between two rows is his own affair: the stream neither sees nor rewinds it.
+    Memory is bounded by the batch, not by the length of the stream. The classifier is frozen while the stream is open
+    and restored when it is exhausted or closed; two open streams must be closed in reverse order. The stream leaves the
+    caller's global random generators alone.
     """
     check_suite(suite)
     setting = replace(setting, draws=draws_of(suite[0]))
@@ -76,9 +76,9 @@ def _stream(
 
 
 def stages(suite: Sequence[Step], precision: Precision, keep: Goal | None = None) -> Iterator[Stage]:
-    """Yield the cascade: each attack, and after a low-precision one the float32 steps for those that it did not break.
+    """Yield the stages: each attack and, after one in low precision, float32 steps for the examples that withstood it.
 
-    Low precision must never act as a masked gradient.
+    Without those, low precision would act as a masked gradient.
     """
     cascade: list[Stage] = []
     attacks, doubted = list(map(attack_of, suite)), list(map(doubted_only, suite))
@@ -96,25 +96,25 @@ def stages(suite: Sequence[Step], precision: Precision, keep: Goal | None = None
 
 
 def _sharers(cascade: Sequence[Stage]) -> int:
-    """Return among how many what is left of a budget is shared; those for examples in doubt, few, count as one."""
+    """Return how many stages share the rest of a budget; all `doubted` stages, which are rare, count as one."""
     doubted = sum(stage.doubted for stage in cascade)
     return doubted if cascade[0].doubted else len(cascade) - doubted + (doubted > 0)
 
 
 def clean(model: Frozen, inputs: Iterable[Input], setting: Setting) -> Iterator[Example]:
-    """Evaluate the clean images; the first batch is evaluated twice, in another order, to see what can be relied on.
+    """Evaluate the clean images.
 
-    An image that a stochastic model gets right in any draw is attacked.
+    The first batch is evaluated again in another order, to check that results do not depend on it. An image that a
+    stochastic model classifies correctly in any draw is attacked.
     """
     repeatable: bool | None = None
     for chunk in _batched(inputs, setting.batch):
         x = setting.stack([given.x for given in _padded(chunk, setting.batch)])
         draws = [check_logits(model.decide(x)) for _ in range(setting.draws)]
-        if repeatable is None:
-            again = model.decide(x.roll(1, 0)).roll(-1, 0)
-            repeatable = check_repeatable(draws[0], again, deterministic=setting.draws == 1)
         y, classes = setting.integers([given.y for given in chunk]), draws[0].shape[1]
         check_classes(y, classes)
+        if repeatable is None:
+            repeatable = check_repeatable(model.decide, x, draws[0], deterministic=setting.draws == 1)
         targets = _targets(chunk, setting, classes)
         margin, share = setting.judge_draws([logits[: len(chunk)] for logits in draws], y, targets)
         for given, row, gap, wrong in zip(chunk, average(draws), margin.tolist(), share.tolist(), strict=False):
@@ -126,13 +126,8 @@ def clean(model: Frozen, inputs: Iterable[Input], setting: Setting) -> Iterator[
             yield Example(given, row.clone(), gap, hit, done, repeatable, best, spent)
 
 
-def _clean_outcome(given: Input, margin: float) -> Outcome:
-    """Return what an example that is wrong from the start has before any search: its clean image."""
-    return Outcome(torch.zeros_like(given.x), margin, True, False, Passes(), "clean", Fool(), Run())
-
-
 def search(model: Frozen, stage: Stage, examples: Iterator[Example], setting: Setting) -> Iterator[Example]:
-    """Run one attack on a stream of examples, refilling freed rows, so that the batch keeps its one shape."""
+    """Run one attack on a stream of examples; rows that become free are refilled, so that the batch keeps its shape."""
     plan, slots = Plan(stage, examples, setting.budget), Slots(Oracle(model, stage, setting))
     while True:
         tasks: list[Task] = []
@@ -149,7 +144,7 @@ def search(model: Frozen, stage: Stage, examples: Iterator[Example], setting: Se
 
 
 def _advance(plan: Plan, slots: Slots) -> None:
-    """Step until a run ends, or may begin; then end those, too, that can no longer change a result."""
+    """Step until a run ends or a new one may begin; then end the runs that can no longer change a result."""
     held = slots.held
     while not (ended := slots.step()) and not held:
         pass
@@ -161,9 +156,9 @@ def _advance(plan: Plan, slots: Slots) -> None:
 
 
 def verify(model: Frozen, examples: Iterator[Example], setting: Setting) -> Iterator[list[Row]]:
-    """Yield the rows of one batch after the other; one float32 evaluation of the untouched model decides what they say.
+    """Yield verified rows, batch by batch, as judged by one float32 forward of the unmodified model.
 
-    On a stochastic model fresh draws decide, by their majority: no lucky draw of the search counts.
+    A stochastic model is judged by the majority of fresh draws, so that a lucky draw of the search does not count.
 
     Raises:
         AttackError: an attack returned a point outside Δ.
@@ -172,7 +167,7 @@ def verify(model: Frozen, examples: Iterator[Example], setting: Setting) -> Iter
     patience = PATIENCE if setting.draws == 1 else math.inf  # fresh draws must not depend on a clock
     for chunk in _batched(examples, setting.batch, patience):
         padded = _padded(chunk, setting.batch)
-        given = [example.given for example in padded]
+        given = [example.input for example in padded]
         x = setting.stack([one.x for one in given])
         delta = setting.stack([_delta(example) for example in padded])
         region = setting.region(given, x)
@@ -198,15 +193,15 @@ def _verified(
     *,
     draws: int,
 ) -> Row:
-    """Return what is reported of one example, given what the untouched model says of its point."""
+    """Return the row of one example from the unmodified model's logits at its point."""
     name = example.best.attack if example.best else None
     if not inside:
-        raise AttackError(f"{name} left Δ on example {example.given.id!r}: its point has norm {norm:.9g}")
+        raise AttackError(f"{name} left Δ on example {example.input.id!r}: its point has norm {norm:.9g}")
     if draws == 1:
         _agree(example, margin, logits)
     hit = hits > 0.5
     return Row(
-        given=example.given,
+        input=example.input,
         x_adv=point.clone(),
         clean=example.logits,
         logits=logits.clone(),
@@ -224,20 +219,20 @@ def _verified(
 
 
 def _agree(example: Example, margin: float, logits: Tensor) -> None:
-    """Raise ModelError if the module's margin is far from the one that the search saw at the same point."""
+    """Raise ModelError if the margin that the search saw is far from the unmodified module's at the same point."""
     best = example.best
     if best is None or best.goal.exact or math.isinf(best.score):
         return
     if abs(best.score - margin) > ASTRAY * logits.abs().max().item():
         raise ModelError(
-            f"{best.attack} saw the margin {best.score:.4g} on example {example.given.id!r}, where the module itself "
-            f"has {margin:.4g}: its fastest form is another function (wrap it in torch.compile(…, backend='eager')), "
-            "or two of its forwards differ (attack it through sp.EOT)"
+            f"{best.attack} saw the margin {best.score:.4g} on example {example.input.id!r}, where the module itself "
+            f"has {margin:.4g}: either its fastest form computes something else "
+            "(wrap it in torch.compile(…, backend='eager')), or its forwards are random (attack it through sp.EOT)"
         )
 
 
 def _delta(example: Example) -> Tensor:
-    return torch.zeros_like(example.given.x) if example.best is None else example.best.delta.to(example.given.x.device)
+    return torch.zeros_like(example.input.x) if example.best is None else example.best.delta.to(example.input.x.device)
 
 
 def _targets(given: Sequence[Input], setting: Setting, classes: int | None = None) -> Tensor | None:
@@ -250,7 +245,7 @@ def _targets(given: Sequence[Input], setting: Setting, classes: int | None = Non
 
 
 def _batched(items: Iterable[Item], size: int, patience: float = math.inf) -> Iterator[list[Item]]:
-    """Yield lists of `size` items; a shorter one when an item has waited for longer than `patience` seconds."""
+    """Yield lists of `size` items, or fewer once the first has waited longer than `patience` seconds."""
     chunk, since = list[Item](), 0.0
     for item in items:
         since = since if chunk else time.monotonic()

@@ -1,7 +1,7 @@
-"""Which run of which example comes next, and what an example's runs amount to.
+"""Which run of which example comes next, and how the runs of an example add up to its result.
 
-Runs count in plan order up to the first that wins, whatever order they end in: a run that was started ahead of time, to
-keep the batch full, never changes a result. What it cost is kept apart.
+The runs of an example count in their planned order, up to the first that wins. Later runs may be started early to keep
+the batch full; they never change a result, and their passes are reported separately as wasted.
 """
 
 import math
@@ -15,9 +15,9 @@ from saddlepoint.attacks.protocol import Run
 from saddlepoint.errors import AttackError
 
 FURTHER = 0.02
-"""By how much of the clean margin a probe without gradients must get further than gradients did, to cast doubt on them.
+"""The share of the clean margin by which a gradient-free probe must beat the gradients' result to cast doubt on it.
 
-Random search improves on most optima by less; behind the traps of `saddlepoint.testing`, mostly by more.
+On honest models random search gains less; on the traps in `saddlepoint.testing` it mostly gains more.
 """
 
 
@@ -38,7 +38,10 @@ class Task:
 
 @dataclass(slots=True)
 class _Open:
-    """An example under way: `started` runs are, `counted` have been accounted for, and none counts from `limit` on."""
+    """An example with runs under way.
+
+    `started` of its runs have begun and `counted` have been accounted for; runs from position `limit` on do not count.
+    """
 
     example: Example
     runs: tuple[Run, ...]
@@ -63,7 +66,7 @@ class _Open:
         return Task(self.example, self.runs, self.started - 1, self.share)
 
     def count(self) -> None:
-        """Account for the runs that have ended, in plan order."""
+        """Account for ended runs, in planned order."""
         while not self.complete and self.counted in self.waiting:
             outcome = self.waiting.pop(self.counted)
             self.counted += 1
@@ -81,7 +84,7 @@ class _Open:
         return replace(example, best=self.best, passes=passes, wasted=wasted, doubts=doubts, had_gradient=had_gradient)
 
     def _doubts(self) -> Iterator[str]:
-        """Yield what casts doubt on gradients: one that was zero, or a black box that got further without."""
+        """Yield the signs of masked gradients: a zero gradient, or a gradient-free attack that got further."""
         if self.zero_gradient:
             yield ZERO_GRADIENT
         before, best = self.example.best, self.best
@@ -92,7 +95,7 @@ class _Open:
 
 
 class Plan:
-    """Hands out runs: first those whose predecessors have failed, then new examples, then runs ahead of time."""
+    """Hands out runs: first those whose predecessors failed, then new examples, then runs that are started early."""
 
     def __init__(self, stage: Stage, examples: Iterator[Example], budget: int | None) -> None:
         self._stage, self._examples, self._budget = stage, examples, budget
@@ -100,14 +103,14 @@ class Plan:
         self._ready: deque[_Open] = deque()
 
     def draw(self, count: int) -> Iterator[Task | Example]:
-        """Yield the next `count` runs, as far as there are any, and between them the examples that need none."""
+        """Yield up to `count` runs and, in between, the examples that need no run."""
         while count > 0 and (drawn := self._next()) is not None:
             yield drawn
             count -= isinstance(drawn, Task)
 
     def record(self, task: Task, outcome: Outcome) -> None:
-        """Take note of what a run reports."""
-        entry = self._open[task.example.given.index]
+        """Record the outcome of a run."""
+        entry = self._open[task.example.input.index]
         entry.waiting[task.position] = outcome
         if outcome.won:
             entry.limit = min(entry.limit, task.position + 1)
@@ -117,11 +120,11 @@ class Plan:
 
     def needs(self, task: Task) -> bool:
         """Return whether a run can still change its example's result."""
-        return task.position < self._open[task.example.given.index].limit
+        return task.position < self._open[task.example.input.index].limit
 
     def discard(self, task: Task, passes: Passes) -> None:
-        """Take note of what a run had cost when it was ended because it was not needed."""
-        self._open[task.example.given.index].wasted += passes
+        """Record the passes of a run that was ended because it was not needed."""
+        self._open[task.example.input.index].wasted += passes
 
     def finished(self) -> Iterator[Example]:
         """Yield the examples whose last run has been accounted for."""
@@ -138,14 +141,14 @@ class Plan:
         entry = None if self._stage.skips(example) else self._admit(example)
         if entry is None:
             return example
-        self._open[example.given.index] = entry
+        self._open[example.input.index] = entry
         return entry.start()
 
     def _admit(self, example: Example) -> _Open | None:
-        """Return the example with the runs that its budget allows, each with its share; None if it allows none."""
+        """Return the example with the runs that its budget allows, or None if it allows none."""
         runs = self._runs(example)
         best = None if self._stage.resume else example.best
-        probe = self._stage.probe and self._stage.draws == 1  # of means over draws, many tries find a lucky one
+        probe = self._stage.probe and self._stage.draws == 1  # with means over draws, many tries find a lucky one
         if self._budget is None:
             return _Open(example, runs, len(runs), math.inf, best, probe)
         spent = example.passes.forwards - 1 + example.passes.backwards
@@ -154,9 +157,9 @@ class Plan:
         return _Open(example, runs, limit, left // limit, best, probe) if limit > 0 else None
 
     def _runs(self, example: Example) -> tuple[Run, ...]:
-        runs = self._stage.attack.runs(example.logits[None], example.given.y)
-        if example.given.target is not None:
-            runs = tuple(dict.fromkeys(replace(run, target=example.given.target) for run in runs))
+        runs = self._stage.attack.runs(example.logits[None], example.input.y)
+        if example.input.target is not None:
+            runs = tuple(dict.fromkeys(replace(run, target=example.input.target) for run in runs))
         if len({run.target is None for run in runs}) > 1:
             raise AttackError(f"{self._stage.attack.name} has runs with and without a target; expected one kind")
         if self._stage.resume and example.best is not None:
@@ -165,5 +168,5 @@ class Plan:
 
 
 def _aim(own: Run, best: Run) -> int | None:
-    """Return the target of a run that goes on from the best one, which another attack of the cascade may have found."""
+    """Return the target of a run that resumes from the best point, which another attack may have found."""
     return own.target if own.target is None or best.target is None else best.target

@@ -15,19 +15,19 @@ from saddlepoint.typing import Images, Labels, Logits, PerExample
 
 
 def average(draws: list[Tensor]) -> Tensor:
-    """Return the mean over draws; of one, that very draw."""
+    """Return the mean over draws; a single draw is returned as it is."""
     return draws[0] if len(draws) == 1 else torch.stack(draws).mean(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One call of the model, as an observer sees it: which runs it served, at which step, and their objective.
+    """One call of the model, as passed to an observer.
 
     Attributes:
         ids: of the examples, N of them.
         runs: their runs.
-        steps: how often δ had been updated.
-        loss: the attack's objective at that point, (N,), still on the device.
+        steps: how many updates of δ each run has made.
+        loss: the attack's objective, (N,), on the device.
     """
 
     ids: tuple[Id, ...]
@@ -41,17 +41,17 @@ class Setting:
     """What holds for every example of one call.
 
     Attributes:
-        ball: the norm; each input has a radius of its own.
+        ball: the norm; each input carries its own radius.
         box: bounds of the pixels, or None.
-        batch: rows of every call of the model, always; part of the specification, since rounding depends on it.
+        batch: rows of every call of the model. Part of the specification, because rounding depends on it.
         seed: of all random streams.
         targeted: whether success means that the target is predicted.
-        stop: margin τ below zero at which a row stops; 0 for the first success, infinity for never.
-        budget: passes, forward plus backward, that the search may spend on an example; shared evenly by what is left
-            of its stages and runs.
-        observe: called once per call of the model, of which none is then used to look ahead.
-        draws: of a stochastic model, by which the clean image is judged; 1 for a deterministic one.
-        keep: which points are kept, where the caller has chosen; else each attack's own goal.
+        stop: a row stops once its margin is below −`stop`; 0 stops at the first success, infinity never.
+        budget: forwards plus backwards that the search may spend on an example, shared evenly among its remaining
+            stages and runs.
+        observe: called once per call of the model; switches look-ahead off.
+        draws: forwards that judge the clean image of a stochastic model; 1 for a deterministic one.
+        keep: which points are kept, if the caller has chosen; otherwise each attack's own goal.
     """
 
     ball: Ball
@@ -75,7 +75,7 @@ class Setting:
         return torch.tensor(values, dtype=torch.int64, device=self.device)
 
     def region(self, inputs: list[Input], x: Images) -> Region:
-        """Return Δ for these inputs: their balls, bound to their pixels and the box."""
+        """Return Δ for these inputs."""
         lower, upper = self.box or (None, None)
         eps = torch.tensor([given.eps for given in inputs], dtype=torch.float64)
         return replace(self.ball, eps=eps).at(x, lower, upper)

@@ -1,4 +1,4 @@
-"""The rows of a batch of one fixed shape, and what one call of the model does to them."""
+"""The rows of a batch of fixed shape, and their update by one call of the model."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +14,7 @@ from saddlepoint.attacks.engine.example import Outcome, Passes
 from saddlepoint.attacks.engine.oracle import Health, Oracle, Point
 from saddlepoint.attacks.engine.plan import Task
 from saddlepoint.attacks.engine.setting import Progress
-from saddlepoint.attacks.protocol import Access, Answer, Problem
+from saddlepoint.attacks.protocol import Access, Answer, LookAhead, Problem
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.rows import put, take, where
 from saddlepoint.typing import Images
@@ -25,7 +25,7 @@ _Host = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Everything that has one row per slot."""
+    """All tensors with one row per slot."""
 
     problem: Problem
     state: object
@@ -33,9 +33,9 @@ class _Rows:
 
 
 class _Counts:
-    """What the host knows of every slot: its run, whether that wants a gradient next, and what it has cost.
+    """The host's record of every slot: its run, whether that wants a gradient next, and its calls so far.
 
-    Points are counted; each is `draws` passes.
+    A call at one point is `draws` passes.
     """
 
     def __init__(self, size: int) -> None:
@@ -52,7 +52,7 @@ class _Counts:
             cost[slot] = 0
 
     def end(self, slot: int, draws: int) -> tuple[Task, Passes]:
-        """Free a slot; return its run, and what that has cost."""
+        """Free a slot; return its run and the passes of that run."""
         task, self.tasks[slot], self.busy[slot] = self.task(slot), None, False
         queries, backwards = int(self.queries[slot]), int(self.backwards[slot])
         return task, Passes(max(queries - 1, 0), draws * (queries + int(self.confirmations[slot])), draws * backwards)
@@ -64,14 +64,14 @@ class _Counts:
         return task
 
     def affords(self, draws: int, confirmation: int) -> _Host:
-        """Return whether another call, and the confirmation of its claim, fit into each run's share of the budget."""
+        """Return whether each run's share of the budget allows another call and the confirmation of its claim."""
         spent = self.queries + self.backwards + self.confirmations
         return draws * (spent + 1 + self.wants + confirmation) <= self.share
 
 
 @dataclass(frozen=True, slots=True)
 class _Flags:
-    """What the host learns of the rows after a call."""
+    """What is copied to the host after a call, one value per row."""
 
     score: _Host
     ahead: _Host
@@ -85,7 +85,7 @@ class _Flags:
 
 
 class Slots:
-    """A fixed number of rows. Each serves one run; one without looks ahead for a run, if it can, or is ignored."""
+    """A fixed number of rows, each for one run. A row without a run looks ahead for another's, or is ignored."""
 
     def __init__(self, oracle: Oracle) -> None:
         self._oracle, self._stage, self._setting = oracle, oracle.stage, oracle.setting
@@ -100,12 +100,12 @@ class Slots:
 
     @property
     def held(self) -> bool:
-        """Whether new runs, which begin with a gradient, wait for a call that another row wants one of."""
+        """Whether new runs, which begin with a gradient, wait until another row wants a gradient, too."""
         return self._stage.attack.access is Access.GRADIENT and bool(self._counts.busy.any()) and not self._wanted
 
     @property
     def tasks(self) -> list[Task]:
-        """The runs under way."""
+        """The runs that are under way."""
         return [self._counts.task(slot) for slot in self._live]
 
     def fill(self, tasks: list[Task]) -> None:
@@ -121,12 +121,12 @@ class Slots:
             self._shadow()
 
     def release(self, task: Task) -> Passes:
-        """End a run before its time; return what it has cost."""
+        """End a run early; return its passes."""
         slot = next(slot for slot in self._live if self._counts.task(slot) is task)
         return self._counts.end(slot, self._stage.draws)[1]
 
     def step(self) -> list[tuple[Task, Outcome]]:
-        """Ask, call the model once, tell; return the runs that have ended and what they report."""
+        """Ask, call the model once, tell; return the runs that have ended, with their outcomes."""
         flags = self._advance()
         leaving = self._ends(flags)
         claims = leaving & flags.adversarial & ~flags.sure
@@ -149,7 +149,7 @@ class Slots:
         return self._counts.busy & (over | flags.won if self._stage.goal.early else over)
 
     def _advance(self) -> _Flags:
-        """Ask, call, tell; keep the better points and account for the passes."""
+        """Ask, call, tell; keep the better points and count the passes."""
         rows, attack, differentiate = self._filled, self._stage.attack, self._wanted
         delta = attack.ask(rows.problem, rows.state)
         answer, new, health = self._oracle.answer(rows.problem, rows.state, delta, differentiate=differentiate)
@@ -158,23 +158,25 @@ class Slots:
         told, best = attack.tell(rows.problem, rows.state, answer), where(improves, new, rows.best)
         ahead = torch.zeros_like(rows.problem.y)
         if self._assignment is not None and self._assignment.deep:
-            ends = improves | ~attack.refuses(rows.state, answer) | attack.finished(told) | ~health.finite
+            assert isinstance(attack, LookAhead)  # noqa: S101 - only such attacks are given rows that look ahead
+            ends = improves | ~attack.rejects(rows.state, answer) | attack.finished(told) | ~health.finite
             furthest = self._assignment.furthest(ends)
             ahead = self._assignment.ahead[furthest]
             told, best, health = take((told, best, health), furthest)
-        self._rows = self._foreseen(_Rows(rows.problem, told, best))
+        self._rows = self._skipped(_Rows(rows.problem, told, best))
         flags = self._flags(health, ahead)
         self._account(flags)
         return flags
 
-    def _foreseen(self, rows: _Rows) -> _Rows:
-        """Let the rows that look ahead do so, from where their leaders are."""
-        if self._assignment is None or not self._assignment.deep:
+    def _skipped(self, rows: _Rows) -> _Rows:
+        """Move the rows that look ahead from their leader's state to the later proposals that they try."""
+        attack = self._stage.attack
+        if self._assignment is None or not self._assignment.deep or not isinstance(attack, LookAhead):
             return rows
-        return replace(rows, state=self._stage.attack.ahead(rows.problem, rows.state, self._assignment.ahead))
+        return replace(rows, state=attack.skip(rows.problem, rows.state, self._assignment.ahead))
 
     def _flags(self, health: Health, ahead: Tensor) -> _Flags:
-        """Bring to the host what it must know of every row: the one synchronisation of a step."""
+        """Copy to the host what it must know of every row: the one synchronisation of a step."""
         rows, attack, stop = self._filled, self._stage.attack, self._setting.stop
         best = rows.best
         columns = (
@@ -197,7 +199,7 @@ class Slots:
             step, example = counts.queries[slot] + flags.ahead[slot], counts.task(slot).example
             raise ModelError(
                 f"{self._stage.name} met a logit or a gradient that is not finite, at step {step} on "
-                f"example {example.given.id!r}; expected numbers: look for overflow, or for a root, "
+                f"example {example.input.id!r}; expected numbers: look for overflow, or for a root, "
                 "a norm or a logarithm at zero"
             )
         counts.queries += 1 + flags.ahead
@@ -207,13 +209,13 @@ class Slots:
         counts.wants[:] = flags.differentiate
 
     def _confirm(self, claims: _Host, flags: _Flags) -> _Flags:
-        """Let the untouched model judge the claims that rounding may have made; a refuted row searches on."""
+        """Let the unmodified model judge the claims that may be rounding errors; a refuted row continues its search."""
         rows = self._filled
         judged = self._oracle.decide(rows.problem, rows.best.delta)
         chosen = torch.from_numpy(claims).to(judged.adversarial.device)
         best = where(chosen, judged, rows.best)
         if self._assignment is not None:
-            best = take(best, self._assignment.leader)  # those who follow a refuted row have believed it, too
+            best = take(best, self._assignment.leader)  # followers of a refuted row hold the same point
         self._rows = replace(rows, best=best)
         won = self._stage.goal.won(best.score, best.adversarial, self._setting.stop)
         score, *judgement = torch.stack([best.score.float(), best.adversarial.float(), won.float()]).cpu().numpy()
@@ -222,7 +224,7 @@ class Slots:
         return replace(flags, score=score, adversarial=adversarial, won=won, sure=flags.sure | claims)
 
     def _outcome(self, slot: int, flags: _Flags) -> tuple[Task, Outcome]:
-        """End the run in a slot; return it and what it reports."""
+        """End the run in a slot; return it and its outcome."""
         attack, delta = self._stage.attack, self._filled.best.delta[slot].clone()
         task, passes = self._counts.end(slot, self._stage.draws)
         return task, Outcome(
@@ -243,7 +245,7 @@ class Slots:
             return
         self._setting.observe(
             Progress(
-                ids=tuple(task.example.given.id for task in self.tasks),
+                ids=tuple(task.example.input.id for task in self.tasks),
                 runs=tuple(task.run for task in self.tasks),
                 steps=tuple(self._counts.queries[self._live].tolist()),
                 loss=answer.loss[self._live],
@@ -256,19 +258,19 @@ class Slots:
         return self._rows
 
     def _shadow(self) -> None:
-        """Let each row without a run follow one that has; ahead of it, where that is of use and costs no budget."""
+        """Let each row without a run follow one that has a run, ahead of it if no budget or observer counts calls."""
         live, idle, setting = self._live, self.free, self._setting
         self._assignment = None
         if live and idle:
             free = setting.budget is None and setting.observe is None and setting.draws == 1
-            foresees = free and self._stage.attack.foresees and self._stage.attack.access is not Access.GRADIENT
-            self._assignment = assign(live, setting.batch, foresees=foresees, device=self._filled.problem.x.device)
+            look_ahead = free and isinstance(self._stage.attack, LookAhead)
+            self._assignment = assign(live, setting.batch, look_ahead=look_ahead, device=self._filled.problem.x.device)
             followed = take(self._filled, self._assignment.leader[idle])
-            self._rows = self._foreseen(put(self._filled, idle, followed))
+            self._rows = self._skipped(put(self._filled, idle, followed))
 
     def _pose(self, tasks: list[Task]) -> _Rows:
-        """Return the rows with which these runs begin."""
-        setting, given = self._setting, [task.example.given for task in tasks]
+        """Return the initial rows of these runs."""
+        setting, given = self._setting, [task.example.input for task in tasks]
         x = setting.stack([one.x for one in given])
         targets = [task.run.target for task in tasks]
         problem = Problem(
@@ -288,7 +290,7 @@ class Slots:
         return _Rows(problem, self._stage.attack.init(problem), best)
 
     def _key(self, task: Task) -> int:
-        given, run = task.example.given, task.run
+        given, run = task.example.input, task.run
         return random.key(self._setting.seed, given.id, self._stage.name, run.restart, run.target)
 
     def _starts(self, tasks: list[Task]) -> Images | None:
@@ -298,7 +300,7 @@ class Slots:
         return self._setting.stack(starts) if starts else None
 
     def _start(self, task: Task) -> Tensor | None:
-        best, given = task.example.best, task.example.given
+        best, given = task.example.best, task.example.input
         if not (self._stage.resume or self._stage.probe):
             return given.start
         return torch.zeros_like(given.x) if best is None else best.delta

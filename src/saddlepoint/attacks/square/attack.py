@@ -1,4 +1,4 @@
-"""Square: random search with square-shaped moves, which sees logits only."""
+"""Square: random search with square-shaped changes, from the model's scores alone."""
 
 import math
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from saddlepoint import random
 from saddlepoint.attacks.ascent import SHARE, SOME, Loss, climbed, require
-from saddlepoint.attacks.protocol import Access, Answer, Attack, Problem, Run
+from saddlepoint.attacks.protocol import Access, Answer, LookAhead, Problem, Run
 from saddlepoint.attacks.square import patterns, proposals, schedule
 from saddlepoint.rows import renew, where
 from saddlepoint.typing import Images, Logits, Mask, PerExample
@@ -17,7 +17,7 @@ from saddlepoint.typing import Images, Logits, Mask, PerExample
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The best point and its loss, how many points were answered, and random draws for the next ones."""
+    """The best point, its loss, the number of answers so far, and random draws for the next proposals."""
 
     best: Images
     loss: PerExample
@@ -27,29 +27,28 @@ class State:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Square(Attack):
-    """Change δ inside one random square window at a time; keep what raises the loss.
+class Square(LookAhead):
+    """Change δ inside one random square window at a time; keep the changes that raise the loss.
 
-    Andriushchenko, Croce, Flammarion & Hein 2020, alg. 1. In ℓ∞ each channel of a window becomes ±ε (alg. 2). In ℓ2 the
-    mass of a second window moves into the first, in the shape of a bump (alg. 3), and so in ℓ1 (Croce & Hein 2021). A
-    window has the share p of the image's pixels; p falls from `p_init` by half after 10, 50, 200, 500, … proposals.
+    Andriushchenko, Croce, Flammarion & Hein 2020, alg. 1. In ℓ∞ each channel of a window becomes ±ε (alg. 2). In ℓ2
+    the mass of a second window moves into the first, in the shape η (alg. 3), and likewise in ℓ1 (Croce & Hein 2021).
+    A window covers the share p of the pixels; p starts at `p_init` and halves after 10, 50, 200, 500, … proposals.
 
-    Every example has windows of its own, anywhere in the image. An ℓ∞ proposal that would change nothing is made in the
-    opposite colours. The official PyTorch code shares each window among a batch, never reaches the last row and column,
-    and spends a query on proposals that change nothing.
+    Differences from the official PyTorch code: every example draws its own windows, where the official code shares one
+    window per batch; windows reach the last row and column; and an ℓ∞ proposal that would change nothing has its signs
+    flipped, where the official code spends a query on it.
 
     Attributes:
         queries: points evaluated after the start.
         p_init: p of the first schedule.
-        restarts: independent runs; the later ones are cancelled when one has won.
+        restarts: independent runs; when one wins, later ones are cancelled.
         rescale: stretch the schedule of p, made for 10,000 queries, to `queries`; AutoAttack does not.
         loss: a name in `saddlepoint.losses`.
     """
 
     access: ClassVar[Access] = Access.SCORES
-    tolerance: ClassVar[float] = 0.8  # random search; in ℓ2 and ℓ1 bumps cannot follow weights that are noise
+    tolerance: ClassVar[float] = 0.8  # a random search; in ℓ2 and ℓ1, smooth shapes fit noisy weights badly
     paper: ClassVar[str] = "Andriushchenko et al. 2020"
-    foresees: ClassVar[bool] = True  # of its proposals about one in twenty is kept
 
     queries: int = 5000
     p_init: float = 0.8
@@ -65,7 +64,7 @@ class Square(Attack):
         return tuple(Run(restart) for restart in range(self.restarts))
 
     def init(self, problem: Problem) -> State:
-        """Ask for the start: stripes in ℓ∞, tiles of bumps in ℓ2 and ℓ1, or the one that was given."""
+        """Start at stripes in ℓ∞, at tiles of η in ℓ2 and ℓ1, or at the point that was given."""
         start = begin(problem) if problem.start is None else problem.start
         nothing = problem.zeros - torch.inf
         answered = torch.zeros_like(problem.y)
@@ -73,7 +72,7 @@ class Square(Attack):
         return State(start, nothing, answered, draws)
 
     def ask(self, problem: Problem, state: State) -> Images:
-        """Ask for the start, then for one proposal after the other."""
+        """Ask for the start, then for one proposal at a time."""
         return renew(state.answered > 0, lambda given: self._proposal(*given), (problem, state), state.best)
 
     def objective(self, problem: Problem, state: State, logits: Logits) -> PerExample:
@@ -84,16 +83,16 @@ class Square(Attack):
         """Keep a point whose loss is higher."""
         assert answer.loss is not None, "Square was told no loss"  # noqa: S101 - the loop's promise to SCORES
         new = answer.delta, answer.loss.to(state.loss.dtype)
-        best, loss = where(~self.refuses(state, answer), new, (state.best, state.loss))
-        return self.ahead(problem, replace(state, best=best, loss=loss), torch.ones_like(state.answered))
+        best, loss = where(~self.rejects(state, answer), new, (state.best, state.loss))
+        return self.skip(problem, replace(state, best=best, loss=loss), torch.ones_like(state.answered))
 
-    def refuses(self, state: State, answer: Answer) -> Mask:
+    def rejects(self, state: State, answer: Answer) -> Mask:
         """Return where the point is no better."""
         assert answer.loss is not None, "Square was told no loss"  # noqa: S101 - the loop's promise to SCORES
         return ~(answer.loss.to(state.loss.dtype) > state.loss)
 
-    def ahead(self, problem: Problem, state: State, by: Tensor) -> State:
-        """Count the answers; each proposal has random draws of its own, which its number tells."""
+    def skip(self, problem: Problem, state: State, by: Tensor) -> State:
+        """Advance the number of the proposal, which alone determines its random draws."""
         answered, channels = state.answered + by, problem.x.shape[1]
         first = answered - answered % schedule.AHEAD
         given, fresh = (problem.key, first), first > state.answered
@@ -114,7 +113,7 @@ class Square(Attack):
         return replace(self, queries=math.ceil(self.queries / 10), p_init=self.p_init / 2**halved, restarts=1)
 
     def _proposal(self, problem: Problem, state: State) -> Images:
-        """Return the best point with a move of the number that comes next."""
+        """Return the next proposal: the best point with one window changed."""
         delta, proposal, draws = state.best, state.answered, state.draws
         region, shape = problem.region, tuple(delta.shape[1:])
         (_, height, width), norm = shape, region.ball.p

@@ -1,11 +1,11 @@
-"""η, the shape that Square gives to a window in ℓ2 and ℓ1: two hills of opposite sign, side by side.
+"""η, the pattern of Square's windows in ℓ2 and ℓ1: two hills of opposite sign.
 
-A hill of height h and width w falls off in square rings round its centre (⌊h/2⌋, ⌊w/2⌋): at ring d = 0, 1, … stands
+A hill of height h and width w is constant on square rings around its centre (⌊h/2⌋, ⌊w/2⌋). Its value on ring d is
 
     Σ_{j=d+1}^{n+1} 1/j^q,    n = max(⌊h/2⌋, ⌊w/2⌋),
 
 with q = 2 in ℓ2 (Andriushchenko et al. 2020, §3.3) and q = 4 in ℓ1 (Croce & Hein 2021), scaled to norm 1. η of side s
-has a hill of ⌊s/2⌋ rows on top and one of ⌈s/2⌉ rows, negated, below it, and norm 1, too.
+is a hill of ⌊s/2⌋ rows above a negated hill of ⌈s/2⌉ rows, scaled to norm 1.
 """
 
 from functools import lru_cache
@@ -38,14 +38,14 @@ def bump(side: int, norm: float) -> Bump:
 
 @lru_cache(maxsize=64)
 def bumps(sides: tuple[int, ...], norm: float, device: torch.device, dtype: torch.dtype) -> Bumps:
-    """Return a table of η for each side, in a frame of zeros: η(i, j) is at [level, i + 1, j + 1]."""
+    """Return a table of η for each side, padded with zeros: η(i, j) is at [level, i + 1, j + 1]."""
     size = max(sides) + 2
     framed = [functional.pad(bump(side, norm), (1, size - 1 - side) * 2) for side in sides]
     return torch.stack(framed).to(device, dtype)
 
 
 def place(table: Bumps, level: Numbers, corner: Corners, turned: Mask, height: int, width: int) -> Placed:
-    """Return images that hold η of each row's level at its corner, transposed where it is turned, and 0 elsewhere."""
+    """Return images with η of each row's level at its corner, transposed if `turned`, and 0 elsewhere."""
     size = table.shape[1]
     down, right = _local(corner[:, 0], height, size)[:, :, None], _local(corner[:, 1], width, size)[:, None, :]
     turn = turned[:, None, None]
@@ -73,7 +73,7 @@ def tile(
 
 
 def _local(start: Numbers, size: int, frame: int) -> Int[Tensor, "batch size"]:
-    """Return where the places of a side of the image lie in a framed window, its far frame standing for all beyond."""
+    """Return each image coordinate's index in the padded table; outside the window that is a padded place."""
     place = torch.arange(size, device=start.device) - start[:, None] + 1
     return place.clamp(0, frame - 1)
 

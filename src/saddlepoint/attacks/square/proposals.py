@@ -1,4 +1,4 @@
-"""How Square begins and how it moves, as pure functions of a region, a point and random choices."""
+"""Square's starts and proposals, as pure functions of a region, a point and random choices."""
 
 import torch
 from jaxtyping import Float
@@ -14,9 +14,9 @@ from saddlepoint.typing import Images
 PerChannel = Float[Tensor, "batch channels 1 1"]
 
 TINY = 1e-12
-"""A norm below which a perturbation counts as none."""
+"""Norms below this count as zero."""
 ROUNDING = 1e-5
-"""A share of ε, or of the sum of two unit vectors, below which what is left of a window is rounding error, no shape."""
+"""What remains of a window below this share of ε is rounding error, not a direction to keep."""
 
 
 def stripes(region: Region, signs: Signs) -> Images:
@@ -34,14 +34,14 @@ def paint(region: Region, delta: Images, window: Window, signs: Signs) -> Images
 
 
 def repaint(region: Region, delta: Images, window: Window, signs: Signs) -> Images:
-    """Return δ with the window painted; in the opposite colours where the given ones are there already."""
+    """Return δ with the window painted, with opposite signs where the given ones would change nothing."""
     painted = paint(region, delta, window, signs)
     same = lp_norm(painted - delta, torch.inf) == 0
     return painted if settled(~same) else paint(region, delta, window, torch.where(same[:, None], -signs, signs))
 
 
 def settle(region: Region, delta: Images) -> Images:
-    """Return a point of Δ along δ: in ℓ2 at full length before the box cuts it, in ℓ1 the projection."""
+    """Return a point of Δ: in ℓ2, δ rescaled to length ε and projected; in ℓ1, the projection of δ."""
     if region.ball.p == 1:
         return region.project(delta)
     length = spread(lp_norm(delta, region.ball.p).clamp_min(TINY), delta)
@@ -49,9 +49,9 @@ def settle(region: Region, delta: Images) -> Images:
 
 
 def tiles(region: Region, turned: Turns, signs: Signs) -> Images:
-    """Return a grid of η of a fifth of the shorter side, projected: the start in ℓ2 and ℓ1.
+    """Return the start in ℓ2 and ℓ1: a grid of η, each a fifth of the shorter side of the image, projected.
 
-    A turn (B, T) per tile, a sign (B, C, T) per tile and channel; T is `tile_count`.
+    `turned` is (B, T), one per tile; `signs` is (B, C, T), one per tile and channel; T is `tile_count`.
     """
     _, height, width = region.x.shape[1:]
     eta = patterns.bump(tile_side(height, width), region.ball.p).to(region.x)
@@ -64,17 +64,17 @@ def tile_side(height: int, width: int) -> int:
 
 
 def tile_count(height: int, width: int) -> int:
-    """Return how many whole tiles the image has room for."""
+    """Return how many whole tiles fit into the image."""
     side = tile_side(height, width)
     return (height // side) * (width // side)
 
 
 def shift(region: Region, delta: Images, first: Window, second: Window, eta: Images) -> Images:
-    """Return δ with the mass of the second window, and what the ball has to spare, in the first (alg. 3).
+    """Return δ with the mass of the second window, and the unused part of the ball, moved into the first (alg. 3).
 
-    Channel by channel, the first window becomes a positive multiple of η + δ₁/‖δ₁‖, for η ± the bump of norm 1, 0
-    outside the window, and δ₁ what was there; the second becomes 0. The multiple gives the first window the norm
-    ((ε^p − ‖δ‖^p)₊/C + ‖δ₁∪₂‖^p)^{1/p}; in ℓ1 C times that, as the authors' code has it, which the projection cuts.
+    Per channel, with δ₁ the content of the first window: the second window becomes 0, the first becomes a positive
+    multiple of η + δ₁/‖δ₁‖, scaled to the norm ((ε^p − ‖δ‖^p)₊/C + ‖δ₁∪₂‖^p)^{1/p}. In ℓ1 that norm is multiplied by
+    C before the projection, as in the authors' code.
     """
     p, channels = region.ball.p, delta.shape[1]
     first, second = first.to(delta.dtype), second.to(delta.dtype)

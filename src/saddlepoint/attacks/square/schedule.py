@@ -1,6 +1,6 @@
-"""The windows of Square: how large they are, where they lie and which signs they carry, for every row on its own.
+"""Square's windows: their sizes, places and signs, per row.
 
-A row is at some *proposal*, 1, 2, …; what it draws depends on its key and that number alone.
+Proposals are numbered 1, 2, …; the random draws of a proposal depend only on the row's key and this number.
 """
 
 import math
@@ -18,7 +18,7 @@ HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """The proposals after which p halves, of a run of `SCHEDULED` (Andriushchenko et al. 2020, §3.1 and suppl. B)."""
 SCHEDULED = 10_000
 AHEAD = 32
-"""Proposals whose random draws are drawn together."""
+"""Number of proposals whose random draws are made together."""
 
 Numbers = Int[Tensor, " batch"]
 Corners = Int[Tensor, "batch 2"]
@@ -28,7 +28,7 @@ Window = Float[Tensor, "batch 1 height width"]
 Signs = Float[Tensor, "batch *places"]
 """−1 or +1."""
 Draws = Int[Tensor, "batch ahead count"]
-"""32-bit draws of `AHEAD` proposals, the first of which that number divides: two corners, a turn, signs."""
+"""32-bit draws of `AHEAD` consecutive proposals: two corners, a turn, signs."""
 Turns = Bool[Tensor, "batch tiles"]
 """Whether η is transposed, tile by tile."""
 
@@ -39,7 +39,7 @@ class Draw:
 
     Attributes:
         first: corner of the window that changes.
-        second: corner of the window that is emptied in its favour, in ℓ2 and ℓ1.
+        second: corner of the window whose mass moves into it, in ℓ2 and ℓ1.
         turned: whether η is transposed, in ℓ2 and ℓ1.
         signs: one per channel, (B, C).
     """
@@ -51,8 +51,8 @@ class Draw:
 
 
 def draws(keys: Keys, proposal: Numbers, channels: int) -> Draws:
-    """Return the random draws of `AHEAD` proposals of each row, from this one on; to draw many takes little longer."""
-    count = 5 + channels
+    """Return the random draws of `AHEAD` proposals of each row, from this one on."""
+    count = 5 + channels  # many proposals are drawn at once because a call's fixed cost dominates
     ahead = proposal[:, None] + torch.arange(AHEAD, device=keys.device)
     drawn = random.bits(keys.repeat_interleave(AHEAD), ahead.flatten(), count)
     return drawn.reshape(len(keys), AHEAD, count)
@@ -88,7 +88,7 @@ def _within(start: Numbers, side: Numbers, size: int) -> Float[Tensor, "batch si
 
 
 def level(proposal: Numbers, queries: int | None = None) -> Numbers:
-    """Return how often p has halved at each row's proposal; a number of `queries` stretches the schedule to it."""
+    """Return how often p has halved at each row's proposal; `queries` stretches the schedule to that length."""
     done = proposal - 1
     if queries is not None:
         done = done * SCHEDULED // queries
@@ -103,7 +103,7 @@ def _bounds(device: torch.device) -> Int[Tensor, " halvings"]:
 def sides_of(p_init: float, height: int, width: int, norm: float) -> tuple[int, ...]:
     """Return the side of the window at each level: √(pHW), rounded to even, at most the shorter side of the image.
 
-    In ℓ2 and ℓ1 it is odd and at least 3, as far as the image allows, for η has a centre.
+    In ℓ2 and ℓ1 it is odd, since η has a centre, and at least 3 if the image allows.
     """
     exact = [math.sqrt(p_init / 2**halved * height * width) for halved in range(len(HALVED_AFTER) + 1)]
     rounded = [max(round(side), 1) if norm == math.inf else max(round(side), 3) | 1 for side in exact]
@@ -112,5 +112,5 @@ def sides_of(p_init: float, height: int, width: int, norm: float) -> tuple[int, 
 
 @lru_cache(maxsize=64)
 def sides(p_init: float, height: int, width: int, norm: float, device: torch.device) -> Int[Tensor, " levels"]:
-    """Return `sides_of` as a table on the device, where a row looks up its own side without waking the host."""
+    """Return `sides_of` as a tensor on the device, so that rows look up their side without synchronisation."""
     return torch.tensor(sides_of(p_init, height, width, norm), device=device)

@@ -10,7 +10,7 @@ from saddlepoint.cli.attacking.outcome import Case, Findings, Outcome
 from saddlepoint.cli.attacking.settings import Settings
 from saddlepoint.cli.attacking.text import printable
 
-_TURNED, _HELD, _QUIET = "bold dark_orange3", "bold blue", "dim"
+_BROKEN, _UNBROKEN, _QUIET = "bold dark_orange3", "bold blue", "dim"
 _INDENT = "  "
 
 
@@ -49,23 +49,26 @@ def _heading(settings: Settings) -> str:
 def _title(case: Case, found: Findings, settings: Settings) -> Text:
     now = found.adversarial.name
     if found.success and found.clean.label == found.adversarial.label:
-        verdict = (f"wrong from the start: {now}, not {case.truth}", _TURNED)
+        verdict = (f"misclassified: {now}, not {case.truth}", _BROKEN)
     elif found.success:
-        verdict = (f"turned: {case.truth} → {now}", _TURNED)
+        verdict = (f"broken: {case.truth} → {now}", _BROKEN)
     elif settings.target is None:
-        verdict = (f"held: still {now}", _HELD)
+        verdict = (f"not broken: still {now}", _UNBROKEN)
     else:
-        verdict = (f"missed: {now}, not {settings.classifier.name_of(settings.target)}", _HELD)
+        verdict = (f"not broken: {now}, not {settings.classifier.name_of(settings.target)}", _UNBROKEN)
     return Text.assemble((printable(Path(case.image).name), "bold"), "  ", verdict)
 
 
 def _summary(outcome: Outcome) -> str:
     found = [case.findings for case in outcome.images if case.findings is not None]
+    wrong = [each for each in found if each.success and each.clean.label == each.adversarial.label]
+    broken = [each for each in found if each.success and each not in wrong]
     parts = [
-        f"{sum(each.success for each in found)} of {len(found)} turned",
-        f"{sum(each.written.success for each in found)} of {len(found)} as written in 8 bits",
+        f"{len(broken)} of {len(found)} broken",
+        f"{sum(each.written.success for each in broken)} as written in 8 bits",
         f"{sum(each.forwards for each in found)} forward and {sum(each.backwards for each in found)} backward passes",
         f"{outcome.seconds:.1f} s",
     ]
     failed = len(outcome.images) - len(found)
+    parts[1:1] = [f"{len(wrong)} misclassified from the start"] if wrong else []
     return " · ".join([*parts, f"{failed} failed"] if failed else parts)

@@ -1,7 +1,6 @@
 """The command from its parsed flags to its exit code."""
 
 import sys
-import warnings
 from argparse import Namespace
 
 from saddlepoint.cli.attacking.cases import failed
@@ -12,12 +11,12 @@ from saddlepoint.cli.attacking.settings import Settings, settings
 from saddlepoint.cli.attacking.subjects import Subject, groups, read
 from saddlepoint.cli.attacking.trace import Trace, drawn
 from saddlepoint.cli.memory import bounded
+from saddlepoint.cli.warned import warned
 
 
 def run(given: Namespace) -> int:
-    """Attack every image, print the outcome, and return 0, or 2 if an image could not be attacked."""
-    with drawn(given.json) as draw, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Attack every image, print the outcome, and return the exit code."""
+    with warned(), drawn(given.json) as draw:
         draw(f"loading {given.model}")
         chosen = settings(given)
         subjects = read(given.images, chosen.preprocessing, chosen.out)
@@ -27,7 +26,7 @@ def run(given: Namespace) -> int:
     errors = [case.error for case in outcome.images if case.error]
     for line in (*outcome.findings, *errors):
         print("saddlepoint:", line, file=sys.stderr)
-    return 2 if errors else 0
+    return 2 if errors else int(given.strict and bool(outcome.findings))
 
 
 def _attack(chosen: Settings, subjects: list[Subject], trace: Trace) -> Outcome:

@@ -8,8 +8,9 @@ import threading
 import time
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from saddlepoint.attacks import Setting, findings, run_attack
 from saddlepoint.attacks.engine.example import Input
@@ -19,8 +20,9 @@ from saddlepoint.cli.running.progress import Advance, progress
 from saddlepoint.cli.running.specification import specification
 from saddlepoint.cli.running.text import render
 from saddlepoint.cli.running.unchanged import check_unchanged
+from saddlepoint.cli.warned import warned
 from saddlepoint.data import in_utf8
-from saddlepoint.data.datasets import Dataset, load_dataset, matched
+from saddlepoint.data.datasets import Dataset, load_dataset, matched, question_data
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation.provenance import provenance
 from saddlepoint.evaluation.records import identified, method_line, record
@@ -31,7 +33,7 @@ LOSS = 5.0
 
 
 def run(given: Namespace) -> int:
-    """Attack a data set, or go on with it; print the summary, and return 0, or 2 if an example could not be read."""
+    """Attack a data set, or go on with it; print the summary, and return the exit code."""
     for flag, value in (("IMAGE", given.images), ("--label", given.label), ("--target", given.target)):
         if value:
             raise InputError(f"{flag} and --data were both given; expected one of them")
@@ -40,6 +42,8 @@ def run(given: Namespace) -> int:
     data = _data(given, chosen)
     spec, begin = specification(given, chosen, data), time.perf_counter()
     opened = writing(chosen.out, spec, provenance(chosen.classifier), given.keep or "broken", seconds=LOSS)
+    with warned(), bounded():
+        question_data(chosen.classifier, data)
     with warnings.catch_warnings(), interruptible(), bounded(), opened as folder:
         warnings.simplefilter("ignore")
         for line in folder.lost:
@@ -53,12 +57,19 @@ def run(given: Namespace) -> int:
         print(json.dumps(told, ensure_ascii=False))
     else:
         render(chosen, spec, summary, seconds)
-    for finding in findings(summary["doubts"], summary["examples"] - summary["errors"], summary["robust"]):
-        print(f"saddlepoint: {finding.text}", file=sys.stderr)
+    masked = told_findings(summary)
     if summary["errors"]:
         count = f"{summary['errors']} example{'s' if summary['errors'] > 1 else ''}"
         print(f"saddlepoint: {count} could not be read; see `error` in the rows", file=sys.stderr)
-    return 2 if summary["errors"] else 0
+    return 2 if summary["errors"] else int(given.strict and masked)
+
+
+def told_findings(summary: Mapping[str, Any]) -> bool:
+    """Print the signs of masked gradients on standard error; return whether there are any."""
+    found = findings(summary["doubts"], summary["examples"] - summary["errors"], summary["robust"])
+    for finding in found:
+        print(f"saddlepoint: {finding.text}", file=sys.stderr)
+    return bool(found)
 
 
 def _data(given: Namespace, chosen: Settings) -> Dataset:
@@ -105,7 +116,7 @@ class Campaign:
         check_unchanged(self._data, self._folder.digests)
         chosen, method = self._chosen, method_line(self._chosen.suite)
         for row in run_attack(chosen.classifier, self._inputs(), chosen.suite, self._setting, chosen.precision):
-            digest = self._digests.pop(str(row.given.id))
+            digest = self._digests.pop(str(row.input.id))
             self._folder.add(record(row, digest, method, chosen.norm), row.x_adv.cpu().numpy())
             self._advance(row.success)
 

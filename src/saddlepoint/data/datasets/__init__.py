@@ -3,5 +3,6 @@
 from saddlepoint.data.datasets.dataset import Dataset, Sample
 from saddlepoint.data.datasets.load import KINDS, Kind, load_dataset
 from saddlepoint.data.datasets.match import matched
+from saddlepoint.data.datasets.questioned import question_data
 
-__all__ = ["KINDS", "Dataset", "Kind", "Sample", "load_dataset", "matched"]
+__all__ = ["KINDS", "Dataset", "Kind", "Sample", "load_dataset", "matched", "question_data"]
