@@ -8,6 +8,7 @@ OUT ?= out/demo
 demo: .venv/run
 	$(BIN)/saddlepoint attack --out $(OUT)
 	$(BIN)/saddlepoint evaluate --limit 200 --out $(OUT)/evaluation
+	$(BIN)/saddlepoint report $(OUT)/evaluation
 
 test: .venv/dev
 	$(BIN)/pytest -n auto -m "not slow"

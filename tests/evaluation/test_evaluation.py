@@ -119,7 +119,7 @@ def test_records_do_not_depend_on_the_shard(classifier, data):
             batch_size=8,
         )
         rows = shard.evaluate_shard(shard.Job(spec, classifier, data, graphs), places)
-        return {(row.get("kind"), row["id"]): {**row, "seconds": None} for row, _ in rows}
+        return {(row.get("kind"), row["id"]): {**row, "seconds": None} for row, *_ in rows}
 
     whole, part = records(range(24)), records([3, 17, 20])
     assert part == {key: row for key, row in whole.items() if key in part}

@@ -184,7 +184,7 @@ def test_examples_without_a_record_are_counted(tmp_path):
 
 def test_an_id_is_text(tmp_path):
     with pytest.raises(InputError, match="the id of an example is 5; expected text"):
-        inspect.unwrap(RunFolder.point)(open_run(written(tmp_path, 2)), 5)
+        inspect.unwrap(RunFolder._kept)(open_run(written(tmp_path, 2)), 5, None)
 
 
 def test_the_summary_must_follow_from_the_rows(tmp_path):

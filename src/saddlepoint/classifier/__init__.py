@@ -1,11 +1,13 @@
 """The classifier: any module, with its normalisation inside, so that pixels in [0, 1] are the only input contract."""
 
+from saddlepoint.classifier.arithmetic import PRECISIONS, Precision, arithmetic
 from saddlepoint.classifier.bpda import BPDA
 from saddlepoint.classifier.checks import check_images, check_labels, check_logits, check_repeatable
 from saddlepoint.classifier.clamps import PassingClamps
-from saddlepoint.classifier.frozen import PRECISIONS, Frozen, Precision, Randomness, arithmetic
+from saddlepoint.classifier.frozen import Frozen
 from saddlepoint.classifier.model import Classifier, Prediction
 from saddlepoint.classifier.preprocessing import Preprocessing
+from saddlepoint.classifier.randomness import Randomness
 
 __all__ = [
     "BPDA",

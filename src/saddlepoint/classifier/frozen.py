@@ -4,25 +4,22 @@ Frozen parameters matter: with them autograd neither computes weight gradients n
 weight gradients need.
 """
 
-import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from saddlepoint.classifier.arithmetic import Precision, arithmetic
 from saddlepoint.classifier.checks import check_module
 from saddlepoint.classifier.forms import Form, Recording, forms
+from saddlepoint.classifier.randomness import random_state, seed_torch
 from saddlepoint.random import key, uniform
 from saddlepoint.typing import Images, Logits
 
 if TYPE_CHECKING:
     from saddlepoint.classifier.model import Classifier
-
-Precision = Literal["fp32", "tf32", "bf16"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 _TOLERANCES = {False: (1e-2, 0.1), True: (0.25, 1.0)}
 """How far logits and gradients of a form may lie from those of the module in float32, as shares of their norms.
@@ -89,7 +86,7 @@ class Frozen:
 
     @torch.no_grad()
     def decide(self, x: Images) -> Logits:
-        """Return the logits of the untouched model, float32 and weights as given: by these success is decided."""
+        """Return the logits of the unmodified model in float32: they decide success."""
         with arithmetic("fp32", x.device):
             return self._forward(x, _AS_GIVEN)
 
@@ -152,84 +149,3 @@ def _modes(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes:
             part.training = training
-
-
-_States = tuple[Any, ...]
-
-
-@contextmanager
-def random_state() -> Iterator[None]:
-    """Restore the global random states of Python, NumPy and torch on the way out."""
-    before = _states()
-    try:
-        yield
-    finally:
-        _set_states(before)
-
-
-class Randomness:
-    """Global random states of one's own, which go on where they were left: stochastic modules draw from them."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed % 2**63
-        self._states: _States | None = None
-
-    @contextmanager
-    def drawn(self) -> Iterator[None]:
-        """Draw from one's own states, and restore the others on the way out."""
-        with random_state():
-            if self._states is None:
-                random.seed(self._seed)
-                np.random.seed(self._seed % 2**32)  # noqa: NPY002
-                seed_torch(self._seed)
-            else:
-                _set_states(self._states)
-            try:
-                yield
-            finally:
-                self._states = _states()
-
-
-def _states() -> _States:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda  # noqa: NPY002 - a global
-
-
-def seed_torch(seed: int) -> None:
-    """Seed torch's generators; `torch.manual_seed` costs a millisecond, for it notes who asked for devices to come."""
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_available():
-        torch.cuda.manual_seed_all(seed)
-
-
-def _set_states(states: _States) -> None:
-    python, numpy, cpu, cuda = states
-    random.setstate(python)
-    np.random.set_state(numpy)  # noqa: NPY002
-    torch.set_rng_state(cpu)
-    if cuda:
-        torch.cuda.set_rng_state_all(cuda)
-
-
-@contextmanager
-def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Let a CUDA device round float32 products to TF32's 10 bits, or not, forward and backward; and repeat itself.
-
-    On every device a caller's autocast is switched off, for it would reach the products of the backward, too.
-    """
-    with torch.autocast(device.type, enabled=False), ExitStack() as stack:
-        if device.type == "cuda":
-            for owner, name, value in _switches(tensor_cores=precision != "fp32"):
-                stack.callback(setattr, owner, name, getattr(owner, name))
-                setattr(owner, name, value)
-        yield
-
-
-def _switches(*, tensor_cores: bool) -> list[tuple[object, str, object]]:
-    """Return what to set where; torch 2.9 renamed the switches of TF32, and refuses to mix old names with new."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    switches: list[tuple[object, str, object]] = [(cudnn, "deterministic", True)]
-    if hasattr(cudnn, "conv"):
-        mode = "tf32" if tensor_cores else "ieee"
-        return [*switches, (matmul, "fp32_precision", mode), (cudnn.conv, "fp32_precision", mode)]
-    return [*switches, (matmul, "allow_tf32", tensor_cores), (cudnn, "allow_tf32", tensor_cores)]

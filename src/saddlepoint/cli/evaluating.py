@@ -6,6 +6,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from textwrap import fill
 
 import torch
 from rich.console import Console
@@ -23,8 +24,7 @@ from saddlepoint.errors import InputError
 from saddlepoint.evaluation import Evaluation, ThreatModel, evaluate
 from saddlepoint.evaluation.api import Observe
 from saddlepoint.models import load_classifier
-from saddlepoint.results import Bracket
-from saddlepoint.results.bracket import LEVEL
+from saddlepoint.results import Bracket, percent
 
 RADII = {"linf": Number("0.1"), "l2": Number("0.5"), "l1": Number("12")}
 
@@ -73,7 +73,7 @@ def _print(given: Namespace, found: Evaluation, seconds: float, spelled: dict[fl
     print(f"{given.model} · {given.data} · {given.suite} · certificates: {given.certify} · seed {given.seed}\n")
     table([_row(each, given.norm, spelled.get(each.eps, f"{each.eps:g}")) for each in found.brackets])
     last = found.brackets[-1]
-    print(f"\n{_sentence(last, spelled.get(last.eps, f'{last.eps:g}'), given.norm)}")
+    print("\n" + fill(last.in_words(spelled.get(last.eps)), 100))
     if found.note:
         print(f"no certificates: {found.note}")
     broken = ", ".join(f"{name} {count}" for name, count in sorted(last.attacks.items()))
@@ -83,31 +83,13 @@ def _print(given: Namespace, found: Evaluation, seconds: float, spelled: dict[fl
 def _row(each: Bracket, norm: str, eps: str) -> dict[str, object]:
     return {
         f"{norm} ε": eps,
-        "clean": _percent(each.share(each.clean)),
-        "certified": _percent(each.share(each.certified)) if each.proven else "not run",
-        "attacked": _percent(each.share(each.attacked)),
+        "clean": percent(each.share(each.clean)),
+        "certified": percent(each.share(each.certified)) if each.proven else "not run",
+        "attacked": percent(each.share(each.attacked)),
         "undecided": each.counts["undecided"],
         "broken": each.counts["broken"],
         "examples": each.examples,
     }
-
-
-def _sentence(each: Bracket, eps: str, norm: str) -> str:
-    """Return the bracket in words: of these images, and of the distribution that they come from."""
-    if not each.examples:
-        return "no example could be read"
-    low = _percent(each.share(each.certified)) if each.proven else "0 % (nothing was proven)"
-    lower = each.interval(each.certified)[0] if each.proven else 0.0
-    upper = each.interval(each.attacked)[1]
-    return (
-        f"Of these {each.examples} images, robust accuracy at {norm} ε {eps} lies between {low} (certified) and "
-        f"{_percent(each.share(each.attacked))} (attacked);\nof images drawn like them, between {_percent(lower)} and "
-        f"{_percent(upper)} at {LEVEL:.0%} confidence."
-    )
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f} %"
 
 
 def _unmet(found: Sequence[Bracket], text: str, kind: str, least: float, eps: float) -> str | None:
@@ -119,7 +101,7 @@ def _unmet(found: Sequence[Bracket], text: str, kind: str, least: float, eps: fl
     got = each.share({"clean": each.clean, "certified": each.certified, "attacked": each.attacked}[kind])
     if got is not None and got >= least:
         return None
-    return f"{text}: {kind} accuracy is {_percent(got) or 'unknown'}"
+    return f"{text}: {kind} accuracy is {percent(got) or 'unknown'}"
 
 
 @contextmanager

@@ -105,7 +105,11 @@ def evaluate(
     question_data(classifier, examples)
     proofs, graphs, note = _certificates(classifier, examples, certify)
     spec = Spec(
-        model={"reference": in_utf8(classifier.reference or classifier.name), "digest": classifier.digest()},
+        model={
+            "reference": in_utf8(classifier.reference or classifier.name),
+            "digest": classifier.digest(),
+            "names": classifier.names and [in_utf8(name) for name in classifier.names],
+        },
         data=_described(examples, limit, first),
         threats=chosen,
         suite=able(suite, chosen[0].ball),
@@ -129,8 +133,8 @@ def _run(job: Job, folder: Path, observe: Observe | None) -> None:
             part = left[start : start + job.spec.batch_size]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                for row, point in evaluate_shard(job, part):
-                    writer.add(row, point, again=True)
+                for row, point, clean in evaluate_shard(job, part):
+                    writer.add(row, point, clean, again=True)
             finished += len(part)
             if observe is not None:
                 observe(finished, len(job.data))

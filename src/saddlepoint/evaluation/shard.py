@@ -26,7 +26,8 @@ from saddlepoint.evaluation.spec import Spec, ThreatModel
 from saddlepoint.results.schema import key_of
 
 Point = NDArray[np.float32] | None
-Record = tuple[dict[str, Any], Point]
+Record = tuple[dict[str, Any], Point, Point]
+"""A row of the run folder, x_adv, and the clean image."""
 AUDITED = 20
 """One in so many certified examples is attacked all the same."""
 
@@ -59,7 +60,7 @@ class _Example:
 
 
 def evaluate_shard(job: Job, places: Sequence[int]) -> Iterator[Record]:
-    """Yield the records of the examples at these places of the data, with their adversarial points.
+    """Yield the records of the examples at these places of the data, with their adversarial points and clean images.
 
     The records depend on the specification and the examples alone, not on which stand together in a shard.
     """
@@ -115,7 +116,7 @@ def _prove(job: Job, threat: ThreatModel, method: str, examples: list[_Example])
             shared = _identified(each, threat, f"{method} ({proof.arithmetic} arithmetic)")
             clean = {"clean_label": each.clean_label, "clean_margin": each.clean_margin, "clean_correct": each.right}
             found = {"kind": "certificate", "lower_bound": bound, "tolerance": tolerance, "seconds": seconds}
-            yield {**shared, **clean, **found}, None
+            yield {**shared, **clean, **found}, None, None
 
 
 def _attack(job: Job, threat: ThreatModel, examples: list[_Example]) -> Iterator[Record]:
@@ -143,7 +144,7 @@ def _attack(job: Job, threat: ThreatModel, examples: list[_Example]) -> Iterator
 
 
 def _attacked(row: Row, sample: Sample, method: str, threat: ThreatModel) -> Record:
-    return record(row, sample.digest, method, threat.norm), row.x_adv.cpu().numpy()
+    return record(row, sample.digest, method, threat.norm), row.x_adv.cpu().numpy(), sample.x.numpy()
 
 
 def _identified(each: _Example, threat: ThreatModel, method: str) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def _errors(job: Job, place: int, reason: str) -> Iterator[Record]:
     method = method_line(job.spec.suite)
     for threat in job.spec.threats:
         shared = identified(job.data.ids[place], place, None, None, method, threat.norm, threat.eps)
-        yield {**shared, "error": reason}, None
+        yield {**shared, "error": reason}, None, None
 
 
 def complete(job: Job, identity: str, earlier: Mapping[str, Mapping[str, Any]]) -> bool:

@@ -1,6 +1,6 @@
 """The run folder: what an attack computed on a data set, so that nothing is lost. No torch: a laptop reads it."""
 
-from saddlepoint.results.bracket import Bracket, brackets, clopper_pearson
+from saddlepoint.results.bracket import Bracket, brackets, clopper_pearson, percent
 from saddlepoint.results.check import check_run
 from saddlepoint.results.errors import RunError
 from saddlepoint.results.reader import RunFolder, open_run
@@ -30,6 +30,7 @@ __all__ = [
     "digest",
     "judged",
     "open_run",
+    "percent",
     "summarise",
     "writing",
 ]

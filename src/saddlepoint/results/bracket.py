@@ -57,6 +57,22 @@ class Bracket:
         """Return the Clopper–Pearson interval of a count."""
         return clopper_pearson(count, self.examples, 1 - LEVEL)
 
+    def in_words(self, eps: str | None = None) -> str:
+        """Return the bracket as a sentence: of these examples, and of the distribution that they come from.
+
+        Args:
+            eps: the radius as its user spells it, such as "8/255".
+        """
+        if not self.examples:
+            return "No example could be read."
+        low = percent(self.share(self.certified)) if self.proven else "0 % (no certificate ran)"
+        lower = self.interval(self.certified)[0] if self.proven else 0.0
+        return (
+            f"Of these {self.examples} images, robust accuracy at {self.norm} ε {eps or f'{self.eps:g}'} lies between "
+            f"{low} (certified) and {percent(self.share(self.attacked))} (attacked); of images drawn like them, "
+            f"between {percent(lower)} and {percent(self.interval(self.attacked)[1])} at {LEVEL:.0%} confidence."
+        )
+
     def summary(self) -> dict[str, Any]:
         """Return the bracket as plain data."""
         ends = {"clean": self.clean, "certified": self.certified, "attacked": self.attacked}
@@ -78,6 +94,11 @@ def brackets(examples: Sequence[Judged]) -> list[Bracket]:
     for each in examples:
         threats[each.norm, each.eps].append(each)
     return [_bracket(norm, eps, group) for (norm, eps), group in sorted(threats.items())]
+
+
+def percent(share: float | None) -> str:
+    """Return a share as per cent with one decimal; nothing for None."""
+    return "" if share is None else f"{100 * share:.1f} %"
 
 
 def clopper_pearson(count: int, examples: int, alpha: float) -> tuple[float, float]:

@@ -1,4 +1,7 @@
-"""Adversarial points: safetensors keyed by id, each with its SHA-256, since safetensors have no checksum."""
+"""Adversarial points and their clean images: safetensors by record key, each with its SHA-256.
+
+The image of a point lies beside it, as bytes where its pixels are multiples of 1/255: a reader needs no data set.
+"""
 
 import hashlib
 import json
@@ -15,6 +18,10 @@ from saddlepoint.results.errors import RunError, TornError, reason
 
 FORMAT, VERSION = "saddlepoint-points", 1
 _RESERVED = "__metadata__"
+_CLEAN = "clean "
+"""Before the key of the record whose image it is; keys of records begin with their kind."""
+
+Pixels = NDArray[np.float32] | NDArray[np.uint8]
 
 
 def owned(identity: str, point: NDArray[Any]) -> NDArray[np.float32]:
@@ -30,13 +37,25 @@ def owned(identity: str, point: NDArray[Any]) -> NDArray[np.float32]:
     return np.array(point, dtype="<f4", order="C")
 
 
-def encode(points: Mapping[str, NDArray[np.float32]]) -> bytes:
-    """Return points as the content of a safetensors file."""
+def image(x: NDArray[Any]) -> Pixels:
+    """Return a copy of an image, float32 (C, H, W): as bytes if each pixel is exactly a multiple of 1/255."""
+    bytes_ = np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
+    return bytes_ if np.array_equal(as_pixels(bytes_), x) else np.array(x, dtype="<f4", order="C")
+
+
+def as_pixels(x: Pixels) -> NDArray[np.float32]:
+    """Return an image as float32 pixels in [0, 1]."""
+    return x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x.astype(np.float32)
+
+
+def encode(points: Mapping[str, NDArray[np.float32]], images: Mapping[str, Pixels]) -> bytes:
+    """Return points, and the images of some of them, as the content of a safetensors file."""
     from safetensors.numpy import save
 
-    digests = {identity: _sha256(point) for identity, point in points.items()}
+    tensors = {**points, **{_CLEAN + key: x for key, x in images.items()}}
+    digests = {key: _sha256(tensor) for key, tensor in tensors.items()}
     text = json.dumps(digests, sort_keys=True, ensure_ascii=False)
-    return bytes(save(dict(points), {"format": FORMAT, "version": str(VERSION), "sha256": text}))
+    return bytes(save(tensors, {"format": FORMAT, "version": str(VERSION), "sha256": text}))
 
 
 def stored(path: Path) -> set[str]:
@@ -48,7 +67,7 @@ def stored(path: Path) -> set[str]:
     if not path.exists():
         return set()
     with _opened(path) as (_, digests):
-        return set(digests)
+        return {key for key in digests if not key.startswith(_CLEAN)}
 
 
 def read_points(path: Path, wanted: Iterable[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -67,6 +86,22 @@ def read_points(path: Path, wanted: Iterable[str]) -> Iterator[tuple[str, NDArra
             if point.dtype != np.float32 or point.ndim != 3 or _sha256(point) != digests[identity]:
                 raise RunError(f"the point of {identity!r} in {str(path)!r} is not what was written; restore the file")
             yield identity, point
+
+
+def read_images(path: Path, wanted: Iterable[str]) -> Iterator[tuple[str, Pixels]]:
+    """Yield the images of points with the points' keys, where they were kept, each after checking its SHA-256.
+
+    Raises:
+        RunError: as `read_points`.
+    """
+    with _opened(path) as (file, digests):
+        for key in wanted:
+            if _CLEAN + key not in digests:
+                continue
+            x: Pixels = file.get_tensor(_CLEAN + key)
+            if x.ndim != 3 or _sha256(x) != digests[_CLEAN + key]:
+                raise RunError(f"the image of {key!r} in {str(path)!r} is not what was written; restore the file")
+            yield key, x
 
 
 @contextmanager
@@ -99,6 +134,6 @@ def _digests(file: Any, path: Path) -> dict[str, str]:  # noqa: ANN401 - safeten
     return digests
 
 
-def _sha256(point: NDArray[np.float32]) -> str:
+def _sha256(point: Pixels) -> str:
     head = repr(point.shape).encode()
     return hashlib.sha256(head + point.tobytes()).hexdigest()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from saddlepoint.errors import InputError
 from saddlepoint.results.errors import RunError
 from saddlepoint.results.merge import SHARD, load
-from saddlepoint.results.points import read_points
+from saddlepoint.results.points import as_pixels, read_images, read_points
 from saddlepoint.results.shards import points_path
 from saddlepoint.results.spec import digest
 from saddlepoint.results.store import read_document
@@ -52,6 +52,22 @@ class RunFolder:
             InputError: there is no such example, or its point was not kept.
             RunError: the file of the point is missing or torn.
         """
+        row = self._kept(identity, eps)
+        ((_, point),) = read_points(points_path(self.path, row[SHARD]), [row["key"]])
+        return point
+
+    def image(self, identity: str, eps: float | None = None) -> NDArray[np.float32] | None:
+        """Return the clean image x of a kept point, float32 (C, H, W); None in a run that did not keep it.
+
+        Raises:
+            InputError, RunError: as `point`.
+        """
+        row = self._kept(identity, eps)
+        found = [as_pixels(x) for _, x in read_images(points_path(self.path, row[SHARD]), [row["key"]])]
+        return found[0] if found else None
+
+    def _kept(self, identity: str, eps: float | None) -> dict[str, Any]:
+        """Return the attack record of an example whose point was kept."""
         import pyarrow.compute as pc
 
         if not isinstance(identity, str):
@@ -72,8 +88,8 @@ class RunFolder:
             error = " ".join((row[0]["error"] or "").split())
             why = f"the example has an error: {error}" if error else f"keep: {self.spec['keep']}"
             raise InputError(f"the point of {identity!r} was not kept ({why}); the column `kept` tells which are")
-        ((_, point),) = read_points(points_path(self.path, row[0][SHARD]), [row[0]["key"]])
-        return point
+        found: dict[str, Any] = row[0]
+        return found
 
 
 def open_run(path: str | Path) -> RunFolder:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from saddlepoint.results.errors import RunError, TornError, reason
-from saddlepoint.results.points import encode, read_points, stored
+from saddlepoint.results.points import Pixels, encode, read_images, read_points, stored
 from saddlepoint.results.schema import MARK, SCHEMA, SCHEMA_VERSION
 from saddlepoint.results.store import remove, write_bytes
 
@@ -72,7 +72,11 @@ def write_rows(folder: Path, name: str, table: Any) -> None:  # noqa: ANN401 - p
 
 
 def write_shard(
-    folder: Path, name: str, rows: Sequence[Mapping[str, object]], points: Mapping[str, NDArray[np.float32]]
+    folder: Path,
+    name: str,
+    rows: Sequence[Mapping[str, object]],
+    points: Mapping[str, NDArray[np.float32]],
+    images: Mapping[str, Pixels],
 ) -> None:
     """Write a shard; once this returns, its rows outlive a kill and a power cut.
 
@@ -80,7 +84,7 @@ def write_shard(
         RunError: a file cannot be written.
     """
     if points:
-        write_bytes(points_path(folder, name), encode(points))
+        write_bytes(points_path(folder, name), encode(points, images))
     write_rows(folder, name, pa.Table.from_pylist(list(rows), schema=SCHEMA))
 
 
@@ -116,7 +120,7 @@ def prune(folder: Path, name: str, keep: set[str]) -> None:
         return
     left = dict(read_points(path, sorted(there & keep)))
     if left:
-        write_bytes(path, encode(left))
+        write_bytes(path, encode(left, dict(read_images(path, left))))
     else:
         remove(path)
 

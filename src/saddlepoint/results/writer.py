@@ -15,7 +15,7 @@ from saddlepoint.results.begin import LOCK, asked, begin, claim
 from saddlepoint.results.errors import RunError
 from saddlepoint.results.lock import locked
 from saddlepoint.results.merge import load
-from saddlepoint.results.points import owned
+from saddlepoint.results.points import Pixels, image, owned
 from saddlepoint.results.reader import SUMMARY
 from saddlepoint.results.retention import Keep, Retention
 from saddlepoint.results.schema import checked
@@ -92,12 +92,20 @@ class Writer:
         self._guard, self._timer, self._open = RLock(), Timer(0, self._on_time), True
         self._empty()
 
-    def add(self, row: Mapping[str, object], point: NDArray[Any] | None, *, again: bool = False) -> None:
-        """Add the row of one example, and its point, float32 (C, H, W), which is copied.
+    def add(
+        self,
+        row: Mapping[str, object],
+        point: NDArray[Any] | None,
+        clean: NDArray[Any] | None = None,
+        *,
+        again: bool = False,
+    ) -> None:
+        """Add the row of one example, its point and its clean image, float32 (C, H, W), which are copied.
 
         Args:
             row: by column (`COLUMNS`); what is missing is null, and `kept` is decided here.
             point: x_adv; None for an example with an error, or when no point is kept.
+            clean: x, kept beside a point that is kept.
             again: whether a record whose key has one already is passed over instead of refused: it is the same.
 
         Raises:
@@ -118,6 +126,9 @@ class Writer:
             if kept and point is not None:
                 self._points[key] = owned(identity, point)
                 self._bytes += self._points[key].nbytes
+                if clean is not None:
+                    self._images[key] = image(clean)
+                    self._bytes += self._images[key].nbytes
             self._retention.note(found)
             self._seen.add(key)
             self._rows.append({**found, "kept": kept})
@@ -137,7 +148,7 @@ class Writer:
             self._timer.cancel()
             if self._rows:
                 remove(self._folder / SUMMARY)  # it says that nothing is missing
-                write_shard(self._folder, self._name, self._rows, self._points)
+                write_shard(self._folder, self._name, self._rows, self._points, self._images)
                 self._empty()
 
     def finish(self) -> dict[str, Any]:
@@ -173,6 +184,7 @@ class Writer:
         self._name, self._due = fresh_name(self._folder), float("inf")
         self._rows: list[dict[str, Any]] = []
         self._points: dict[str, NDArray[np.float32]] = {}
+        self._images: dict[str, Pixels] = {}
         self._bytes = 0
 
     def _start(self) -> None:

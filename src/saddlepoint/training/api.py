@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from saddlepoint.classifier import Classifier
-from saddlepoint.classifier.frozen import random_state
+from saddlepoint.classifier.randomness import random_state
 from saddlepoint.data import make_folder
 from saddlepoint.data.datasets import Dataset, load_dataset
 from saddlepoint.errors import InputError

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from saddlepoint import random
 from saddlepoint.attacks import PGD
 from saddlepoint.classifier import Classifier
-from saddlepoint.classifier.frozen import seed_torch
+from saddlepoint.classifier.randomness import seed_torch
 from saddlepoint.errors import ModelError
 from saddlepoint.geometry import BALLS
 from saddlepoint.training import objectives, state

@@ -22,7 +22,7 @@ from saddlepoint.attacks.protocol import Access, Run
 from saddlepoint.attacks.wrappers import Step, attack_of, check_suite, doubted_only, draws_of
 from saddlepoint.classifier import Classifier, Frozen, Precision, Randomness, check_logits, check_repeatable
 from saddlepoint.classifier.checks import check_classes
-from saddlepoint.classifier.frozen import random_state
+from saddlepoint.classifier.randomness import random_state
 from saddlepoint.errors import AttackError, ModelError
 
 Item = TypeVar("Item")

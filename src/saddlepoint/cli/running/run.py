@@ -117,7 +117,7 @@ class Campaign:
         chosen, method = self._chosen, method_line(self._chosen.suite)
         for row in run_attack(chosen.classifier, self._inputs(), chosen.suite, self._setting, chosen.precision):
             digest = self._digests.pop(str(row.input.id))
-            self._folder.add(record(row, digest, method, chosen.norm), row.x_adv.cpu().numpy())
+            self._folder.add(record(row, digest, method, chosen.norm), row.x_adv.cpu().numpy(), row.input.x.numpy())
             self._advance(row.success)
 
     def _inputs(self) -> Iterator[Input]:

@@ -19,6 +19,7 @@ def specification(given: Namespace, chosen: Settings, data: Dataset) -> dict[str
         "model": {
             "reference": in_utf8(given.model),
             "digest": chosen.classifier.digest(),
+            "names": chosen.classifier.names and [in_utf8(name) for name in chosen.classifier.names],
             "preprocessing": asdict(chosen.preprocessing),
         },
         "data": {

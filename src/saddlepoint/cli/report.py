@@ -1,0 +1,32 @@
+"""`saddlepoint report`: a run folder as one HTML page."""
+
+import argparse
+import json
+
+from saddlepoint.cli.flags import Parser
+
+_DESCRIPTION = """Make one self-contained HTML page of a run: the bracket, accuracy against ε, what the attacks broke,
+classes, broken examples, methods and provenance. Needs neither the model nor the data, and loads nothing."""
+
+
+def register(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser("report", help="make one HTML page of a run", description=_DESCRIPTION)
+    add = parser.add_argument
+    add("run_folder", metavar="RUN", help="a run folder, of evaluate or attack --data")
+    add("--out", metavar="FILE", help="the page (default: RUN/report.html)")
+    add("--no-images", action="store_true", help="show no examples")
+    add("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.set_defaults(run=_run)
+
+
+def _run(given: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from saddlepoint.report import write_report
+    from saddlepoint.results import open_run
+
+    run = open_run(given.run_folder)
+    path = write_report(run, given.out or Path(given.run_folder) / "report.html", images=not given.no_images)
+    print(json.dumps({"report": str(path)}, ensure_ascii=False) if given.json else path)
+    return 0

@@ -1,0 +1,149 @@
+"""What the page says, as plain values: everything follows from the records and the specification."""
+
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from saddlepoint import __version__
+from saddlepoint.report.pictures import gallery
+from saddlepoint.results import Bracket, Judged, RunFolder, Standing, brackets, judged, percent
+from saddlepoint.results.bracket import LEVEL
+
+NORMS = {
+    "linf": ("ℓ∞", "no pixel value changes by more than ε"),
+    "l2": ("ℓ2", "the Euclidean length of the change is at most ε"),
+    "l1": ("ℓ1", "the absolute changes of all pixel values add up to at most ε"),
+}
+STANDINGS = (Standing.CERTIFIED, Standing.UNDECIDED, Standing.BROKEN, Standing.MISCLASSIFIED)
+"""In the order in which a bar shows them: what is certainly right first."""
+
+
+def content(run: RunFolder, *, images: bool) -> dict[str, Any]:
+    """Return the values of the template."""
+    rows = run.rows().to_pylist()
+    verdicts = judged(rows)
+    found, name = brackets(verdicts), _namer(run.spec)
+    last = found[-1]
+    largest = [each for each in verdicts if each.eps == last.eps]
+    attacks = [row for row in rows if row["kind"] == "attack" and row["error"] is None]
+    summary = run.summary()
+    return {
+        "version": __version__,
+        "model": run.spec["model"]["reference"],
+        "data": run.spec["data"],
+        "finished": run.finished,
+        "verdict": last.in_words(),
+        "norm": NORMS.get(last.norm, (last.norm, "")),
+        "box": _box(run.spec),
+        "bars": [_bar(each) for each in found],
+        "curve": _curve(found) if len(found) > 1 else None,
+        "level": f"{LEVEL:.0%}",
+        "attacks": _contributions(found),
+        "classes": _classes(largest, name),
+        "largest": f"{last.eps:g}",
+        "gallery": [_named(each, name) for each in gallery(run, attacks)] if images else [],
+        "images": images,
+        "doubts": summary["doubts"],
+        "errors": summary["errors"],
+        "suite": [_described(step) for step in run.spec.get("suite") or run.spec.get("attack", [])],
+        "certify": run.spec.get("certify", []),
+        "methods": sorted({row["method"] for row in rows if row["kind"] == "certificate"}),
+        "spec": run.spec,
+        "command": shlex.join(run.provenance[-1].get("command", [])) if run.provenance else "",
+        "sessions": run.provenance,
+        "rows": summary["rows"],
+        "percent": percent,
+    }
+
+
+def _namer(spec: Mapping[str, Any]) -> Callable[[int | None], str]:
+    """Return what names a class: the model's names, else those of the data, else its index."""
+    names: Sequence[str] = spec["model"].get("names") or ()
+    classes = {label: name for name, label in (spec["data"].get("classes") or {}).items()}
+
+    def name(label: int | None) -> str:
+        if label is None:
+            return "?"
+        return names[label] if 0 <= label < len(names) else classes.get(label, str(label))
+
+    return name
+
+
+def _box(spec: Mapping[str, Any]) -> str:
+    threat = (spec.get("threats") or [spec.get("threat", {})])[0]
+    box = threat.get("box")
+    return f"pixels stay in [{box[0]:g}, {box[1]:g}]" if box else "pixels may leave [0, 1]"
+
+
+def _bar(each: Bracket) -> dict[str, Any]:
+    """Return one stacked bar: where each part begins and how long it is, in per cent of the examples."""
+    parts, begin = [], 0.0
+    for standing in STANDINGS:
+        share = 100 * (each.share(each.counts[standing]) or 0.0)
+        parts.append({"standing": str(standing), "begin": begin, "share": share, "count": each.counts[standing]})
+        begin += share
+    low, high = each.interval(each.certified)[0] if each.proven else 0.0, each.interval(each.attacked)[1]
+    return {
+        "eps": f"{each.eps:g}",
+        "parts": parts,
+        "examples": each.examples,
+        "clean": each.share(each.clean),
+        "certified": each.share(each.certified) if each.proven else None,
+        "attacked": each.share(each.attacked),
+        "low": 100 * low,
+        "high": 100 * high,
+    }
+
+
+def _curve(found: Sequence[Bracket]) -> dict[str, Any]:
+    """Return the corners of accuracy against ε, in a square of 100; at ε = 0 both ends are the clean accuracy."""
+    most = found[-1].eps
+
+    def line(count: Callable[[Bracket], int]) -> list[tuple[float, float]]:
+        ends = [(each.eps, each.share(count(each)) or 0.0) for each in found]
+        return [
+            (100 * eps / most, 100 - 100 * share)
+            for eps, share in [(0.0, found[0].share(found[0].clean) or 0.0), *ends]
+        ]
+
+    certified, attacked = line(lambda each: each.certified), line(lambda each: each.attacked)
+    return {
+        "certified": certified,
+        "attacked": attacked,
+        "eps": [(100 * each.eps / most, f"{each.eps:g}") for each in found],
+    }
+
+
+def _contributions(found: Sequence[Bracket]) -> list[tuple[str, list[int]]]:
+    """Return how many examples each attack of the cascade broke, at each radius."""
+    total = Counter[str]()
+    for each in found:
+        total.update(each.attacks)
+    names = [name for name, _ in sorted(total.items(), key=lambda pair: (-pair[1], pair[0]))]
+    return [(name, [each.attacks.get(name, 0) for each in found]) for name in names]
+
+
+def _classes(verdicts: Sequence[Judged], name: Callable[[int | None], str]) -> list[dict[str, Any]]:
+    groups: dict[int, list[Judged]] = defaultdict(list)
+    for each in verdicts:
+        if each.label is not None and each.standing is not Standing.ERROR:
+            groups[each.label].append(each)
+    proven = any(each.lower_bound is not None for each in verdicts)
+    bars = [(label, replace(brackets(group)[0], proven=proven)) for label, group in sorted(groups.items())]
+    return [{"name": name(label), "bar": _bar(bar)} for label, bar in bars]
+
+
+def _named(row: Mapping[str, Any], name: Callable[[int | None], str]) -> dict[str, Any]:
+    return {**row, "truth": name(row["label"]), "now": name(row["adversarial_label"])}
+
+
+def _described(step: Mapping[str, Any]) -> str:
+    """Return an attack with its settings, as one line; a wrapper with what it wraps."""
+    settings = [
+        f"{key}={_described(value) if isinstance(value, dict) else value}"
+        for key, value in step.items()
+        if key != "name"
+    ]
+    return f"{step['name']}({', '.join(settings)})"

@@ -1,0 +1,38 @@
+"""The page: what a run folder says, put into the template."""
+
+from pathlib import Path
+
+from saddlepoint.report.content import content
+from saddlepoint.results import RunError, RunFolder
+from saddlepoint.results.store import write_bytes
+
+
+def report(run: RunFolder, *, images: bool = True) -> str:
+    """Return a run as one self-contained HTML page; its numbers are those of `run.summary()`.
+
+    Args:
+        run: an evaluation, or an attack on a data set; finished or not.
+        images: whether the page shows broken examples.
+
+    Raises:
+        RunError: a file of the run is torn, or the run has no record yet.
+    """
+    import jinja2
+
+    if not run.rows().num_rows:
+        raise RunError(f"{str(run.path)!r} has no record yet; expected a run that has begun")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.jinja").render(content(run, images=images))
+
+
+def write_report(run: RunFolder, out: str | Path, *, images: bool = True) -> Path:
+    """Write `report` to a file, whole or not at all, and return its path."""
+    path = Path(out).absolute()
+    write_bytes(path, report(run, images=images).encode("utf-8"))
+    return path
