@@ -11,8 +11,8 @@ import torch
 from saddlepoint.certificates import bounds
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.lowering import export
-from saddlepoint.certificates.margins import Method, worst_margin
-from saddlepoint.certificates.regions import InputSet, around
+from saddlepoint.certificates.margins import Method, worst_margins
+from saddlepoint.certificates.regions import around
 from saddlepoint.classifier import Classifier, arithmetic
 from saddlepoint.classifier.checks import check_classes, check_images, check_labels
 from saddlepoint.errors import InputError, ModelError
@@ -20,6 +20,8 @@ from saddlepoint.geometry import Ball
 from saddlepoint.results.verdicts import Verdict
 from saddlepoint.typing import Images, Labels, PerExample
 
+_MOST = 64
+"""Examples that are bounded together, at most."""
 _ALIKE = 1e-3
 """How far the graph's logits may lie from the module's, as a share of the largest: rounding, not another function."""
 
@@ -89,15 +91,15 @@ def certify(
     check_classes(labels, graphs[0].outputs)
     right = classifier.predict(images, box=box).label.cpu() == labels.cpu()
     radius = torch.as_tensor(ball.eps, dtype=torch.float64).expand(len(images))
-    rows, seconds = [], list[float]()
+    bound, tolerance = (torch.empty(len(images), dtype=torch.float64) for _ in range(2))
+    seconds = list[float]()
     with arithmetic("fp32", classifier.device):  # the bounds of rounding are those of float32, not of TF32
-        for i in range(len(images)):
+        for part in torch.split(torch.arange(len(images)), _together(graphs[0], method, memory)):
             began = time.perf_counter()
-            region = around(images[i : i + 1], replace(ball, eps=float(radius[i])), box)
-            rows.append(_one(graphs, region, int(labels[i]), bool(right[i]), method, memory))
-            seconds.append(time.perf_counter() - began)
-    verdicts, lower, lost = zip(*rows, strict=True)
-    bound, tolerance = (torch.tensor(column, dtype=torch.float64) for column in (lower, lost))
+            own = replace(ball, eps=radius[part])
+            bound[part], tolerance[part] = _bounded(graphs, images[part], labels[part], own, box, method, memory)
+            seconds += [(time.perf_counter() - began) / len(part)] * len(part)
+    verdicts = tuple(map(_verdict, right.tolist(), bound.tolist()))
     return Certificates(verdicts, bound, tolerance, method, tuple(seconds))
 
 
@@ -122,13 +124,36 @@ def graphs_of(classifier: Classifier, shape: tuple[int, ...]) -> tuple[Graph, Gr
     return single, double
 
 
-def _one(
-    graphs: Sequence[Graph], region: InputSet, label: int, right: bool, method: Method, memory: int
-) -> tuple[Verdict, float, float]:
-    """Return the verdict of one example, its bound and its tolerance; in float64 if float32 leaves the sign open."""
-    least, lost = worst_margin(graphs[0], region, label, method, memory)
-    if not abs(least) > 2 * abs(lost):
-        least, lost = max((least, lost), worst_margin(graphs[1], region, label, method, memory))
+def _together(graph: Graph, method: Method, memory: int) -> int:
+    """Return how many examples are bounded in one call: all margins of each are propagated at once."""
+    if method not in ("interval", "crown-ibp"):
+        return 1  # these start from the neurons that one example leaves open
+    widest = max(node.size for node in graph.nodes)
+    return max(1, min(_MOST, memory // (8 * bounds.COPIES * widest * graph.outputs)))
+
+
+def _bounded(
+    graphs: Sequence[Graph],
+    x: Images,
+    y: Labels,
+    ball: Ball,
+    box: tuple[float, float] | None,
+    method: Method,
+    memory: int,
+) -> tuple[PerExample, PerExample]:
+    """Return bounds and tolerances; in float64 where float32 leaves the sign open."""
+    least, lost = (side.cpu() for side in worst_margins(graphs[0], around(x, ball, box), y, method, memory))
+    open_ = (~(least.abs() > 2 * lost.abs())).nonzero().flatten()
+    if len(open_):
+        own = replace(ball, eps=torch.as_tensor(ball.eps)[open_])
+        again = worst_margins(graphs[1], around(x[open_], own, box), y[open_], method, memory)
+        better = again[0].cpu() > least[open_]
+        least[open_] = torch.where(better, again[0].cpu(), least[open_])
+        lost[open_] = torch.where(better, again[1].cpu(), lost[open_])
+    return least, lost
+
+
+def _verdict(right: bool, least: float) -> Verdict:
     if not right:
-        return Verdict.FALSIFIED, least, lost
-    return Verdict.CERTIFIED if math.isfinite(least) and least > 0 else Verdict.UNKNOWN, least, lost
+        return Verdict.FALSIFIED
+    return Verdict.CERTIFIED if math.isfinite(least) and least > 0 else Verdict.UNKNOWN

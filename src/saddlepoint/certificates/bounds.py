@@ -16,7 +16,7 @@ Bounds = tuple[tuple[Tensor, Tensor], ...]
 
 BUDGET = 2**30
 """Bytes that functionals may take, unless told otherwise."""
-_COPIES = 8
+COPIES = 8
 """Functionals that are held at once for each that is propagated."""
 
 
@@ -140,7 +140,7 @@ def _tightened(
 def chunks(rows: Tensor, graph: Graph, like: Tensor, budget: int) -> Iterator[Tensor]:
     """Cut rows so that both functionals of each fit the budget."""
     widest = max(node.size for node in graph.nodes) * like.element_size() * len(like)
-    return iter(torch.split(rows, max(1, budget // (2 * _COPIES * widest))))
+    return iter(torch.split(rows, max(1, budget // (2 * COPIES * widest))))
 
 
 def bounds_of(

@@ -20,25 +20,26 @@ _OUTPUT_STEPS, _NEURON_STEPS = 30, 8
 """Steps of ascent for the slopes of each margin, and of each neuron's bounds."""
 
 
-def worst_margin(
-    graph: Graph, region: InputSet, label: int, method: Method, memory: int = bounds.BUDGET
-) -> tuple[float, float]:
-    """Return a proven lower bound of min over the set of z_y − max_{j≠y} z_j, and what rounding took off it at most.
+def worst_margins(
+    graph: Graph, region: InputSet, labels: Tensor, method: Method, memory: int = bounds.BUDGET
+) -> tuple[Tensor, Tensor]:
+    """Return proven lower bounds of min over each set of z_y − max_{j≠y} z_j, and what rounding took off them at most.
+
+    Both (B,), in float64. CROWN and α-CROWN take one set at a time: they start from the neurons that it leaves open.
 
     Each margin's bound is the better one of the method's and of the intervals', the last affine operations folded into
     the margin (Gowal et al. 2018, section 3): plain CROWN alone can be looser. Where a bound is NaN, none was found.
     """
     known = node_bounds(graph, region, method, memory)
-    rows = _differences(label, graph.outputs, known[0][0]).reshape(1, -1, *graph.nodes[-1].shape)
+    rows = _differences(labels, graph.outputs, known[0][0]).reshape(len(labels), -1, *graph.nodes[-1].shape)
     lost = bounds.sizes(graph, known)
     claimed, plain = (_by_lines(graph, region, known, rows, method, size) for size in (lost, None))
     if method == "alpha-crown" and bool((claimed <= 0).any()):
-        open_ = (claimed <= 0).nonzero().squeeze(1)
-        claimed[open_], plain[open_] = _by_slopes(graph, region, known, rows[0, open_], claimed[open_], lost)
-    least = claimed.min()
-    if not bool(torch.isfinite(least)):
-        return -math.inf, 0.0
-    return float(least), float(plain.min() - least)
+        open_ = (claimed[0] <= 0).nonzero().squeeze(1)
+        claimed[0, open_], plain[0, open_] = _by_slopes(graph, region, known, rows[0, open_], claimed[0, open_], lost)
+    least = claimed.amin(1).double().nan_to_num(nan=-math.inf, posinf=-math.inf, neginf=-math.inf)
+    tolerance = torch.where(least.isfinite(), plain.amin(1).double() - least, 0.0)
+    return least, tolerance
 
 
 def node_bounds(graph: Graph, region: InputSet, method: Method, memory: int) -> Bounds:
@@ -52,24 +53,25 @@ def node_bounds(graph: Graph, region: InputSet, method: Method, memory: int) -> 
     return known
 
 
-def _differences(label: int, classes: int, like: Tensor) -> Tensor:
-    """Return e_y − e_j for every j ≠ y, (K − 1, K)."""
+def _differences(labels: Tensor, classes: int, like: Tensor) -> Tensor:
+    """Return e_y − e_j for every j ≠ y, (B, K − 1, K)."""
     unit = torch.eye(classes, dtype=like.dtype, device=like.device)
-    others = torch.arange(classes, device=like.device) != label
-    return unit[label] - unit[others]
+    labels = labels.to(like.device)
+    others = torch.arange(classes, device=like.device) != labels[:, None]
+    return unit[labels].unsqueeze(1) - unit.expand(len(labels), -1, -1)[others].reshape(len(labels), -1, classes)
 
 
 @torch.no_grad()
 def _by_lines(
     graph: Graph, region: InputSet, known: Bounds, rows: Tensor, method: Method, lost: Sizes | None
 ) -> Tensor:
-    """Return a bound of each margin, (K − 1,), the best that lines at their default slopes and constant ones give."""
+    """Return a bound of each margin, (B, K − 1), the best of lines at their default slopes and of constant ones."""
     given = crown.ranges(graph, known)
     relaxations = [crown.flat(graph, given)]
     if method != "interval":
         relaxations.append(crown.relax(graph, given))
     found = [_least(graph, lines, rows, region, lost) for lines in relaxations]
-    return torch.stack(found).amax(0)[0]
+    return torch.stack(found).amax(0)
 
 
 def _by_slopes(

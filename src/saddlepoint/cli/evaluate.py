@@ -25,6 +25,21 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "evaluate", help="bracket robust accuracy, from both sides", description=_DESCRIPTION, epilog=_EPILOG
     )
+    examples(parser)
+    add = parser.add_argument
+    add(
+        "--suite",
+        default="fast",
+        metavar="NAME",
+        help="fast (default), standard, plus, none, or one of saddlepoint attacks",
+    )
+    add("--certify", default="auto", metavar="METHOD", help="auto, none, interval, crown-ibp, crown, alpha-crown")
+    add("--strict", action="store_true", help="exit 1 if gradients seem to be masked")
+    parser.set_defaults(run=_run)
+
+
+def examples(parser: Parser) -> None:
+    """Add the flags that name a model, data and balls, and those of a run."""
     add = parser.add_argument
     add("--model", default="fashion-mnist-pgd", metavar="REF", help="default: fashion-mnist-pgd, which ships with us")
     add("--weights", metavar="FILE", help="local weights for the model")
@@ -33,8 +48,6 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--data", default="fashion-mnist-sample", metavar="REF", help="default: fashion-mnist-sample, 1,000 images")
     add("--norm", choices=("linf", "l2", "l1"), default="linf", help="norm of the ball (default: linf)")
     add("--eps", type=Number, nargs="+", metavar="E", help="its radius, or several (default: linf 0.1, l2 0.5, l1 12)")
-    add("--suite", default="fast", metavar="NAME", help="fast (default), standard, plus, or one of saddlepoint attacks")
-    add("--certify", default="auto", metavar="METHOD", help="auto, none, interval, crown-ibp, crown, alpha-crown")
     add("--limit", type=positive, metavar="N", help="a random sample of N examples, the same for a seed")
     add("--first", type=positive, metavar="N", help="the first N examples instead")
     add("--seed", type=natural, default=0, metavar="N", help="of all random numbers (default: 0)")
@@ -42,9 +55,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, … (default: cuda where present)")
     add("--out", default="run", metavar="DIR", help="the run folder, made when missing (default: run)")
     add("--require", action="append", default=[], metavar="RULE", help='such as "certified>=0.8@0.1"; several may be')
-    add("--strict", action="store_true", help="exit 1 if gradients seem to be masked")
     add("--json", action="store_true", help="print one JSON object and nothing else")
-    parser.set_defaults(run=_run)
 
 
 def _run(given: argparse.Namespace) -> int:

@@ -66,6 +66,8 @@ def run(given: Namespace) -> int:
 
 
 def _suite(name: str) -> Step | tuple[Step, ...]:
+    if name == "none":
+        return ()
     return SUITES[name] if name in SUITES else named_attack(name)
 
 
@@ -77,7 +79,8 @@ def _print(given: Namespace, found: Evaluation, seconds: float, spelled: dict[fl
     if found.note:
         print(f"no certificates: {found.note}")
     broken = ", ".join(f"{name} {count}" for name, count in sorted(last.attacks.items()))
-    print(f"broken by: {broken or 'none'} · {seconds:.1f} s in this session · {found.run.path}")
+    told = f"broken by: {broken or 'none'} · " if last.searched else ""
+    print(f"{told}{seconds:.1f} s in this session · {found.run.path}")
 
 
 def _row(each: Bracket, norm: str, eps: str) -> dict[str, object]:
@@ -85,7 +88,7 @@ def _row(each: Bracket, norm: str, eps: str) -> dict[str, object]:
         f"{norm} ε": eps,
         "clean": percent(each.share(each.clean)),
         "certified": percent(each.share(each.certified)) if each.proven else "not run",
-        "attacked": percent(each.share(each.attacked)),
+        "attacked": percent(each.share(each.attacked)) if each.searched else "not run",
         "undecided": each.counts["undecided"],
         "broken": each.counts["broken"],
         "examples": each.examples,

@@ -22,7 +22,20 @@ examples:
 exit code: 0 when trained, 2 on bad input or a loss that is no number any more"""
 
 
-RECIPES = ("standard", "pgd-at", "fgsm-rs", "free", "trades", "mart", "awp", "smoothing")
+RECIPES = (
+    "standard",
+    "pgd-at",
+    "fgsm-rs",
+    "free",
+    "trades",
+    "mart",
+    "awp",
+    "smoothing",
+    "ibp",
+    "crown-ibp",
+    "sabr",
+    "mtl-ibp",
+)
 
 
 def register(commands: "argparse._SubParsersAction[Parser]") -> None:

@@ -84,7 +84,7 @@ def evaluate(
         classifier: the model.
         data: a data set, or a reference to one.
         threats: balls, one radius each; several radii share their work.
-        suite: attacks in cascade.
+        suite: attacks in cascade; an empty one for certificates alone.
         certify: "auto" (intervals, then CROWN, where the model allows it), "none", or a method: "interval",
             "crown-ibp", "crown", "alpha-crown"; the last three after intervals.
         out: the run folder; an evaluation of the same specification goes on there. A temporary one when not given.
@@ -104,6 +104,11 @@ def evaluate(
     examples = matched(found.select(limit=limit, first=first, seed=seed), classifier)
     question_data(classifier, examples)
     proofs, graphs, note = _certificates(classifier, examples, certify)
+    attacks = able(suite, chosen[0].ball) if suite != () else ()
+    if not attacks and not proofs:
+        raise InputError(
+            f"neither an attack nor a certificate was asked for, or can run ({note}); expected one of them"
+        )
     spec = Spec(
         model={
             "reference": in_utf8(classifier.reference or classifier.name),
@@ -112,7 +117,7 @@ def evaluate(
         },
         data=_described(examples, limit, first),
         threats=chosen,
-        suite=able(suite, chosen[0].ball),
+        suite=attacks,
         certify=proofs,
         seed=seed,
         batch_size=min(batch_size, len(examples)),

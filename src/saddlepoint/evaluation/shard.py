@@ -6,6 +6,7 @@ What a proof settles is not attacked, but for a seeded share that is audited; wh
 is broken at one ε is broken at every larger one, and its point is used again.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -85,7 +86,10 @@ def _cascade(job: Job, examples: list[_Example]) -> Iterator[Record]:
         if first:
             yield from _prove(job, threat, first, [each for each in examples if each.right and not each.broken])
         chosen = {each.id for each in examples if each.proven and audited(job.spec.seed, each.id)}
-        yield from _attack(job, threat, [each for each in examples if not each.proven or each.id in chosen])
+        if job.spec.suite:
+            yield from _attack(job, threat, [each for each in examples if not each.proven or each.id in chosen])
+        else:
+            yield from (_wrong(job, threat, each) for each in examples if not each.right)
         for method in rest:
             yield from _prove(job, threat, method, [e for e in examples if e.right and not e.broken and not e.proven])
 
@@ -113,10 +117,19 @@ def _prove(job: Job, threat: ThreatModel, method: str, examples: list[_Example])
     for each, verdict, bound, tolerance, seconds in rows:
         each.proven = verdict == "certified"
         if each.proven or last:
-            shared = _identified(each, threat, f"{method} ({proof.arithmetic} arithmetic)")
-            clean = {"clean_label": each.clean_label, "clean_margin": each.clean_margin, "clean_correct": each.right}
-            found = {"kind": "certificate", "lower_bound": bound, "tolerance": tolerance, "seconds": seconds}
-            yield {**shared, **clean, **found}, None, None
+            how = f"{method} ({proof.arithmetic} arithmetic)"
+            yield _certificate(each, threat, how, lower_bound=bound, tolerance=tolerance, seconds=seconds), None, None
+
+
+def _wrong(job: Job, threat: ThreatModel, each: _Example) -> Record:
+    """Return the record of a misclassified example where no attack runs: there is nothing to prove."""
+    method = f"{job.spec.certify[-1]} (misclassified: nothing to prove)"
+    return _certificate(each, threat, method, lower_bound=-math.inf, tolerance=0.0), None, None
+
+
+def _certificate(each: _Example, threat: ThreatModel, method: str, **found: float) -> dict[str, Any]:
+    clean = {"clean_label": each.clean_label, "clean_margin": each.clean_margin, "clean_correct": each.right}
+    return {**_identified(each, threat, method), **clean, "kind": "certificate", **found}
 
 
 def _attack(job: Job, threat: ThreatModel, examples: list[_Example]) -> Iterator[Record]:
@@ -153,7 +166,7 @@ def _identified(each: _Example, threat: ThreatModel, method: str) -> dict[str, A
 
 
 def _errors(job: Job, place: int, reason: str) -> Iterator[Record]:
-    method = method_line(job.spec.suite)
+    method = method_line(job.spec.suite) or job.spec.certify[-1]
     for threat in job.spec.threats:
         shared = identified(job.data.ids[place], place, None, None, method, threat.norm, threat.eps)
         yield {**shared, "error": reason}, None, None
@@ -169,8 +182,8 @@ def _settled(job: Job, identity: str, threat: ThreatModel, earlier: Mapping[str,
     attack, proof = (earlier.get(key_of({**shared, "kind": kind})) for kind in ("attack", "certificate"))
     if attack is not None and (attack["success"] or not job.spec.certify):
         return True
-    if proof is None:
-        return False
+    if proof is None or not job.spec.suite:
+        return proof is not None
     cheap = proof["lower_bound"] > 0 and proof["method"].startswith(f"{job.spec.certify[0]} ")
     return attack is not None or (cheap and not audited(job.spec.seed, identity))
 

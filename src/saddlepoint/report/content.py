@@ -92,6 +92,7 @@ def _bar(each: Bracket) -> dict[str, Any]:
         "clean": each.share(each.clean),
         "certified": each.share(each.certified) if each.proven else None,
         "attacked": each.share(each.attacked),
+        "searched": each.searched,
         "low": 100 * low,
         "high": 100 * high,
     }

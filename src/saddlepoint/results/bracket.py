@@ -25,6 +25,7 @@ class Bracket:
         counts: of each standing.
         attacks: of each attack, how many it broke.
         proven: whether any certificate ran; else `certified` is 0 for want of trying.
+        searched: whether any attack ran; else `attacked` is the clean accuracy.
     """
 
     norm: str
@@ -33,6 +34,7 @@ class Bracket:
     counts: dict[str, int]
     attacks: dict[str, int]
     proven: bool
+    searched: bool
 
     @property
     def clean(self) -> int:
@@ -67,9 +69,10 @@ class Bracket:
             return "No example could be read."
         low = percent(self.share(self.certified)) if self.proven else "0 % (no certificate ran)"
         lower = self.interval(self.certified)[0] if self.proven else 0.0
+        how = "attacked" if self.searched else "clean: no attack ran"
         return (
             f"Of these {self.examples} images, robust accuracy at {self.norm} ε {eps or f'{self.eps:g}'} lies between "
-            f"{low} (certified) and {percent(self.share(self.attacked))} (attacked); of images drawn like them, "
+            f"{low} (certified) and {percent(self.share(self.attacked))} ({how}); of images drawn like them, "
             f"between {percent(lower)} and {percent(self.interval(self.attacked)[1])} at {LEVEL:.0%} confidence."
         )
 
@@ -83,6 +86,7 @@ class Bracket:
             "counts": {str(kind): count for kind, count in self.counts.items()},
             "attacks": dict(sorted(self.attacks.items())),
             "certificates": self.proven,
+            "attacked": self.searched,
             **{f"{name}_accuracy": self.share(count) for name, count in ends.items()},
             **{f"{name}_interval": list(self.interval(count)) for name, count in ends.items()},
         }
@@ -121,4 +125,5 @@ def _bracket(norm: str, eps: float, group: Sequence[Judged]) -> Bracket:
         {kind: counted[kind] for kind in Standing},
         dict(Counter(each.attack for each in group if each.attack is not None)),
         any(each.lower_bound is not None for each in group),
+        any(each.margin is not None for each in group),
     )

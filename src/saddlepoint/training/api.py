@@ -23,11 +23,12 @@ from saddlepoint.models import load_classifier, nets, save_classifier
 from saddlepoint.models.code import claims as is_code
 from saddlepoint.models.folder import WEIGHTS
 from saddlepoint.training import state
+from saddlepoint.training.certified import init_for_intervals, program_of
 from saddlepoint.training.curves import drawn
 from saddlepoint.training.examples import Examples, read, split, training_reference
 from saddlepoint.training.loop import Observe, Run, accuracies, fit
 from saddlepoint.training.processes import joined
-from saddlepoint.training.recipe import Recipe, load_recipe
+from saddlepoint.training.recipe import CERTIFIED, Recipe, load_recipe
 
 METRICS, CURVES, SPECIFICATION = "metrics.csv", "curves.svg", "training.json"
 
@@ -90,7 +91,10 @@ def train(
         classifier, architecture = _classifier(kept, chosen, training, source)
         specification = _specification(chosen, source, seed, training, validation, architecture)
         classifier.to(computes_on)
-        run = Run(chosen, classifier, training, validation, seed, folder, specification, computes_on, processes)
+        program = program_of(classifier, tuple(training.x.shape[1:])) if chosen.objective in CERTIFIED else None
+        run = Run(
+            chosen, classifier, training, validation, seed, folder, specification, computes_on, processes, program
+        )
         (folder / SPECIFICATION).write_text(specification + "\n", encoding="utf-8")
         begun = time.monotonic()
         final = fit(run, observe)
@@ -112,6 +116,8 @@ def _classifier(
     reference = None
     if module is None:
         module, reference = _module(recipe.arch, shape, classes)
+        if recipe.objective in CERTIFIED:
+            init_for_intervals(module)
     mean, std = _statistics(training) if recipe.normalise else (None, None)
     names = None if data.classes is None else [data.classes.get(label, str(label)) for label in range(classes)]
     return Classifier(module, mean=mean, std=std, names=names), reference
@@ -165,9 +171,9 @@ def _finished(run: Run, final: state.State, architecture: str | None, test: Exam
     if final.best is not None:
         classifier.module.load_state_dict(final.best)
     classifier.eval()
-    found = accuracies(classifier, run.validation, run.recipe, run.device)
+    found = accuracies(classifier, run.validation, run.recipe, run.device, program=run.program)
     if test is not None:
-        found |= accuracies(classifier, test, run.recipe, run.device, "test")
+        found |= accuracies(classifier, test, run.recipe, run.device, "test", run.program)
     if run.processes.rank == 0:
         _write_metrics(run.folder, final.metrics)
         (run.folder / CURVES).write_text(drawn(final.metrics, run.recipe.name), encoding="utf-8")

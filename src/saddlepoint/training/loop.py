@@ -13,16 +13,17 @@ from torch import Tensor, nn
 
 from saddlepoint import random
 from saddlepoint.attacks import PGD
+from saddlepoint.certificates.lowering import Program
 from saddlepoint.classifier import Classifier
 from saddlepoint.classifier.randomness import seed_torch
 from saddlepoint.errors import ModelError
 from saddlepoint.geometry import BALLS
-from saddlepoint.training import objectives, state
+from saddlepoint.training import certified, objectives, state
 from saddlepoint.training.examples import Examples, augmented, batches, steps_of
 from saddlepoint.training.objectives import Terms, searched
 from saddlepoint.training.processes import Processes
 from saddlepoint.training.recipe import Recipe
-from saddlepoint.training.schedules import learning_rate, radius
+from saddlepoint.training.schedules import learning_rate, radius, ramped
 from saddlepoint.training.state import State
 from saddlepoint.typing import Images, Keys, Labels
 
@@ -49,6 +50,7 @@ class Run:
     specification: str
     device: torch.device
     processes: Processes
+    program: Program | None = None
 
     @property
     def per_epoch(self) -> int:
@@ -94,14 +96,15 @@ class _Loss(nn.Module):
         self.classifier, self.run = run.classifier, run
 
     def forward(self, x: Images, y: Labels, key: Keys, t: float, given: Images | None, delta: Images | None) -> Terms:
-        objective = _objective(self.run.recipe, t, key, given, delta)
+        objective = _objective(self.run, t, key, given, delta)
         return objective(self.classifier, x, y)
 
 
 def _objective(
-    recipe: Recipe, t: float, key: Keys, given: Images | None, delta: Images | None
+    run: Run, t: float, key: Keys, given: Images | None, delta: Images | None
 ) -> Callable[[Classifier, Images, Labels], Terms]:
     """Return the recipe's objective at a share t of the run; `given` are points of an inner maximum that was found."""
+    recipe, risen = run.recipe, ramped(run.recipe, t)
     ball = BALLS[recipe.norm](radius(recipe, t))
     inner: dict[str, Any] = {
         "ball": ball,
@@ -112,6 +115,8 @@ def _objective(
     }
     smooth: dict[str, Any] = {"smoothing": recipe.smoothing}
     moving: dict[str, Any] = {} if delta is None else {"delta": delta}
+    proven: dict[str, Any] = {"ball": ball, "program": run.program, **smooth}
+    kappa = 1 - risen * (1 - recipe.kappa)
     table: dict[str, Callable[[Classifier, Images, Labels], Terms]] = {
         "empirical": partial(objectives.empirical, **smooth),
         "adversarial": partial(objectives.adversarial, **inner, **smooth),
@@ -120,6 +125,10 @@ def _objective(
         "free": partial(objectives.free, **moving, **smooth),
         "noisy": partial(objectives.noisy, sigma=recipe.sigma, key=key, **smooth),
         "robust-linear": partial(objectives.robust_linear, ball=ball),
+        "ibp": partial(certified.ibp, **proven, kappa=kappa, tightness=(1 - risen) * recipe.tightness),
+        "crown-ibp": partial(certified.crown_ibp, **proven, kappa=kappa, beta=1 - risen),
+        "sabr": partial(certified.sabr, **{**inner, **proven}, share=recipe.share),
+        "mtl-ibp": partial(certified.mtl_ibp, **{**inner, **proven}, share=recipe.share),
     }
     return table[recipe.objective]
 
@@ -216,8 +225,9 @@ def _end_of_epoch(run: Run, now: State, epoch: int) -> None:
     row = {"epoch": float(epoch), "lr": learning_rate(run.recipe, (now.step - 1) / run.steps)}
     row |= {("train_" + name if name != "loss" else "loss"): value / seen for name, value in totals.items()}
     with swapped(run.classifier, now.average):
-        row |= accuracies(run.classifier, run.validation, run.recipe, run.device)
-    score = row.get("validation_robust", row.get("validation_clean", float(epoch)))
+        row |= accuracies(run.classifier, run.validation, run.recipe, run.device, program=run.program)
+    measures = ("validation_certified", "validation_robust", "validation_clean")
+    score = next((row[name] for name in measures if name in row), float(epoch))
     if score >= now.score:
         weights = run.classifier.module.state_dict() if now.average is None else now.average
         now.best, now.score = {name: value.detach().cpu().clone() for name, value in weights.items()}, score
@@ -226,13 +236,18 @@ def _end_of_epoch(run: Run, now: State, epoch: int) -> None:
 
 
 def accuracies(
-    classifier: Classifier, examples: Examples, recipe: Recipe, device: torch.device, prefix: str = "validation"
+    classifier: Classifier,
+    examples: Examples,
+    recipe: Recipe,
+    device: torch.device,
+    prefix: str = "validation",
+    program: Program | None = None,
 ) -> dict[str, float]:
-    """Return accuracy on up to 1,000 examples, and with a ball that under ten steps of PGD; in eval mode."""
+    """Return accuracy on up to 1,000 examples in eval mode, clean, under ten steps of PGD, and proven by a program."""
     count = min(len(examples), _CHECKED)
     if not count:
         return {}
-    training, clean, robust = classifier.training, 0, 0
+    training, clean, robust, proven = classifier.training, 0, 0, 0
     classifier.eval()
     with torch.no_grad():
         for rows in torch.split(torch.arange(count), 500):
@@ -242,9 +257,12 @@ def accuracies(
                 with torch.enable_grad():
                     point = searched(classifier, x, y, recipe.ball, _PROBE, rows.to(device))
                 robust += int((classifier(point).argmax(1) == y).sum())
+            if program is not None:
+                proven += int(certified.certified(classifier, program, x, y, recipe.ball).sum())
     classifier.train(training)
     found = {f"{prefix}_clean": clean / count}
-    return found | ({f"{prefix}_robust": robust / count} if recipe.eps > 0 else {})
+    found |= {f"{prefix}_robust": robust / count} if recipe.eps > 0 else {}
+    return found | ({f"{prefix}_certified": proven / count} if program is not None else {})
 
 
 @contextmanager

@@ -18,8 +18,9 @@ from saddlepoint.geometry import BALLS, Ball
 
 SCHEDULES = ("constant", "cosine", "one-cycle", "step")
 OPTIMISERS = ("sgd", "adam", "adamw")
-OBJECTIVES = ("empirical", "adversarial", "free", "trades", "mart", "noisy", "robust-linear")
-ROBUST = ("adversarial", "free", "trades", "mart", "robust-linear")
+CERTIFIED = ("ibp", "crown-ibp", "sabr", "mtl-ibp")
+OBJECTIVES = ("empirical", "adversarial", "free", "trades", "mart", "noisy", "robust-linear", *CERTIFIED)
+ROBUST = ("adversarial", "free", "trades", "mart", "robust-linear", *CERTIFIED)
 AUGMENTATIONS = ("crop", "flip")
 
 
@@ -37,6 +38,9 @@ class Recipe:
         attack: the inner maximisation.
         precision: of the inner maximisation: "fp32", or "bf16".
         beta: weight of the second term of TRADES and MART.
+        kappa: final weight of the clean loss in IBP and CROWN-IBP; it falls from 1 while ε rises.
+        share: λ of SABR, α of MTL-IBP.
+        tightness: weight of IBP's regulariser, which falls to 0 while ε rises (Shi et al. 2021).
         sigma: deviation of the noise.
         awp: γ of adversarial weight perturbation (Wu, Xia & Wang 2020); 0 for none.
         replays: how often each minibatch is used in a row; δ goes on in the objective "free".
@@ -67,6 +71,9 @@ class Recipe:
     attack: Attack = field(default_factory=lambda: PGD(steps=7))
     precision: str = "fp32"
     beta: float = 6.0
+    kappa: float = 0.5
+    share: float = 0.5
+    tightness: float = 0.0
     sigma: float = 0.25
     awp: float = 0.0
     replays: int = 1
@@ -101,8 +108,13 @@ class Recipe:
                 raise InputError(f"{name} is {getattr(self, name)!r}; expected a whole number")
         if unknown := set(self.augment) - set(AUGMENTATIONS):
             raise InputError(f"augment has {min(unknown)!r}; expected some of {', '.join(AUGMENTATIONS)}")
+        self._check_ball()
+
+    def _check_ball(self) -> None:
         if self.eps == 0 and self.objective in ROBUST:
             raise InputError(f"the objective {self.objective} needs a ball; expected eps > 0, such as --eps 8/255")
+        if self.norm != "linf" and self.objective in CERTIFIED:
+            raise InputError(f"the objective {self.objective} trains cubes; expected the norm linf, not {self.norm}")
         if self.norm == "linf" and self.eps > 1:
             raise InputError(
                 f"eps is {self.eps:g}; expected at most 1, pixels being in [0, 1]: did you mean {self.eps:g}/255?"
@@ -121,6 +133,7 @@ class Recipe:
 
 _BIG = 10**9
 _RANGES = (
+    *(("kappa", 0, 1), ("share", 0, 1), ("tightness", 0, _BIG)),
     *(("eps", 0, _BIG), ("beta", 0, _BIG), ("sigma", 0, _BIG), ("awp", 0, 1), ("replays", 1, 1000)),
     *(("epochs", 1, _BIG), ("batch_size", 1, _BIG), ("lr", 0, 1000), ("momentum", 0, 1), ("weight_decay", 0, 1)),
     *(("warmup", 0, 1), ("ramp", 0, 1), ("ema", 0, 1), ("clip", 0, _BIG), ("smoothing", 0, 1), ("validation", 0, 0.9)),

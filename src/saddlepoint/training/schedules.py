@@ -20,4 +20,9 @@ def learning_rate(recipe: Recipe, t: float) -> float:
 
 def radius(recipe: Recipe, t: float) -> float:
     """Return ε at t: it rises linearly over the ramp."""
-    return recipe.eps * min(1.0, t / recipe.ramp) if recipe.ramp > 0 else recipe.eps
+    return recipe.eps * ramped(recipe, t)
+
+
+def ramped(recipe: Recipe, t: float) -> float:
+    """Return which share of the ramp is done at t."""
+    return min(1.0, t / recipe.ramp) if recipe.ramp > 0 else 1.0

@@ -1,0 +1,56 @@
+"""`saddlepoint certify`: the evaluation with certificates alone."""
+
+import json
+
+import pytest
+
+import saddlepoint as sp
+from saddlepoint.cli.main import main
+
+WHERE = ["--model", "fashion-mnist-pgd", "--limit", "6", "--eps", "0.02"]
+
+
+def test_certificates_alone_bracket_from_below(tmp_path, capsys):
+    out = str(tmp_path / "run")
+    assert main(["certify", *WHERE, "--method", "crown", "--out", out, "--json"]) == 0
+    (threat,) = json.loads(capsys.readouterr().out)["summary"]["threats"]
+    assert not threat["attacked"]
+    assert threat["counts"]["certified"] > 0
+    assert threat["counts"]["broken"] == 0
+    assert threat["attacked_accuracy"] == threat["clean_accuracy"]
+    rows = sp.open_run(out).rows().to_pylist()
+    assert {row["kind"] for row in rows} == {"certificate"}
+    assert len(rows) == 6
+    assert main(["certify", *WHERE, "--method", "crown", "--out", out]) == 0
+    assert "(clean: no attack ran)" in " ".join(capsys.readouterr().out.split())
+    assert sp.open_run(out).rows().to_pylist() == rows
+    assert main(["verify", out, "--certificates", "1"]) == 0
+    assert main(["report", out]) == 0
+
+
+def test_both_wings_agree(tmp_path, capsys):
+    for command in (["certify", "--method", "crown"], ["evaluate", "--certify", "crown", "--suite", "fgsm"]):
+        assert main([*command, *WHERE, "--out", str(tmp_path / command[0])]) == 0
+    capsys.readouterr()
+    alone, both = (
+        {row["id"]: row["lower_bound"] for row in sp.open_run(tmp_path / name).rows().to_pylist() if row["lower_bound"]}
+        for name in ("certify", "evaluate")
+    )
+    shared = alone.keys() & both.keys()
+    assert shared
+    assert all(alone[identity] == both[identity] for identity in shared)
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [(["--method", "none"], "--method is none"), (["--method", "magic"], "certify is 'magic'; expected auto, none or")],
+)
+def test_wrong_methods_are_one_line(flags, line, tmp_path, capsys):
+    assert main(["certify", *WHERE, *flags, "--out", str(tmp_path / "run")]) == 2
+    assert line in capsys.readouterr().err
+
+
+def test_nothing_to_do_is_one_line(tmp_path, capsys):
+    flags = ["--suite", "none", "--certify", "none", "--out", str(tmp_path / "run")]
+    assert main(["evaluate", *WHERE, *flags]) == 2
+    assert "neither an attack nor a certificate was asked for" in capsys.readouterr().err
