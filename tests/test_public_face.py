@@ -45,6 +45,7 @@ def test_all_is_what_is_promised():
         "Recipe",
         "Region",
         "SaddlepointError",
+        "SmoothedClassifier",
         "Spec",
         "Square",
         "Sweep",

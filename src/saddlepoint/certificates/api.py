@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, final, get_args
 
@@ -71,7 +70,8 @@ def certify(
         y: their labels, (B,).
         ball: Δ: `Linf`, `L2` or `L1`, one radius or one for each example.
         method: how to bound: "interval" (Gowal et al. 2018), "crown-ibp" (Zhang et al. 2020), "crown" (Zhang et al.
-            2018) or "alpha-crown" (Xu et al. 2021), each tighter and dearer than those before it.
+            2018) or "alpha-crown" (Xu et al. 2021), each tighter and dearer than those before it; for small networks
+            "lp" (the triangle relaxation) and "milp" (exact, Tjeng et al. 2019), in ℓ∞ and on a CPU.
         box: the pixels' box; None for none.
         memory: bytes that the linear functionals may take.
         graphs: of the classifier for images of this shape, as `graphs_of` made them; made anew when not given.
@@ -85,6 +85,8 @@ def certify(
     """
     if method not in get_args(Method):
         raise InputError(f"method is {method!r}; expected one of {', '.join(get_args(Method))}")
+    if method in ("lp", "milp") and not (ball.separable and classifier.device.type == "cpu"):
+        raise InputError(f"method is {method!r}, which takes ℓ∞ balls on a CPU; expected those, or another method")
     images = check_images(x, box, classifier.channels).detach().to(classifier.device)
     labels = check_labels(y, len(images))
     graphs = graphs_of(classifier, tuple(images.shape[1:])) if graphs is None else graphs
@@ -133,7 +135,7 @@ def _together(graph: Graph, method: Method, memory: int) -> int:
 
 
 def _bounded(
-    graphs: Sequence[Graph],
+    graphs: tuple[Graph, Graph],
     x: Images,
     y: Labels,
     ball: Ball,
@@ -142,11 +144,12 @@ def _bounded(
     memory: int,
 ) -> tuple[PerExample, PerExample]:
     """Return bounds and tolerances; in float64 where float32 leaves the sign open."""
-    least, lost = (side.cpu() for side in worst_margins(graphs[0], around(x, ball, box), y, method, memory))
+    single, double = (graphs[1], None) if method in ("lp", "milp") else graphs
+    least, lost = (side.cpu() for side in worst_margins(single, around(x, ball, box), y, method, memory))
     open_ = (~(least.abs() > 2 * lost.abs())).nonzero().flatten()
-    if len(open_):
+    if len(open_) and double is not None:
         own = replace(ball, eps=torch.as_tensor(ball.eps)[open_])
-        again = worst_margins(graphs[1], around(x[open_], own, box), y[open_], method, memory)
+        again = worst_margins(double, around(x[open_], own, box), y[open_], method, memory)
         better = again[0].cpu() > least[open_]
         least[open_] = torch.where(better, again[0].cpu(), least[open_])
         lost[open_] = torch.where(better, again[1].cpu(), lost[open_])

@@ -14,7 +14,8 @@ examples:
   saddlepoint certify --limit 100
   saddlepoint certify --model onnx:net.onnx --data cifar10:DIR --eps 2/255 --method alpha-crown --out runs/proofs
 
-auto is intervals, then CROWN on what they leave open; alpha-crown is the tightest and dearest.
+auto is intervals, then CROWN on what they leave open; alpha-crown is tighter and dearer; lp
+and milp (exact) are for small networks.
 exit code: 0; 1 when a requirement is not met; 2 on bad input"""
 
 
@@ -24,7 +25,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
         "certify", help="prove robust accuracy from below", description=_DESCRIPTION, epilog=_EPILOG
     )
     parser.add_argument(
-        "--method", default="auto", metavar="NAME", help="auto (default), interval, crown-ibp, crown, alpha-crown"
+        "--method", default="auto", metavar="NAME", help="auto (default), interval, crown-ibp, crown, alpha-crown, lp, milp"
     )
     examples(parser)
     parser.set_defaults(run=_run)
@@ -35,6 +36,6 @@ def _run(given: argparse.Namespace) -> int:
     from saddlepoint.errors import InputError
 
     if given.method == "none":
-        raise InputError("--method is none; expected auto, interval, crown-ibp, crown or alpha-crown")
+        raise InputError("--method is none; expected auto, interval, crown-ibp, crown, alpha-crown, lp or milp")
     given.suite, given.certify, given.strict = "none", given.method, False
     return run(given)

@@ -21,7 +21,7 @@ from saddlepoint.evaluation.spec import Spec, ThreatModel
 from saddlepoint.geometry import Ball
 from saddlepoint.results import Bracket, Judged, RunFolder, brackets, digest, judged, open_run, writing
 
-METHODS = ("interval", "crown-ibp", "crown", "alpha-crown")
+METHODS = ("interval", "crown-ibp", "crown", "alpha-crown", "lp", "milp")
 LOSS = 5.0
 """Seconds of work that a kill can cost, once an example is done."""
 Observe = Callable[[int, int], None]
@@ -86,7 +86,7 @@ def evaluate(
         threats: balls, one radius each; several radii share their work.
         suite: attacks in cascade; an empty one for certificates alone.
         certify: "auto" (intervals, then CROWN, where the model allows it), "none", or a method: "interval",
-            "crown-ibp", "crown", "alpha-crown"; the last three after intervals.
+            "crown-ibp", "crown", "alpha-crown", "lp", "milp"; all but the first after intervals.
         out: the run folder; an evaluation of the same specification goes on there. A temporary one when not given.
         seed: of all random streams, and of the sample.
         limit: a random sample of so many examples.

@@ -1,0 +1,209 @@
+"""The network over a box as a linear or mixed-integer program, solved by HiGHS.
+
+    p = max(z, 0), l ≤ z ≤ u, l < 0 < u      p ≥ 0,  p ≥ z,  p ≤ u (z − l) / (u − l)                    LP (triangle)
+                                             p ≥ 0,  p ≥ z,  p ≤ u a,  p ≤ z − l (1 − a),  a ∈ {0, 1}   MILP, exact
+
+(Tjeng, Xiao & Tedrake 2019; Kolter & Madry, chapter 3.) Neurons whose sign is known are affine and get no variable. An
+LP's bound is computed again from its dual solution: weak duality holds for any multipliers, so that nothing rests on
+the solver. A MILP's bound is the solver's, less a tolerance that covers its own.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from saddlepoint.certificates.affine import Affine
+from saddlepoint.certificates.bounds import Bounds
+from saddlepoint.certificates.graph import Graph, Node
+from saddlepoint.certificates.relu import ReLU
+from saddlepoint.errors import ModelError
+
+Matrix = NDArray[np.float64]
+
+LARGEST = 50_000_000
+"""Numbers that one dense matrix of the program may have: beyond it the method is hopeless anyway."""
+SOLVER = 1e-5
+"""What is taken off a MILP's bound, as a share of the largest logit: ten times HiGHS's feasibility tolerance."""
+
+
+@final
+@dataclass
+class Program:
+    """min ⟨c, v⟩ over A v ≤ b, l ≤ v ≤ u, some v integer; and what each node is in terms of v: M v + m.
+
+    Attributes:
+        low: l.
+        high: u.
+        integer: which variables are 0 or 1.
+        left: A, row blocks of growing width.
+        right: b.
+        nodes: (M, m) per node, M of shape (size, variables so far).
+    """
+
+    low: list[Matrix] = field(default_factory=list)
+    high: list[Matrix] = field(default_factory=list)
+    integer: list[NDArray[np.int64]] = field(default_factory=list)
+    left: list[Matrix] = field(default_factory=list)
+    right: list[Matrix] = field(default_factory=list)
+    nodes: list[tuple[Matrix, Matrix]] = field(default_factory=list)
+
+    @property
+    def variables(self) -> int:
+        """How many there are so far."""
+        return sum(map(len, self.low))
+
+    def add(self, low: Matrix, high: Matrix, *, integer: bool = False) -> Matrix:
+        """Append variables; return the rows that select them."""
+        before = self.variables
+        self.low.append(low)
+        self.high.append(high)
+        self.integer.append(np.full(len(low), int(integer)))
+        return np.eye(len(low), before + len(low), before)
+
+    def require(self, left: Matrix, right: Matrix) -> None:
+        """Append rows A v ≤ b."""
+        self.left.append(left)
+        self.right.append(right)
+
+
+def program(graph: Graph, bounds: Bounds, *, exact: bool) -> Program:
+    """Return the program of a graph in float64 over the box of its first node's bounds, of one example.
+
+    Args:
+        graph: of affine operations and ReLUs.
+        bounds: of every node, (1, *shape).
+        exact: whether open ReLUs get binary variables; else they are relaxed.
+
+    Raises:
+        ModelError: the program would be too large.
+    """
+    made = Program()
+    low, high = (_flat(side) for side in bounds[0])
+    made.nodes.append((made.add(low, high), np.zeros(len(low))))
+    for node in graph.nodes[1:]:
+        if node.size * made.variables > LARGEST:
+            raise ModelError(
+                f"the program has {made.variables} variables at {node.name!r}, which has {node.size} coordinates: too "
+                "many; expected a smaller network, or another method, such as alpha-crown"
+            )
+        parents = [made.nodes[parent] for parent in node.parents]
+        if isinstance(node.operation, Affine):
+            made.nodes.append(_affine(node.operation, parents, [graph.nodes[p] for p in node.parents]))
+        else:
+            assert isinstance(node.operation, ReLU)  # noqa: S101 - the only activation
+            made.nodes.append(_relu(made, *parents[0], *map(_flat, bounds[node.parents[0]]), exact=exact))
+    return made
+
+
+def least(made: Program, row: Matrix, terms: int, *, exact: bool) -> tuple[float, float]:
+    """Return a lower bound of ⟨row, output⟩ over the program, and what was taken off it.
+
+    Args:
+        made: the program.
+        row: the functional of the output.
+        terms: how many numbers a coefficient of the program sums at most, for its rounding.
+        exact: whether integers are asked for.
+    """
+    from scipy.optimize import LinearConstraint, linprog, milp
+
+    matrix, offset = _wide(made.nodes[-1][0], made.variables), made.nodes[-1][1]
+    cost, constant = row @ matrix, float(row @ offset)
+    left = np.concatenate([_wide(part, made.variables) for part in made.left]) if made.left else None
+    right = np.concatenate(made.right) if made.right else None
+    low, high = np.concatenate(made.low), np.concatenate(made.high)
+    if left is None or right is None:
+        return _dual(cost, constant, np.zeros((0, len(low))), np.zeros(0), low, high, np.zeros(0), terms)
+    integer = np.concatenate(made.integer)
+    if exact and integer.any():
+        found = milp(
+            cost,
+            constraints=LinearConstraint(left, -np.inf, right),
+            bounds=_bounds(low, high),
+            integrality=integer,
+        )
+        if found.mip_dual_bound is None:
+            return -np.inf, 0.0
+        lost = SOLVER * (
+            1 + float(np.abs(row) @ (np.abs(matrix) @ np.maximum(np.abs(low), np.abs(high)) + np.abs(offset)))
+        )
+        return float(found.mip_dual_bound) + constant - lost, lost
+    solved = linprog(cost, left, right, bounds=np.stack([low, high], 1), method="highs")
+    multipliers = np.zeros(len(right)) if solved.ineqlin is None else np.minimum(solved.ineqlin.marginals, 0)
+    return _dual(cost, constant, left, right, low, high, multipliers, terms)
+
+
+def _dual(
+    cost: Matrix,
+    constant: float,
+    left: Matrix,
+    right: Matrix,
+    low: Matrix,
+    high: Matrix,
+    multipliers: Matrix,
+    terms: int,
+) -> tuple[float, float]:
+    """Return λᵀb + Σ min over [l, u] of (c − Aᵀλ) v: at most the minimum, whatever λ ≤ 0 is."""
+    reduced = cost - multipliers @ left
+    value = float(multipliers @ right + np.where(reduced > 0, reduced * low, reduced * high).sum() + constant)
+    most = np.maximum(np.abs(low), np.abs(high))
+    size = float(np.abs(multipliers) @ (np.abs(left) @ most + np.abs(right)) + np.abs(cost) @ most + abs(constant))
+    lost = (terms + len(cost) + len(right) + 8) * np.finfo(np.float64).eps * size
+    return value - lost, lost
+
+
+def _affine(operation: Affine, parents: list[tuple[Matrix, Matrix]], nodes: list[Node]) -> tuple[Matrix, Matrix]:
+    """Return M and m of an affine operation: L of every column, and f of the constants."""
+    width = max(matrix.shape[1] for matrix, _ in parents)
+    columns = [_tensor(_wide(matrix, width).T, node) for (matrix, _), node in zip(parents, nodes, strict=True)]
+    image = operation.linear(*columns, *operation.weights)
+    constant = operation.forward(
+        *(_tensor(offset[None], node) for (_, offset), node in zip(parents, nodes, strict=True))
+    )
+    return image.flatten(1).numpy().T, constant.flatten().numpy()
+
+
+def _relu(
+    made: Program, matrix: Matrix, offset: Matrix, low: Matrix, high: Matrix, *, exact: bool
+) -> tuple[Matrix, Matrix]:
+    """Append variables and rows for open neurons; return M and m of max(z, 0)."""
+    open_ = (low < 0) & (high > 0)
+    active = (low >= 0)[:, None]
+    count, below, above = int(open_.sum()), low[open_], high[open_]
+    chosen = made.add(np.zeros(count), above)
+    z, shift = _wide(matrix[open_], made.variables), offset[open_]
+    made.require(z - chosen, -shift)  # z ≤ p
+    if exact:
+        binary = made.add(np.zeros(count), np.ones(count), integer=True)
+        wide = _wide(chosen, made.variables)
+        made.require(wide - above[:, None] * binary, np.zeros(count))  # p ≤ u a
+        made.require(wide - _wide(z, made.variables) - below[:, None] * binary, shift - below)  # p ≤ z − l (1 − a)
+    else:
+        slope = (above / (above - below))[:, None]
+        made.require(chosen - slope * z, slope[:, 0] * (shift - below))  # p ≤ u (z − l) / (u − l)
+    result = _wide(matrix, made.variables) * active
+    result[open_] = _wide(chosen, made.variables)
+    return result, np.where(active[:, 0], offset, 0.0)
+
+
+def _bounds(low: Matrix, high: Matrix) -> Any:  # noqa: ANN401 - SciPy has no types
+    from scipy.optimize import Bounds as Limits
+
+    return Limits(low, high)
+
+
+def _wide(matrix: Matrix, width: int) -> Matrix:
+    """Return a matrix with zeros for variables that came later."""
+    return np.pad(matrix, ((0, 0), (0, width - matrix.shape[1])))
+
+
+def _tensor(rows: Matrix, node: Node) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(rows)).reshape(-1, *node.shape)
+
+
+def _flat(side: Tensor) -> Matrix:
+    found: Matrix = side[0].detach().double().cpu().flatten().numpy()
+    return found

@@ -1,0 +1,128 @@
+"""Linear and mixed-integer programs: the order of the methods, brute force over activation patterns, weak duality."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+from torch import nn
+
+import saddlepoint as sp
+from saddlepoint.certificates import bounds, graphs_of
+from saddlepoint.certificates.programs import least, program
+from saddlepoint.certificates.regions import around
+
+
+def _net(seed, scale=1.5):
+    torch.manual_seed(seed)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 3))
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(scale)
+    classifier = sp.Classifier(module)
+    x = torch.rand(1, 1, 2, 2)
+    return classifier, x, classifier.predict(x).label
+
+
+def _brute(classifier, x, eps, row):
+    """The least ⟨row, h(x + δ)⟩: one linear program for each pattern of active neurons."""
+    layers = [part for part in classifier.module if isinstance(part, nn.Linear)]
+    weights = [(part.weight.detach().double().numpy(), part.bias.detach().double().numpy()) for part in layers]
+    low, high = ((x + side).clamp(0, 1).flatten().double().numpy() for side in (-eps, eps))
+    best = np.inf
+    for pattern in itertools.product([0, 1], repeat=8):
+        signs = np.array(pattern[:5]), np.array(pattern[5:])
+        matrix, offset, left, right = np.eye(4), np.zeros(4), [], []
+        for (weight, bias), active in zip(weights[:2], signs, strict=True):
+            matrix, offset = weight @ matrix, weight @ offset + bias
+            turn = np.where(active, -1.0, 1.0)  # active: z ≥ 0, else z ≤ 0
+            left.append(turn[:, None] * matrix)
+            right.append(-turn * offset)
+            matrix, offset = active[:, None] * matrix, active * offset
+        weight, bias = weights[2]
+        matrix, offset = row @ weight @ matrix, row @ (weight @ offset + bias)
+        found = linprog(matrix, np.concatenate(left), np.concatenate(right), bounds=np.stack([low, high], 1))
+        if found.success:
+            best = min(best, found.fun + offset)
+    return best
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_milp_is_brute_force_over_activation_patterns(seed):
+    classifier, x, y = _net(seed)
+    single, double = graphs_of(classifier, (1, 2, 2))
+    region = around(x, sp.Linf(0.3), (0, 1))
+    made = program(double, bounds.crown(double, region, torch.float64), exact=True)
+    for other in {0, 1, 2} - {y.item()}:
+        row = np.zeros(3)
+        row[y.item()], row[other] = 1, -1
+        bound, lost = least(made, row, 10, exact=True)
+        exact = _brute(classifier, x, 0.3, row)
+        assert bound <= exact + 1e-7
+        assert bound + lost == pytest.approx(exact, abs=2e-4)
+    assert single.outputs == 3
+
+
+@given(st.integers(0, 10**4), st.floats(0.01, 0.4))
+@settings(max_examples=8, deadline=None)
+def test_crown_is_below_the_lp_the_lp_below_the_milp_and_that_below_any_attack(seed, eps):
+    classifier, x, y = _net(seed)
+    graph = graphs_of(classifier, (1, 2, 2))[1]
+    region = around(x, sp.Linf(eps), (0, 1))
+    known = bounds.crown(graph, region, torch.float64)
+    row = np.zeros(3)
+    row[y.item()], row[(y.item() + 1) % 3] = 1, -1
+    (relaxed, lost), (exact, taken) = (
+        least(program(graph, known, exact=whole), row, 10, exact=whole) for whole in (False, True)
+    )
+    assert relaxed + lost <= exact + taken + 1e-5
+    corners = sp.Linf(eps).at(x.expand(64, -1, -1, -1)).maximiser(torch.randn(64, 1, 2, 2))
+    values = classifier(x + corners).detach().double().numpy() @ row
+    assert exact <= values.min() + 1e-6
+    verdicts = {name: sp.certify(classifier, x, y, sp.Linf(eps), method=name) for name in ("crown", "lp", "milp")}
+    found = [verdicts[name].lower_bound.item() for name in ("crown", "lp", "milp")]
+    assert found[0] <= found[1] + 1e-4 <= found[2] + 2e-3
+
+
+def test_an_lp_rests_on_no_solver(monkeypatch):
+    """Weak duality: with any multipliers the bound holds, so that a solver that lies only loosens it."""
+    classifier, x, y = _net(3)
+    graph = graphs_of(classifier, (1, 2, 2))[1]
+    made = program(graph, bounds.crown(graph, around(x, sp.Linf(0.3), (0, 1)), torch.float64), exact=False)
+    row = np.zeros(3)
+    row[y.item()], row[(y.item() + 1) % 3] = 1, -1
+    honest = least(made, row, 10, exact=False)[0]
+
+    def lying(*given, **options):
+        found = linprog(*given, **options)
+        found.ineqlin.marginals = np.random.default_rng(0).normal(size=found.ineqlin.marginals.shape)
+        return found
+
+    monkeypatch.setattr("scipy.optimize.linprog", lying)
+    assert least(made, row, 10, exact=False)[0] <= honest + 1e-9
+
+
+def test_a_planted_counterexample_is_never_certified():
+    """A dip at 0.9 that no gradient at x shows: the exact method must see it."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 2))
+    with torch.no_grad():
+        module[1].weight.fill_(1.0)
+        module[1].bias.fill_(-0.9)
+        module[3].weight.copy_(torch.tensor([[0.0], [100.0]]))
+        module[3].bias.copy_(torch.tensor([1.0, -1.0]))
+    classifier, x = sp.Classifier(module), torch.full((1, 1, 1, 1), 0.5)
+    for method in ("interval", "crown", "alpha-crown", "lp", "milp"):
+        assert sp.certify(classifier, x, torch.tensor([0]), sp.Linf(0.5), method=method).verdict == ("unknown",)
+        assert sp.certify(classifier, x, torch.tensor([0]), sp.Linf(0.4), method=method).verdict == ("certified",)
+
+
+def test_other_balls_and_large_networks_are_one_line(monkeypatch):
+    classifier, x, y = _net(0)
+    with pytest.raises(sp.InputError, match="takes ℓ∞ balls on a CPU"):
+        sp.certify(classifier, x, y, sp.L2(0.1), method="milp")
+    monkeypatch.setattr("saddlepoint.certificates.programs.LARGEST", 10)
+    with pytest.raises(sp.ModelError, match="expected a smaller network, or another method"):
+        sp.certify(classifier, x, y, sp.Linf(0.3), method="lp")
