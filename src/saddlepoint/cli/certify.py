@@ -25,7 +25,10 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
         "certify", help="prove robust accuracy from below", description=_DESCRIPTION, epilog=_EPILOG
     )
     parser.add_argument(
-        "--method", default="auto", metavar="NAME", help="auto (default), interval, crown-ibp, crown, alpha-crown, lp, milp"
+        "--method",
+        default="auto",
+        metavar="NAME",
+        help="auto (default), interval, crown-ibp, crown, alpha-crown, lp, milp",
     )
     examples(parser)
     parser.set_defaults(run=_run)

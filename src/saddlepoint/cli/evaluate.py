@@ -33,7 +33,12 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
         metavar="NAME",
         help="fast (default), standard, plus, none, or one of saddlepoint attacks",
     )
-    add("--certify", default="auto", metavar="METHOD", help="auto, none, interval, crown-ibp, crown, alpha-crown, lp, milp")
+    add(
+        "--certify",
+        default="auto",
+        metavar="METHOD",
+        help="auto, none, interval, crown-ibp, crown, alpha-crown, lp, milp",
+    )
     add("--strict", action="store_true", help="exit 1 if gradients seem to be masked")
     parser.set_defaults(run=_run)
 
