@@ -49,6 +49,12 @@ def test_the_adversarially_trained_one_is_the_more_robust():
     assert robust["fashion-mnist-standard"] < 15
 
 
+def test_of_the_certifiably_trained_one_most_is_proven_by_intervals():
+    x, y = _sample(100)
+    proof = sp.certify(sp.load_classifier("fashion-mnist-ibp"), x, y, sp.Linf(0.1), method="interval")
+    assert sum(each == "certified" for each in proof.verdict) > 60
+
+
 def test_the_default_evaluation_runs_on_what_ships(tmp_path, capsys):
     assert main(["evaluate", "--first", "6", "--suite", "pgd", "--json", "--out", str(tmp_path)]) == 0
     (threat,) = json.loads(capsys.readouterr().out)["summary"]["threats"]

@@ -66,7 +66,8 @@ def run(given: Namespace) -> int:
 
 def told_findings(summary: Mapping[str, Any]) -> bool:
     """Print the signs of masked gradients on standard error; return whether there are any."""
-    found = findings(summary["doubts"], summary["examples"] - summary["errors"], summary["robust"])
+    examples = max((threat["examples"] for threat in summary["threats"]), default=0)
+    found = findings(summary["doubts"], examples, summary["robust"])
     for finding in found:
         print(f"saddlepoint: {finding.text}", file=sys.stderr)
     return bool(found)

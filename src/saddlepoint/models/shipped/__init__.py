@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-FORM = "fashion-mnist-pgd, fashion-mnist-standard, mnist-pgd, mnist-standard"
+FORM = "fashion-mnist-ibp, fashion-mnist-pgd, fashion-mnist-standard, mnist-ibp, mnist-pgd, mnist-standard"
 
 
 def names() -> list[str]:
