@@ -3,7 +3,7 @@
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from saddlepoint.classifier import Classifier
 from saddlepoint.data import in_utf8
 from saddlepoint.data.datasets import Dataset, load_dataset, matched, question_data
 from saddlepoint.errors import InputError, ModelError
+from saddlepoint.evaluation.pending import Pending
 from saddlepoint.evaluation.provenance import provenance
 from saddlepoint.evaluation.shard import Job, complete, evaluate_shard
 from saddlepoint.evaluation.spec import Spec, ThreatModel
@@ -130,19 +131,27 @@ def evaluate(
 def _run(job: Job, folder: Path, observe: Observe | None) -> None:
     """Write the records that the folder lacks; an example whose records are incomplete is evaluated anew."""
     with writing(folder, job.spec.plain(), provenance(job.classifier), "broken", seconds=LOSS) as writer:
+        pending = Pending(folder)
+        job = replace(job, pending=pending)
         left = [n for n, identity in enumerate(job.data.ids) if not complete(job, identity, writer.earlier)]
         finished = len(job.data) - len(left)
         if observe is not None:
             observe(finished, len(job.data))
-        for start in range(0, len(left), job.spec.batch_size):
-            part = left[start : start + job.spec.batch_size]
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                for row, point, clean in evaluate_shard(job, part):
-                    writer.add(row, point, clean, again=True)
-            finished += len(part)
-            if observe is not None:
-                observe(finished, len(job.data))
+        try:
+            for start in range(0, len(left), job.spec.batch_size):
+                part = left[start : start + job.spec.batch_size]
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    for row, point, clean in evaluate_shard(job, part):
+                        writer.add(row, point, clean, again=True)
+                for threat in job.spec.threats:  # not sooner: an example is resumed at every radius, or at none
+                    for place in part:
+                        pending.forget(f"{threat.prefix}{job.data.ids[place]}")
+                finished += len(part)
+                if observe is not None:
+                    observe(finished, len(job.data))
+        finally:
+            pending.write()
         writer.finish()
 
 

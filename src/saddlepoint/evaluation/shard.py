@@ -22,6 +22,7 @@ from saddlepoint.certificates import Graph, certify
 from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, Sample
 from saddlepoint.errors import AttackError, InputError
+from saddlepoint.evaluation.pending import Pending
 from saddlepoint.evaluation.records import identified, method_line, record
 from saddlepoint.evaluation.spec import Spec, ThreatModel
 from saddlepoint.results.schema import key_of
@@ -35,12 +36,13 @@ AUDITED = 20
 
 @dataclass(frozen=True)
 class Job:
-    """A specification, with the model and the data that it names, and the graphs that certificates walk."""
+    """A specification, with the model and the data that it names, the graphs of certificates, and what is pending."""
 
     spec: Spec
     classifier: Classifier
     data: Dataset
     graphs: tuple[Graph, Graph] | None = None
+    pending: Pending | None = None
 
 
 @dataclass
@@ -141,8 +143,16 @@ def _attack(job: Job, threat: ThreatModel, examples: list[_Example]) -> Iterator
             yield _attacked(replace(each.broken, input=given), each.sample, method, threat)
     open_ = {each.id: each for each in examples if each.broken is None}
     inputs = (Input(e.index, e.id, e.sample.x, e.sample.y, threat.eps) for e in open_.values())
+    prefix = threat.prefix
+    pending = job.pending
     setting = Setting(
-        ball=threat.ball, box=threat.box, batch=spec.batch_size, device=job.classifier.device, seed=spec.seed
+        ball=threat.ball,
+        box=threat.box,
+        batch=spec.batch_size,
+        device=job.classifier.device,
+        seed=spec.seed,
+        earlier={} if pending is None else pending.of(prefix),
+        settled=None if pending is None else lambda each: pending.note(f"{prefix}{each.input.id}", each.settled()),
     )
     for row in run_attack(job.classifier, inputs, spec.suite, setting, spec.precision):  # type: ignore[arg-type]
         each = open_[str(row.input.id)]

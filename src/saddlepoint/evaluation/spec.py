@@ -26,6 +26,11 @@ class ThreatModel:
             raise InputError(f"eps is {self.eps:g}; expected at most 1, pixels being in [0, 1]: {hint}")
 
     @property
+    def prefix(self) -> str:
+        """Before the id of an example: a key of what is pending."""
+        return f"{self.norm} {self.eps!r} "
+
+    @property
     def ball(self) -> Ball:
         """The ball, before the box."""
         return BALLS[self.norm](self.eps)

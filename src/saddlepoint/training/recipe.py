@@ -170,7 +170,8 @@ def load_recipe(reference: str, data: str = "", changes: Mapping[str, Any] | Non
         merged["attack"] = from_dict({"name": "PGD", **attack})
     merged["eps"] = fraction(merged.get("eps", 0.0))
     if "augment" in merged:
-        merged["augment"] = tuple(merged["augment"])
+        names = merged["augment"]
+        merged["augment"] = tuple(names.split(",") if isinstance(names, str) else names)
     try:
         return Recipe(**merged)
     except TypeError as error:

@@ -1,6 +1,6 @@
 """The values that travel through the pipeline: an input, an example under attack, a verified row."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -78,6 +78,18 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """What the first `through` stages of a cascade have found of an example; the fields are those of `Example`."""
+
+    through: int
+    best: Outcome | None
+    passes: Passes
+    wasted: Passes
+    doubts: frozenset[str]
+    had_gradient: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """An input, the logits of its clean image, the best point so far and the passes spent on it.
 
@@ -93,6 +105,7 @@ class Example:
         wasted: passes of runs that were started early and proved unnecessary.
         doubts: signs of masked gradients.
         had_gradient: whether some run never met a zero gradient.
+        through: how many stages of the cascade it has been through.
     """
 
     input: Input
@@ -106,6 +119,25 @@ class Example:
     wasted: Passes = field(default_factory=Passes)
     doubts: frozenset[str] = frozenset()
     had_gradient: bool = False
+    through: int = 0
+
+    def settled(self) -> Settled:
+        """Return what the stages so far have found."""
+        return Settled(self.through, self.best, self.passes, self.wasted, self.doubts, self.had_gradient)
+
+    def resumed(self, earlier: Settled | None) -> "Example":
+        """Return the example as an earlier session left it."""
+        if earlier is None:
+            return self
+        return replace(
+            self,
+            best=earlier.best,
+            passes=earlier.passes,
+            wasted=earlier.wasted,
+            doubts=earlier.doubts,
+            had_gradient=earlier.had_gradient,
+            through=earlier.through,
+        )
 
 
 @dataclass(frozen=True, slots=True)

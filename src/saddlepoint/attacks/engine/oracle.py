@@ -31,6 +31,7 @@ class Stage:
         doubted: whether it attacks only examples with signs of masked gradients.
         probe: whether it is a gradient-free check for a later `doubted` stage, started at the best point so far.
         keep: which points are kept, if the caller has chosen; otherwise the attack's own goal.
+        number: its place in the cascade, from 0.
     """
 
     attack: Attack
@@ -42,6 +43,7 @@ class Stage:
     doubted: bool = False
     probe: bool = False
     keep: Goal | None = None
+    number: int = 0
 
     @property
     def goal(self) -> Goal:
@@ -61,7 +63,7 @@ class Stage:
     def skips(self, example: Example) -> bool:
         """Whether this stage has nothing to do for the example."""
         best = example.best
-        if self.doubted and not example.doubts:
+        if example.through > self.number or (self.doubted and not example.doubts):
             return True
         return example.done or (best is not None and (best.won or (self.resume and best.adversarial)))
 

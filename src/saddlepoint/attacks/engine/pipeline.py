@@ -92,7 +92,7 @@ def stages(suite: Sequence[Step], precision: Precision, keep: Goal | None = None
         if polish is not None:
             cascade.append(replace(terms, attack=polish, resume=True))
     for done, stage in enumerate(cascade):
-        yield replace(stage, left=_sharers(cascade[done:]))
+        yield replace(stage, left=_sharers(cascade[done:]), number=done)
 
 
 def _sharers(cascade: Sequence[Stage]) -> int:
@@ -123,7 +123,8 @@ def clean(model: Frozen, inputs: Iterable[Input], setting: Setting) -> Iterator[
                 Outcome(torch.zeros_like(given.x), gap, hit, False, Passes(), "clean", Fool(), Run()) if hit else None
             )
             done = hit and gap <= -setting.stop
-            yield Example(given, row.clone(), gap, hit, done, repeatable, best, spent)
+            found = Example(given, row.clone(), gap, hit, done, repeatable, best, spent)
+            yield found.resumed(setting.earlier.get(str(given.id)))
 
 
 def search(model: Frozen, stage: Stage, examples: Iterator[Example], setting: Setting) -> Iterator[Example]:
@@ -133,14 +134,25 @@ def search(model: Frozen, stage: Stage, examples: Iterator[Example], setting: Se
         tasks: list[Task] = []
         for drawn in plan.draw(0 if slots.held else len(slots.free)):
             if isinstance(drawn, Example):
-                yield drawn
+                yield _through(drawn, stage, setting)
             else:
                 tasks.append(drawn)
         slots.fill(tasks)
         if not slots.tasks:
             return
         _advance(plan, slots)
-        yield from plan.finished()
+        # All are noted before any goes on: whoever takes them may be interrupted.
+        yield from [_through(example, stage, setting) for example in plan.finished()]
+
+
+def _through(example: Example, stage: Stage, setting: Setting) -> Example:
+    """Return the example as it leaves a stage, and note what is settled of it."""
+    if example.through > stage.number:
+        return example
+    left = replace(example, through=stage.number + 1)
+    if setting.settled is not None:
+        setting.settled(left)
+    return left
 
 
 def _advance(plan: Plan, slots: Slots) -> None:

@@ -1,12 +1,12 @@
 """What holds for every example of one call."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from saddlepoint.attacks.engine.example import Id, Input
+from saddlepoint.attacks.engine.example import Example, Id, Input, Settled
 from saddlepoint.attacks.goals import Goal
 from saddlepoint.attacks.maximise import judge
 from saddlepoint.attacks.protocol import Run
@@ -52,6 +52,8 @@ class Setting:
         observe: called once per call of the model; switches look-ahead off.
         draws: forwards that judge the clean image of a stochastic model; 1 for a deterministic one.
         keep: which points are kept, if the caller has chosen; otherwise each attack's own goal.
+        earlier: what an earlier session has settled, by id as text.
+        settled: told of each example after each stage, so that an interrupted session loses no finished stage.
     """
 
     ball: Ball
@@ -65,6 +67,8 @@ class Setting:
     observe: Callable[[Progress], None] | None = None
     draws: int = 1
     keep: Goal | None = None
+    earlier: Mapping[str, Settled] = field(default_factory=dict)
+    settled: Callable[[Example], None] | None = None
 
     def stack(self, tensors: list[Tensor]) -> Tensor:
         """Return single rows as a batch on the device."""

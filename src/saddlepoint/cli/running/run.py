@@ -24,6 +24,7 @@ from saddlepoint.cli.warned import warned
 from saddlepoint.data import in_utf8
 from saddlepoint.data.datasets import Dataset, load_dataset, matched, question_data
 from saddlepoint.errors import InputError
+from saddlepoint.evaluation.pending import Pending
 from saddlepoint.evaluation.provenance import provenance
 from saddlepoint.evaluation.records import identified, method_line, record
 from saddlepoint.results import Writer, writing
@@ -49,7 +50,11 @@ def run(given: Namespace) -> int:
         for line in folder.lost:
             print(f"saddlepoint: {line}", file=sys.stderr)
         with progress(len(data), len(folder.done), silent=given.json) as advance:
-            Campaign(chosen, data, folder, advance, spec["batch_size"]).run()
+            pending = Pending(chosen.out)
+            try:
+                Campaign(chosen, data, folder, advance, spec["batch_size"], pending).run()
+            finally:
+                pending.write()
         summary = folder.finish()
     seconds = time.perf_counter() - begin
     if given.json:
@@ -100,8 +105,10 @@ def interruptible() -> Iterator[None]:
 class Campaign:
     """The examples that a run still lacks: read as a stream, attacked, written as they end."""
 
-    def __init__(self, chosen: Settings, data: Dataset, folder: Writer, advance: Advance, batch: int) -> None:
-        self._chosen, self._data, self._folder, self._advance = chosen, data, folder, advance
+    def __init__(
+        self, chosen: Settings, data: Dataset, folder: Writer, advance: Advance, batch: int, pending: Pending
+    ) -> None:
+        self._chosen, self._data, self._folder, self._advance, self._pending = chosen, data, folder, advance, pending
         self._digests: dict[str, str] = {}
         self._setting = Setting(
             ball=chosen.ball,
@@ -110,6 +117,8 @@ class Campaign:
             device=chosen.classifier.device,
             seed=chosen.seed,
             stop=math.inf if chosen.stop == "never" else 0.0,
+            earlier=pending.of(""),
+            settled=lambda example: pending.note(str(example.input.id), example.settled()),
         )
 
     def run(self) -> None:
@@ -119,6 +128,7 @@ class Campaign:
         for row in run_attack(chosen.classifier, self._inputs(), chosen.suite, self._setting, chosen.precision):
             digest = self._digests.pop(str(row.input.id))
             self._folder.add(record(row, digest, method, chosen.norm), row.x_adv.cpu().numpy(), row.input.x.numpy())
+            self._pending.forget(str(row.input.id))
             self._advance(row.success)
 
     def _inputs(self) -> Iterator[Input]:
