@@ -27,7 +27,13 @@ class WeightsError(InputError):
 
 
 class ModelError(SaddlepointError):
-    """Raised when a model breaks the contract of a classifier."""
+    """Raised when a model breaks the contract of a classifier.
+
+    Attributes:
+        example: the id of the one example on which it does, if it is one.
+    """
+
+    example: str | None = None
 
 
 class AttackError(SaddlepointError):

@@ -57,9 +57,17 @@ def examples(parser: Parser) -> None:
     add("--first", type=positive, metavar="N", help="the first N examples instead")
     add("--seed", type=natural, default=0, metavar="N", help="of all random numbers (default: 0)")
     add("--batch-size", type=positive, default=64, metavar="N", help="images per pass (default: 64)")
+    add(
+        "--budget",
+        type=positive,
+        metavar="N",
+        help="passes that a search may spend on an example (default: any)",
+    )
+    add("--time", type=float, metavar="S", help="begin nothing after S seconds; the same command goes on")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, … (default: cuda where present)")
     add("--out", default="run", metavar="DIR", help="the run folder, made when missing (default: run)")
     add("--require", action="append", default=[], metavar="RULE", help='such as "certified>=0.8@0.1"; several may be')
+    add("--markdown", metavar="FILE", help="write the summary for a pull request")
     add("--json", action="store_true", help="print one JSON object and nothing else")
 
 

@@ -6,6 +6,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from textwrap import fill
 
 import torch
@@ -25,6 +26,7 @@ from saddlepoint.evaluation import Evaluation, ThreatModel, evaluate
 from saddlepoint.evaluation.api import Observe
 from saddlepoint.models import load_classifier
 from saddlepoint.results import Bracket, percent
+from saddlepoint.results.store import write_bytes
 
 RADII = {"linf": Number("0.1"), "l2": Number("0.5"), "l1": Number("12")}
 
@@ -50,6 +52,8 @@ def run(given: Namespace) -> int:
             limit=given.limit,
             first=given.first,
             batch_size=given.batch_size,
+            budget=given.budget,
+            seconds=given.time,
             observe=observe,
         )
     seconds, unmet = time.perf_counter() - begin, [_unmet(found.brackets, *rule) for rule in rules]
@@ -61,6 +65,10 @@ def run(given: Namespace) -> int:
         _print(given, found, seconds, {float(eps): eps.text for eps in radii})
         for line in failed:
             print(f"not met: {line}")
+        if not found.run.finished:
+            print("stopped by --time; the same command goes on")
+    if given.markdown:
+        write_bytes(Path(given.markdown).absolute(), _markdown(given, found, given.require, failed).encode())
     masked = told_findings(found.summary)
     return 1 if failed or (given.strict and masked) else 0
 
@@ -81,6 +89,19 @@ def _print(given: Namespace, found: Evaluation, seconds: float, spelled: dict[fl
     broken = ", ".join(f"{name} {count}" for name, count in sorted(last.attacks.items()))
     told = f"broken by: {broken or 'none'} · " if last.searched else ""
     print(f"{told}{seconds:.1f} s in this session · {found.run.path}")
+
+
+def _markdown(given: Namespace, found: Evaluation, rules: Sequence[str], failed: Sequence[str]) -> str:
+    """Return the summary for a pull request."""
+    rows = [_row(each, given.norm, f"{each.eps:g}") for each in found.brackets]
+    table = [list(rows[0]), ["--:"] * len(rows[0]), *(list(map(str, row.values())) for row in rows)]
+    lines = [f"### Robust accuracy of {given.model} on {given.data}", ""]
+    lines += [f"| {' | '.join(cells)} |" for cells in table]
+    lines += ["", found.brackets[-1].in_words(), ""]
+    for rule in rules:
+        met = not any(line.startswith(rule) for line in failed)
+        lines.append(f"- {'met' if met else '**not met**'}: `{rule}`")
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def _row(each: Bracket, norm: str, eps: str) -> dict[str, object]:

@@ -1,6 +1,8 @@
 """`evaluate`: a model, data and threats in; records in a run folder, and the bracket that follows from them."""
 
+import math
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +22,7 @@ from saddlepoint.evaluation.provenance import provenance
 from saddlepoint.evaluation.shard import Job, complete, evaluate_shard
 from saddlepoint.evaluation.spec import Spec, ThreatModel
 from saddlepoint.geometry import Ball
-from saddlepoint.results import Bracket, Judged, RunFolder, brackets, digest, judged, open_run, writing
+from saddlepoint.results import Bracket, Judged, RunFolder, brackets, digest, judged, open_run, percent, writing
 
 METHODS = ("interval", "crown-ibp", "crown", "alpha-crown", "lp", "milp")
 LOSS = 5.0
@@ -59,10 +61,23 @@ class Evaluation:
         """The bracket at the largest ε."""
         return self.brackets[-1]
 
+    def _repr_html_(self) -> str:
+        """Draw the brackets in a notebook."""
+        head = "".join(
+            f"<th>{name}</th>" for name in ("ball", "clean", "certified", "attacked", "undecided", "examples")
+        )
+        rows = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in _cells(each))}</tr>" for each in self.brackets)
+        return f"<table><tr>{head}</tr>{rows}</table><p>{self.robust_accuracy.in_words()}</p>"
+
     @property
     def summary(self) -> dict[str, Any]:
         """What `summary.json` says."""
         return self.run.summary()
+
+
+def _cells(each: Bracket) -> tuple[str, ...]:
+    shares = (percent(each.share(count)) for count in (each.clean, each.certified, each.attacked))
+    return (f"{each.norm} ε {each.eps:g}", *shares, str(each.counts["undecided"]), str(each.examples))
 
 
 def evaluate(
@@ -77,6 +92,8 @@ def evaluate(
     limit: int | None = None,
     first: int | None = None,
     batch_size: int = 64,
+    budget: int | None = None,
+    seconds: float | None = None,
     observe: Observe | None = None,
 ) -> Evaluation:
     """Bracket robust accuracy: attacks bound it from above, certificates from below.
@@ -93,6 +110,9 @@ def evaluate(
         limit: a random sample of so many examples.
         first: the first examples instead.
         batch_size: rows of every call of the model; part of the specification.
+        budget: passes, forward plus backward, that the search may spend on an example.
+        seconds: after which no further block of examples is begun; the same call goes on. A clock chooses no examples:
+            those that are done are the first of the sample's order.
         observe: told how far it is.
 
     Raises:
@@ -122,13 +142,14 @@ def evaluate(
         certify=proofs,
         seed=seed,
         batch_size=min(batch_size, len(examples)),
+        budget=budget,
     )
     folder = Path(tempfile.mkdtemp(prefix="saddlepoint-")) / "run" if out is None else Path(out)
-    _run(Job(spec, classifier, examples, graphs), folder, observe)
+    _run(Job(spec, classifier, examples, graphs), folder, seconds, observe)
     return Evaluation(open_run(folder), note)
 
 
-def _run(job: Job, folder: Path, observe: Observe | None) -> None:
+def _run(job: Job, folder: Path, seconds: float | None, observe: Observe | None) -> None:
     """Write the records that the folder lacks; an example whose records are incomplete is evaluated anew."""
     with writing(folder, job.spec.plain(), provenance(job.classifier), "broken", seconds=LOSS) as writer:
         pending = Pending(folder)
@@ -137,8 +158,11 @@ def _run(job: Job, folder: Path, observe: Observe | None) -> None:
         finished = len(job.data) - len(left)
         if observe is not None:
             observe(finished, len(job.data))
+        end = math.inf if seconds is None else time.monotonic() + seconds
         try:
             for start in range(0, len(left), job.spec.batch_size):
+                if start and time.monotonic() > end:
+                    return
                 part = left[start : start + job.spec.batch_size]
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")

@@ -21,7 +21,7 @@ from saddlepoint.attacks import Input, Row, Setting, run_attack
 from saddlepoint.certificates import Graph, certify
 from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, Sample
-from saddlepoint.errors import AttackError, InputError
+from saddlepoint.errors import AttackError, InputError, ModelError
 from saddlepoint.evaluation.pending import Pending
 from saddlepoint.evaluation.records import identified, method_line, record
 from saddlepoint.evaluation.spec import Spec, ThreatModel
@@ -30,8 +30,8 @@ from saddlepoint.results.schema import key_of
 Point = NDArray[np.float32] | None
 Record = tuple[dict[str, Any], Point, Point]
 """A row of the run folder, x_adv, and the clean image."""
-AUDITED = 20
-"""One in so many certified examples is attacked all the same."""
+AUDITED, LEAST_AUDITED = 0.05, 100
+"""This share of the certified examples is attacked all the same; of few examples, so many of them in expectation."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class _Example:
     clean_margin: float
     broken: Row | None = None
     proven: bool = False
+    finite: bool = True
 
     @property
     def right(self) -> bool:
@@ -76,18 +77,34 @@ def evaluate_shard(job: Job, places: Sequence[int]) -> Iterator[Record]:
             except InputError as error:
                 yield from _errors(job, place, str(error))
         if examples:
-            yield from _cascade(job, examples)
+            yield from _unpredicted(job, examples)
+            yield from _cascade(job, [each for each in examples if each.finite])
+
+
+def _unpredicted(job: Job, examples: list[_Example]) -> Iterator[Record]:
+    """Predict; yield the records of examples on which the model fails."""
+    try:
+        _predict(job, examples)
+    except (ModelError, RuntimeError, ValueError, IndexError):
+        for each in examples:  # one of them, or all: which, a batch does not say
+            try:
+                _predict(job, [each])
+            except (ModelError, RuntimeError, ValueError, IndexError) as error:
+                each.finite = False
+                reason = " ".join(str(error).split()) or type(error).__name__
+                yield from _errors(job, each.index, f"the model fails on this example: {reason:.300}")
+        if not any(each.finite for each in examples):
+            raise
 
 
 def _cascade(job: Job, examples: list[_Example]) -> Iterator[Record]:
-    _predict(job, examples)
     for threat in job.spec.threats:
         for each in examples:
             each.proven = False
         first, *rest = job.spec.certify or ("",)
         if first:
             yield from _prove(job, threat, first, [each for each in examples if each.right and not each.broken])
-        chosen = {each.id for each in examples if each.proven and audited(job.spec.seed, each.id)}
+        chosen = {each.id for each in examples if each.proven and audited(job.spec.seed, each.id, len(job.data))}
         if job.spec.suite:
             yield from _attack(job, threat, [each for each in examples if not each.proven or each.id in chosen])
         else:
@@ -136,13 +153,26 @@ def _certificate(each: _Example, threat: ThreatModel, method: str, **found: floa
 
 def _attack(job: Job, threat: ThreatModel, examples: list[_Example]) -> Iterator[Record]:
     """Attack what is neither broken nor wrong; the others have their record at once."""
-    spec, method = job.spec, method_line(job.spec.suite)
+    method = method_line(job.spec.suite)
     for each in examples:
         if each.broken is not None:
             given = replace(each.broken.input, eps=threat.eps)
             yield _attacked(replace(each.broken, input=given), each.sample, method, threat)
     open_ = {each.id: each for each in examples if each.broken is None}
-    inputs = (Input(e.index, e.id, e.sample.x, e.sample.y, threat.eps) for e in open_.values())
+    while open_:
+        try:
+            yield from _searched(job, threat, open_)
+        except ModelError as error:  # the others go on, and come to the same rows without it
+            if error.example not in open_:
+                raise
+            each = open_.pop(error.example)
+            yield {**_identified(each, threat, method), "error": str(error)}, None, None
+
+
+def _searched(job: Job, threat: ThreatModel, open_: dict[str, _Example]) -> Iterator[Record]:
+    """Attack what is open, and take from it what has its record."""
+    spec, method = job.spec, method_line(job.spec.suite)
+    inputs = [Input(e.index, e.id, e.sample.x, e.sample.y, threat.eps) for e in open_.values()]
     prefix = threat.prefix
     pending = job.pending
     setting = Setting(
@@ -151,11 +181,12 @@ def _attack(job: Job, threat: ThreatModel, examples: list[_Example]) -> Iterator
         batch=spec.batch_size,
         device=job.classifier.device,
         seed=spec.seed,
+        budget=spec.budget,
         earlier={} if pending is None else pending.of(prefix),
         settled=None if pending is None else lambda each: pending.note(f"{prefix}{each.input.id}", each.settled()),
     )
     for row in run_attack(job.classifier, inputs, spec.suite, setting, spec.precision):  # type: ignore[arg-type]
-        each = open_[str(row.input.id)]
+        each = open_.pop(str(row.input.id))
         if row.success:
             each.broken = row
             if each.proven:
@@ -195,9 +226,9 @@ def _settled(job: Job, identity: str, threat: ThreatModel, earlier: Mapping[str,
     if proof is None or not job.spec.suite:
         return proof is not None
     cheap = proof["lower_bound"] > 0 and proof["method"].startswith(f"{job.spec.certify[0]} ")
-    return attack is not None or (cheap and not audited(job.spec.seed, identity))
+    return attack is not None or (cheap and not audited(job.spec.seed, identity, len(job.data)))
 
 
-def audited(seed: int, identity: str) -> bool:
-    """Tell whether an example is attacked although a certificate covers it; the seed and its id decide."""
-    return random.key(seed, "audit", identity) % AUDITED == 0
+def audited(seed: int, identity: str, examples: int) -> bool:
+    """Tell whether an example is attacked although a certificate covers it: its id, the seed and the number decide."""
+    return random.key(seed, "audit", identity) % 10_000 < 10_000 * max(AUDITED, LEAST_AUDITED / examples)

@@ -49,6 +49,7 @@ class Spec:
         seed: of all random streams.
         batch_size: rows of every call of the model.
         precision: of the search.
+        budget: passes that the search may spend on an example; None for no limit.
     """
 
     model: Mapping[str, Any]
@@ -59,6 +60,7 @@ class Spec:
     seed: int
     batch_size: int
     precision: str = "fp32"
+    budget: int | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return the specification as plain data; `Spec.of` reads it back."""
@@ -72,6 +74,7 @@ class Spec:
             "seed": self.seed,
             "batch_size": self.batch_size,
             "precision": self.precision,
+            "budget": self.budget,
         }
 
     @classmethod
@@ -93,6 +96,7 @@ class Spec:
             seed=plain["seed"],
             batch_size=plain["batch_size"],
             precision=plain["precision"],
+            budget=plain["budget"],
         )
 
 

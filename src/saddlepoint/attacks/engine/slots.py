@@ -197,11 +197,13 @@ class Slots:
         counts = self._counts
         for slot in _places(counts.busy & ~flags.finite):
             step, example = counts.queries[slot] + flags.ahead[slot], counts.task(slot).example
-            raise ModelError(
+            error = ModelError(
                 f"{self._stage.name} met a logit or a gradient that is not finite, at step {step} on "
                 f"example {example.input.id!r}; expected numbers: look for overflow, or for a root, "
                 "a norm or a logarithm at zero"
             )
+            error.example = str(example.input.id)
+            raise error
         counts.queries += 1 + flags.ahead
         counts.backwards += counts.wants
         if self._stage.precision != "bf16":

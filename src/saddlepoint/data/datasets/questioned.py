@@ -5,7 +5,7 @@ import torch
 from saddlepoint.classifier import Classifier
 from saddlepoint.classifier.questions import question
 from saddlepoint.data.datasets.dataset import Dataset
-from saddlepoint.errors import InputError
+from saddlepoint.errors import InputError, ModelError
 
 FIRST = 64
 
@@ -18,6 +18,10 @@ def question_data(classifier: Classifier, data: Dataset) -> None:
             samples.append(data.read(index))
         except InputError:  # the run itself reports it
             continue
-    if samples:
+    if not samples:
+        return
+    try:
         logits = classifier.predict(torch.stack([sample.x for sample in samples]), box=None).logits.cpu()
-        question(logits, torch.tensor([sample.y for sample in samples]))
+    except (ModelError, RuntimeError, ValueError, IndexError):  # the run itself reports that, too
+        return
+    question(logits, torch.tensor([sample.y for sample in samples]))
