@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+import types
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 import saddlepoint as sp
 from saddlepoint.cli.main import main
 from saddlepoint.models import nets
-from saddlepoint.training import examples, load_recipe, loop, recipe, schedules
+from saddlepoint.training import examples, load_recipe, loop, recipe, schedules, train
 from saddlepoint.training.loop import Run
 from saddlepoint.training.processes import Processes
 
@@ -220,3 +221,41 @@ def test_two_processes_train_as_one(tmp_path):
     one, two = (_weights(tmp_path / kind) for kind in ("one", "two"))
     for name, value in one.items():
         assert torch.allclose(value, two[name], atol=2e-3), name
+
+
+def test_tensorboard_gets_each_epoch_or_one_line(tmp_path, monkeypatch, capsys):
+    where = ["--data", "digits", "--recipe", "standard", "--epochs", "2", "--out", str(tmp_path / "model")]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert main(["train", *where, "--tensorboard", str(tmp_path / "log")]) == 2
+    assert "pip install tensorboard" in capsys.readouterr().err
+    written = []
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            written.append(folder)
+
+        def add_scalar(self, name, value, step):
+            written.append((name, step))
+
+        def close(self):
+            written.append("closed")
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=SummaryWriter))
+    assert main(["train", *where, "--tensorboard", str(tmp_path / "log")]) == 0
+    assert {("loss", 1), ("loss", 2)} <= set(written[1:-1])
+    assert written[-1] == "closed"
+
+
+def test_of_several_processes_one_speaks(tmp_path, monkeypatch, capsys):
+    from saddlepoint.cli import training
+
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(training, "train", lambda *_, **__: types.SimpleNamespace())
+    where = ["--data", "digits", "--recipe", "standard", "--out", str(tmp_path)]
+    assert main(["train", *where, "--json"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_mixed_step_trains_as_well(tmp_path):
+    recipe = load_recipe("standard", "digits", {"epochs": 8, "mixed": True})
+    assert train(None, "digits", recipe, out=tmp_path).accuracies["validation_clean"] > 0.8

@@ -57,6 +57,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--out", required=True, metavar="DIR", help="the model folder, made when missing")
     add("--seed", type=natural, default=0, metavar="N", help="of all random numbers (default: 0)")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, … (default: cuda where present)")
+    add("--tensorboard", metavar="DIR", help="write the metrics of each epoch for TensorBoard, too")
     add("--json", action="store_true", help="print one JSON object and nothing else")
     parser.set_defaults(run=_run)
 

@@ -1,10 +1,11 @@
 """A training run on the command line: progress, and what came out."""
 
 import json
+import os
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from saddlepoint.cli.table import table
+from saddlepoint.errors import InputError
 from saddlepoint.training import Trained, load_recipe, train
 from saddlepoint.training.loop import Observe
 from saddlepoint.training.state import State
@@ -22,9 +24,18 @@ def run(given: Namespace, changed: Mapping[str, Any]) -> int:
     recipe = load_recipe(given.recipe, given.data, changed)
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
     begin = time.perf_counter()
-    with _progress(silent=given.json) as observe:
+    follows = int(os.environ.get("RANK", "0")) > 0  # of several processes one speaks
+    with _progress(silent=given.json or follows) as draw, tensorboard(None if follows else given.tensorboard) as log:
+        watchers = [watch for watch in (draw, log) if watch is not None]
+
+        def observe(now: State, steps: int) -> None:
+            for watch in watchers:
+                watch(now, steps)
+
         trained = train(None, given.data, recipe, out=given.out, seed=given.seed, device=device, observe=observe)
     seconds = time.perf_counter() - begin
+    if follows:
+        return 0
     if given.json:
         told = {"out": str(trained.folder), "recipe": recipe.plain(), "seconds": seconds, **_told(trained)}
         print(json.dumps(told, ensure_ascii=False))
@@ -35,6 +46,33 @@ def run(given: Namespace, changed: Mapping[str, Any]) -> int:
     print(f"\n{len(trained.metrics)} epochs · {seconds:.1f} s in this session · {trained.folder}")
     print(f"saddlepoint attack --data {given.data} --model {trained.folder}")
     return 0
+
+
+@contextmanager
+def tensorboard(folder: str | None) -> Iterator[Observe | None]:
+    """Yield what writes each epoch's metrics for TensorBoard; None without a folder.
+
+    Raises:
+        InputError: TensorBoard is not installed.
+    """
+    if folder is None:
+        yield None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InputError("--tensorboard needs TensorBoard; pip install tensorboard") from None
+    writer, written = SummaryWriter(folder), 0
+
+    def observe(now: State, steps: int) -> None:
+        nonlocal written
+        for metrics in now.metrics[written:]:
+            for name, value in metrics.items():
+                writer.add_scalar(name, value, int(metrics["epoch"]))
+        written = len(now.metrics)
+
+    with closing(writer):
+        yield observe
 
 
 def _told(trained: Trained) -> dict[str, Any]:

@@ -97,7 +97,9 @@ class _Loss(nn.Module):
 
     def forward(self, x: Images, y: Labels, key: Keys, t: float, given: Images | None, delta: Images | None) -> Terms:
         objective = _objective(self.run, t, key, given, delta)
-        return objective(self.classifier, x, y)
+        mixed = self.run.recipe.mixed and self.run.program is None
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=mixed):
+            return objective(self.classifier, x, y)
 
 
 def _objective(

@@ -37,6 +37,7 @@ class Recipe:
         eps: ε in pixel units of [0, 1]; 0 for none.
         attack: the inner maximisation.
         precision: of the inner maximisation: "fp32", or "bf16".
+        mixed: whether the outer step is computed under bf16 autocast, too; not of bounds.
         beta: weight of the second term of TRADES and MART.
         kappa: final weight of the clean loss in IBP and CROWN-IBP; it falls from 1 while ε rises.
         share: λ of SABR, α of MTL-IBP.
@@ -70,6 +71,7 @@ class Recipe:
     eps: float = 0.0
     attack: Attack = field(default_factory=lambda: PGD(steps=7))
     precision: str = "fp32"
+    mixed: bool = False
     beta: float = 6.0
     kappa: float = 0.5
     share: float = 0.5
