@@ -52,6 +52,11 @@ NETS = {
     "pool": lambda: _conv(nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1), out=36),
     "leaky": lambda: _conv(nn.LeakyReLU(0.1), nn.AdaptiveAvgPool2d(2)),
     "six": lambda: _conv(nn.ReLU6(), nn.Dropout(), nn.AvgPool2d(3)),
+    "sigmoid": lambda: _conv(nn.Sigmoid(), nn.AvgPool2d(3)),
+    "tanh": lambda: _conv(nn.Tanh(), nn.AvgPool2d(3)),
+    "gelu": lambda: _conv(nn.GELU(), nn.AvgPool2d(3)),
+    "silu": lambda: _conv(nn.SiLU(), nn.AvgPool2d(3)),
+    "softplus": lambda: _conv(nn.Softplus(), nn.ELU(), nn.AvgPool2d(3)),
     "transposed": lambda: nn.Sequential(
         nn.ConvTranspose2d(1, 2, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(338, 3)
     ),

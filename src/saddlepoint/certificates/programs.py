@@ -94,7 +94,11 @@ def program(graph: Graph, bounds: Bounds, *, exact: bool) -> Program:
         if isinstance(node.operation, Affine):
             made.nodes.append(_affine(node.operation, parents, [graph.nodes[p] for p in node.parents]))
         else:
-            assert isinstance(node.operation, ReLU)  # noqa: S101 - the only activation
+            if not isinstance(node.operation, ReLU):
+                raise ModelError(
+                    f"the operation {node.name!r} is no ReLU, of which programs are made; expected another "
+                    "method, such as alpha-crown"
+                )
             made.nodes.append(_relu(made, *parents[0], *map(_flat, bounds[node.parents[0]]), exact=exact))
     return made
 

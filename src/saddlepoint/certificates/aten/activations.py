@@ -1,14 +1,16 @@
-"""Piecewise-linear activations, made of ReLUs and affine operations: what branches is always a ReLU."""
+"""Activations: smooth ones, and piecewise-linear ones, made of ReLUs and affine operations: what branches is a ReLU."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from saddlepoint.certificates import smooth
 from saddlepoint.certificates.aten.maxima import larger
 from saddlepoint.certificates.aten.sums import combination, scaled
 from saddlepoint.certificates.aten.table import Lowering, Value, constant, rule
 from saddlepoint.certificates.relu import ReLU
+from saddlepoint.errors import ModelError
 
 
 def relu(low: Lowering, x: Value, name: str) -> Value:
@@ -73,3 +75,23 @@ def _minimum(low: Lowering, node: torch.fx.Node, a: Any, b: Any) -> Value:
         return scaled(low, node.name, larger(low, mirrored[0], mirrored[1], f"{node.name}_max"), a.shape, -1.0, None)
     x, c = (a, b) if isinstance(a, Value) else (b, a)
     return _above(low, node, x, constant(c, x, node), mirror=-1.0)
+
+
+SMOOTH = {
+    "sigmoid": smooth.SIGMOID,
+    "tanh": smooth.TANH,
+    "gelu": smooth.GELU,
+    "silu": smooth.SILU,
+    "softplus": smooth.SOFTPLUS,
+    "elu": smooth.ELU,
+}
+
+
+@rule(*SMOOTH)
+def _smooth(low: Lowering, node: torch.fx.Node, x: Value, *settings: Any, **options: Any) -> Value:
+    """A smooth function at its default settings; a softplus is linear beyond its threshold, to less than rounding."""
+    name = str(getattr(node.target, "overloadpacket", node.target)).rpartition(".")[2]
+    given = [value for value in (*settings, *options.values()) if value not in (1, 1.0, 20, 20.0, "none")]
+    if given:
+        raise ModelError(f"the operation {name} ({node.name}) has the setting {given[0]!r}; expected its default")
+    return low.add(SMOOTH[name], (x,), x.shape, node.name)
