@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from saddlepoint.attacks.engine.example import ZERO_GRADIENT, Example, Input, Outcome, Passes, Row
+from saddlepoint.attacks.engine.example import OVERTAKEN, ZERO_GRADIENT, Example, Input, Outcome, Passes, Row
 from saddlepoint.attacks.engine.oracle import Oracle, Stage
 from saddlepoint.attacks.engine.plan import Plan, Task
 from saddlepoint.attacks.engine.setting import Setting, average
@@ -226,8 +226,20 @@ def _verified(
         attack=("clean" if example.misclassified else name) if hit else None,
         run=example.best.run if example.best else None,
         repeatable=example.repeatable,
-        doubts=example.doubts - {ZERO_GRADIENT} if example.had_gradient else example.doubts,
+        doubts=_lasting(example),
     )
+
+
+def _lasting(example: Example) -> frozenset[str]:
+    """Return the doubts that later attacks have not cleared.
+
+    A zero gradient is none if another run never met one, and a black box that got further is none if an attack with
+    gradients went on from there to a better point.
+    """
+    cleared = {ZERO_GRADIENT} if example.had_gradient else set[str]()
+    if example.best is not None and not example.best.gradient_free:
+        cleared.add(OVERTAKEN)
+    return example.doubts - cleared
 
 
 def _agree(example: Example, margin: float, logits: Tensor) -> None:
