@@ -1,7 +1,7 @@
 """certified ≤ robust ≤ attacked: counts over examples, and intervals for the distribution they were drawn from."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,12 +92,31 @@ class Bracket:
         }
 
 
-def brackets(examples: Sequence[Judged]) -> list[Bracket]:
+def brackets(examples: Iterable[Judged]) -> list[Bracket]:
     """Return one bracket per threat, by norm and ε."""
-    threats: dict[tuple[str, float], list[Judged]] = defaultdict(list)
+    counts: dict[tuple[str, float], Counter[Standing]] = defaultdict(Counter)
+    attacks: dict[tuple[str, float], Counter[str]] = defaultdict(Counter)
+    proven, searched = set[tuple[str, float]](), set[tuple[str, float]]()
     for each in examples:
-        threats[each.norm, each.eps].append(each)
-    return [_bracket(norm, eps, group) for (norm, eps), group in sorted(threats.items())]
+        threat = (each.norm, each.eps)
+        counts[threat][each.standing] += 1
+        if each.attack is not None:
+            attacks[threat][each.attack] += 1
+        if each.lower_bound is not None:
+            proven.add(threat)
+        if each.margin is not None:
+            searched.add(threat)
+    return [
+        Bracket(
+            *threat,
+            counted.total() - counted[Standing.ERROR],
+            {kind: counted[kind] for kind in Standing},
+            dict(attacks[threat]),
+            threat in proven,
+            threat in searched,
+        )
+        for threat, counted in sorted(counts.items())
+    ]
 
 
 def percent(share: float | None) -> str:
@@ -114,16 +133,3 @@ def clopper_pearson(count: int, examples: int, alpha: float) -> tuple[float, flo
     low = float(beta.ppf(alpha / 2, count, examples - count + 1)) if count else 0.0
     high = float(beta.ppf(1 - alpha / 2, count + 1, examples - count)) if count < examples else 1.0
     return low, high
-
-
-def _bracket(norm: str, eps: float, group: Sequence[Judged]) -> Bracket:
-    counted = Counter(each.standing for each in group)
-    return Bracket(
-        norm,
-        eps,
-        len(group) - counted[Standing.ERROR],
-        {kind: counted[kind] for kind in Standing},
-        dict(Counter(each.attack for each in group if each.attack is not None)),
-        any(each.lower_bound is not None for each in group),
-        any(each.margin is not None for each in group),
-    )

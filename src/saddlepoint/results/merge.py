@@ -7,7 +7,7 @@ error, and of errors the last one stands. Two rows that say the same are one; be
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,13 @@ def load(folder: Path) -> Any:  # noqa: ANN401 - pyarrow has no types
         table = read_rows(folder, name)
         column = pa.repeat(pa.scalar(name), table.num_rows)
         tables.append(table.append_column(_SHARDED.field(SHARD), column).cast(_SHARDED))
+    import pyarrow.compute as pc
+
     table = pa.concat_tables(tables)
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, identity in enumerate(table["key"].to_pylist()):
-        places[identity].append(place)
-    if len(places) < table.num_rows:
+    if pc.count_distinct(table["key"]).as_py() < table.num_rows:
+        places: dict[str, list[int]] = defaultdict(list)
+        for place, identity in enumerate(table["key"].to_pylist()):
+            places[identity].append(place)
         table = table.take([_survivor(table, found) for found in places.values()])
     return table.sort_by([("index", "ascending"), ("key", "ascending")])
 
@@ -50,8 +52,16 @@ def said(row: Mapping[str, object]) -> str:
 
 def rows_digest(table: Any) -> str:  # noqa: ANN401
     """Return "sha256:…" of what the rows say, line by line in their order."""
-    lines = "".join(f"{said(row)}\n" for row in table.to_pylist())
-    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+    total = hashlib.sha256()
+    for row in records(table):
+        total.update(f"{said(row)}\n".encode())
+    return f"sha256:{total.hexdigest()}"
+
+
+def records(table: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401
+    """Yield the rows of a table as dictionaries; a part of it at a time, whatever its size."""
+    for batch in table.to_batches(max_chunksize=4096):
+        yield from batch.to_pylist()
 
 
 def _survivor(table: Any, places: Sequence[int]) -> int:  # noqa: ANN401

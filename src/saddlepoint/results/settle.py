@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from saddlepoint.results.merge import SHARD, load
+from saddlepoint.results.merge import SHARD, load, records
 from saddlepoint.results.retention import Retention
 from saddlepoint.results.schema import SCHEMA
 from saddlepoint.results.shards import names, prune, read_rows, write_rows
@@ -19,9 +19,11 @@ def settle(folder: Path, retention: Retention) -> None:
     Raises:
         RunError: a shard cannot be read or written, or two rows of an id differ.
     """
-    rows = load(folder).to_pylist()
-    home = {row["key"]: row[SHARD] for row in rows}
-    keep = {row["key"] for row in rows if retention.keeps(row)}
+    home, keep = dict[str, str](), set[str]()
+    for row in records(load(folder).select(["key", "index", "label", "success", "attack", "error", SHARD])):
+        home[row["key"]] = row[SHARD]
+        if retention.keeps(row):
+            keep.add(row["key"])
     for name in names(folder):
         before = read_rows(folder, name).to_pylist()
         after = [

@@ -4,8 +4,13 @@ from collections import Counter
 from typing import Any
 
 from saddlepoint.results.bracket import brackets
-from saddlepoint.results.merge import rows_digest
-from saddlepoint.results.verdicts import judged
+from saddlepoint.results.merge import records, rows_digest
+from saddlepoint.results.verdicts import standings
+
+_COLUMNS = [
+    *("error", "success", "accuracy", "clean_correct", "target", "attack", "doubts", "kept"),
+    *("steps", "forwards", "backwards"),
+]
 
 
 def summarise(table: Any) -> dict[str, Any]:  # noqa: ANN401 - pyarrow has no types
@@ -18,29 +23,38 @@ def summarise(table: Any) -> dict[str, Any]:  # noqa: ANN401 - pyarrow has no ty
     model, those that are right in at least half of the draws. `broken` counts per attack; "clean" are those that were
     wrong from the start. `doubts` counts the examples per sign of masked gradients.
     """
-    threats = [each.summary() for each in brackets(judged(table.to_pylist()))]
+    threats = [each.summary() for each in brackets(standings(records(table)))]
     whole, table = table, _attacks(table)
-    names = ("error", "success", "accuracy", "clean_correct", "target", "attack", "doubts", "kept")
-    columns = {name: table[name].to_pylist() for name in names}
-    counted = [number for number, error in enumerate(columns["error"]) if error is None]
-    correct = [number for number in counted if columns["clean_correct"][number]]
-    robust = [number for number in correct if not columns["success"][number]]
-    right = [number for number in counted if columns["clean_correct"][number] or columns["target"][number] is None]
-    doubts = Counter(doubt for found in columns["doubts"] if found for doubt in found.split(", "))
-    broken = Counter(columns["attack"][number] for number in counted if columns["success"][number])
+    count: Counter[str] = Counter()
+    doubts, broken, accuracy = Counter[str](), Counter[str](), 0.0
+    for row in records(table.select(_COLUMNS)):
+        count["kept"] += row["kept"]
+        if row["error"] is not None:
+            count["errors"] += 1
+            continue
+        correct = row["clean_correct"]
+        count["clean_correct"] += correct
+        count["robust"] += correct and not row["success"]
+        if correct or row["target"] is None:
+            accuracy += row["accuracy"]
+        if row["success"]:
+            broken[row["attack"]] += 1
+        doubts.update(row["doubts"].split(", ") if row["doubts"] else ())
+        count.update(steps=row["steps"], forwards=row["forwards"], backwards=row["backwards"])
+    counted = table.num_rows - count["errors"]
     return {
         "examples": table.num_rows,
-        "errors": table.num_rows - len(counted),
-        "clean_correct": len(correct),
-        "clean_accuracy": len(correct) / len(counted) if counted else None,
-        "robust": len(robust),
-        "attacked_accuracy": sum(columns["accuracy"][number] for number in right) / len(counted) if counted else None,
+        "errors": count["errors"],
+        "clean_correct": count["clean_correct"],
+        "clean_accuracy": count["clean_correct"] / counted if counted else None,
+        "robust": count["robust"],
+        "attacked_accuracy": accuracy / counted if counted else None,
         "broken": dict(sorted(broken.items())),
         "doubts": dict(sorted(doubts.items())),
-        "kept": sum(columns["kept"]),
-        "steps": sum(filter(None, table["steps"].to_pylist())),
-        "forwards": sum(filter(None, table["forwards"].to_pylist())),
-        "backwards": sum(filter(None, table["backwards"].to_pylist())),
+        "kept": count["kept"],
+        "steps": count["steps"],
+        "forwards": count["forwards"],
+        "backwards": count["backwards"],
         "threats": threats,
         "rows": rows_digest(whole),
     }

@@ -1,8 +1,9 @@
 """Verdicts: what was shown of an example and a set, and what records come to, example by example."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 from typing import Any
 
 from saddlepoint.results.errors import RunError
@@ -69,10 +70,21 @@ def judged(records: Iterable[Mapping[str, Any]]) -> list[Judged]:
     Raises:
         RunError: an example is broken and certified at once, which is a defect of an attack or of a certificate.
     """
-    groups: dict[tuple[str, float, int, str], list[Mapping[str, Any]]] = {}
-    for row in records:
-        groups.setdefault((row["norm"], row["eps"], row["index"], row["id"]), []).append(row)
-    return [_judged(groups[key]) for key in sorted(groups)]
+    by_example = sorted(records, key=lambda row: (row["index"], row["id"]))
+    return sorted(standings(by_example), key=lambda each: (each.norm, each.eps, each.index, each.id))
+
+
+def standings(records: Iterable[Mapping[str, Any]]) -> Iterator[Judged]:
+    """Yield the verdicts of records that are sorted by example, holding those of one example at a time.
+
+    Raises:
+        RunError: as `judged`.
+    """
+    for _, rows in groupby(records, key=lambda row: row["index"]):
+        threats: dict[tuple[str, str, float], list[Mapping[str, Any]]] = {}
+        for row in rows:
+            threats.setdefault((row["id"], row["norm"], row["eps"]), []).append(row)
+        yield from (_judged(threats[key]) for key in sorted(threats))
 
 
 def _judged(rows: list[Mapping[str, Any]]) -> Judged:

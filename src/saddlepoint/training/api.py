@@ -26,7 +26,8 @@ from saddlepoint.training import state
 from saddlepoint.training.certified import init_for_intervals, program_of
 from saddlepoint.training.curves import drawn
 from saddlepoint.training.examples import Examples, read, split, training_reference
-from saddlepoint.training.loop import Observe, Run, accuracies, fit
+from saddlepoint.training.loop import Observe, Run, fit
+from saddlepoint.training.measures import accuracies
 from saddlepoint.training.processes import joined
 from saddlepoint.training.recipe import CERTIFIED, Recipe, load_recipe
 
@@ -91,7 +92,10 @@ def train(
         classifier, architecture = _classifier(kept, chosen, training, source)
         specification = _specification(chosen, source, seed, training, validation, architecture)
         classifier.to(computes_on)
-        classifier.module.to(memory_format=torch.channels_last)  # of convolutions: faster on CPUs and GPUs alike
+        if architecture is not None and architecture.startswith(
+            "net:"
+        ):  # another module may need contiguous activations
+            classifier.module.to(memory_format=torch.channels_last)
         program = program_of(classifier, tuple(training.x.shape[1:])) if chosen.objective in CERTIFIED else None
         run = Run(
             chosen, classifier, training, validation, seed, folder, specification, computes_on, processes, program

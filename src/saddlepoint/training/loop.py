@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from saddlepoint import random
-from saddlepoint.attacks import PGD
 from saddlepoint.certificates.lowering import Program
 from saddlepoint.classifier import Classifier
 from saddlepoint.classifier.randomness import seed_torch
@@ -20,7 +18,8 @@ from saddlepoint.errors import ModelError
 from saddlepoint.geometry import BALLS
 from saddlepoint.training import certified, objectives, state
 from saddlepoint.training.examples import Examples, augmented, batches, steps_of
-from saddlepoint.training.objectives import Terms, searched
+from saddlepoint.training.measures import accuracies, swapped
+from saddlepoint.training.objectives import Terms
 from saddlepoint.training.processes import Processes
 from saddlepoint.training.recipe import Recipe
 from saddlepoint.training.schedules import learning_rate, radius, ramped
@@ -30,9 +29,6 @@ from saddlepoint.typing import Images, Keys, Labels
 Observe = Callable[[State, int], None]
 """Told the state after a step, and how many steps the run has."""
 
-_CHECKED = 1000
-"""Validation examples that choose the best epoch."""
-_PROBE = PGD(steps=10)
 _SAVED_EVERY = 20.0
 """Seconds of work that a kill can cost."""
 
@@ -235,50 +231,6 @@ def _end_of_epoch(run: Run, now: State, epoch: int) -> None:
         now.best, now.score = {name: value.detach().cpu().clone() for name, value in weights.items()}, score
     now.metrics.append(row)
     now.totals = {}
-
-
-def accuracies(
-    classifier: Classifier,
-    examples: Examples,
-    recipe: Recipe,
-    device: torch.device,
-    prefix: str = "validation",
-    program: Program | None = None,
-) -> dict[str, float]:
-    """Return accuracy on up to 1,000 examples in eval mode, clean, under ten steps of PGD, and proven by a program."""
-    count = min(len(examples), _CHECKED)
-    if not count:
-        return {}
-    training, clean, robust, proven = classifier.training, 0, 0, 0
-    classifier.eval()
-    with torch.no_grad():
-        for rows in torch.split(torch.arange(count), 500):
-            x, y = examples.x[rows].to(device), examples.y[rows].to(device)
-            clean += int((classifier(x).argmax(1) == y).sum())
-            if recipe.eps > 0:
-                with torch.enable_grad():
-                    point = searched(classifier, x, y, recipe.ball, _PROBE, rows.to(device))
-                robust += int((classifier(point).argmax(1) == y).sum())
-            if program is not None:
-                proven += int(certified.certified(classifier, program, x, y, recipe.ball).sum())
-    classifier.train(training)
-    found = {f"{prefix}_clean": clean / count}
-    found |= {f"{prefix}_robust": robust / count} if recipe.eps > 0 else {}
-    return found | ({f"{prefix}_certified": proven / count} if program is not None else {})
-
-
-@contextmanager
-def swapped(classifier: Classifier, weights: state.Weights | None) -> Iterator[None]:
-    """Let a classifier have other weights for a while; None leaves its own."""
-    if weights is None:
-        yield
-        return
-    own = {name: value.clone() for name, value in classifier.module.state_dict().items()}
-    classifier.module.load_state_dict(weights)
-    try:
-        yield
-    finally:
-        classifier.module.load_state_dict(own)
 
 
 def _batches(run: Run, epoch: int, place: int) -> Iterator[Tensor]:

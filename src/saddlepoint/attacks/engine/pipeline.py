@@ -12,14 +12,15 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from saddlepoint.attacks.engine.cascade import stages
 from saddlepoint.attacks.engine.example import OVERTAKEN, ZERO_GRADIENT, Example, Input, Outcome, Passes, Row
 from saddlepoint.attacks.engine.oracle import Oracle, Stage
 from saddlepoint.attacks.engine.plan import Plan, Task
 from saddlepoint.attacks.engine.setting import Setting, average
 from saddlepoint.attacks.engine.slots import Slots
-from saddlepoint.attacks.goals import Fool, Goal
-from saddlepoint.attacks.protocol import Access, Run
-from saddlepoint.attacks.wrappers import Step, attack_of, check_suite, doubted_only, draws_of
+from saddlepoint.attacks.goals import Fool
+from saddlepoint.attacks.protocol import Run
+from saddlepoint.attacks.wrappers import Step, check_suite, draws_of
 from saddlepoint.classifier import Classifier, Frozen, Precision, Randomness, check_logits, check_repeatable
 from saddlepoint.classifier.checks import check_classes
 from saddlepoint.classifier.randomness import random_state
@@ -73,32 +74,6 @@ def _stream(
         for stage in stages(suite, precision, setting.keep):
             examples = search(model, stage, examples, setting)
         yield from verify(model, examples, setting)
-
-
-def stages(suite: Sequence[Step], precision: Precision, keep: Goal | None = None) -> Iterator[Stage]:
-    """Yield the stages: each attack and, after one in low precision, float32 steps for the examples that withstood it.
-
-    Without those, low precision would act as a masked gradient.
-    """
-    cascade: list[Stage] = []
-    attacks, doubted = list(map(attack_of, suite)), list(map(doubted_only, suite))
-    for position, (attack, step) in enumerate(zip(attacks, suite, strict=True)):
-        earlier = sum(other.name == attack.name for other in attacks[:position])
-        name = f"{attack.name}#{earlier + 1}" if earlier else attack.name
-        probe = attack.access is not Access.GRADIENT and any(doubted[position + 1 :])
-        polish = None if precision == "fp32" or probe or (keep or attack.goal).exact else attack.polish()
-        terms = Stage(attack, name, draws=draws_of(step), doubted=doubted[position], probe=probe, keep=keep)
-        cascade.append(replace(terms, precision="fp32" if polish is None else precision))
-        if polish is not None:
-            cascade.append(replace(terms, attack=polish, resume=True))
-    for done, stage in enumerate(cascade):
-        yield replace(stage, left=_sharers(cascade[done:]), number=done)
-
-
-def _sharers(cascade: Sequence[Stage]) -> int:
-    """Return how many stages share the rest of a budget; all `doubted` stages, which are rare, count as one."""
-    doubted = sum(stage.doubted for stage in cascade)
-    return doubted if cascade[0].doubted else len(cascade) - doubted + (doubted > 0)
 
 
 def clean(model: Frozen, inputs: Iterable[Input], setting: Setting) -> Iterator[Example]:

@@ -1,15 +1,14 @@
 """The rows of a batch of fixed shape, and their update by one call of the model."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from saddlepoint import random
 from saddlepoint.attacks.engine.assignment import RowAssignment, assign
+from saddlepoint.attacks.engine.counts import Counts, Host, places
 from saddlepoint.attacks.engine.example import Outcome, Passes
 from saddlepoint.attacks.engine.oracle import Health, Oracle, Point
 from saddlepoint.attacks.engine.plan import Task
@@ -18,9 +17,6 @@ from saddlepoint.attacks.protocol import Access, Answer, LookAhead, Problem
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.rows import put, take, where
 from saddlepoint.typing import Images
-
-_Host = NDArray[Any]
-"""One value per slot, on the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,56 +28,19 @@ class _Rows:
     best: Point
 
 
-class _Counts:
-    """The host's record of every slot: its run, whether that wants a gradient next, and its calls so far.
-
-    A call at one point is `draws` passes.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.tasks: list[Task | None] = [None] * size
-        self.busy, self.wants, self.zero_gradient = (np.zeros(size, dtype=bool) for _ in range(3))
-        self.queries, self.backwards, self.confirmations = (np.zeros(size, dtype=np.int64) for _ in range(3))
-        self.share = np.zeros(size)
-
-    def begin(self, slot: int, task: Task, *, wants: bool) -> None:
-        """Put a run into a free slot."""
-        self.tasks[slot], self.share[slot] = task, task.share
-        self.busy[slot], self.wants[slot], self.zero_gradient[slot] = True, wants, False
-        for cost in (self.queries, self.backwards, self.confirmations):
-            cost[slot] = 0
-
-    def end(self, slot: int, draws: int) -> tuple[Task, Passes]:
-        """Free a slot; return its run and the passes of that run."""
-        task, self.tasks[slot], self.busy[slot] = self.task(slot), None, False
-        queries, backwards = int(self.queries[slot]), int(self.backwards[slot])
-        return task, Passes(max(queries - 1, 0), draws * (queries + int(self.confirmations[slot])), draws * backwards)
-
-    def task(self, slot: int) -> Task:
-        """Return the run in a slot."""
-        task = self.tasks[slot]
-        assert task is not None, "an empty slot has no run"  # noqa: S101 - an internal invariant
-        return task
-
-    def affords(self, draws: int, confirmation: int) -> _Host:
-        """Return whether each run's share of the budget allows another call and the confirmation of its claim."""
-        spent = self.queries + self.backwards + self.confirmations
-        return draws * (spent + 1 + self.wants + confirmation) <= self.share
-
-
 @dataclass(frozen=True, slots=True)
 class _Flags:
     """What is copied to the host after a call, one value per row."""
 
-    score: _Host
-    ahead: _Host
-    finite: _Host
-    zero_gradient: _Host
-    finished: _Host
-    differentiate: _Host
-    adversarial: _Host
-    sure: _Host
-    won: _Host
+    score: Host
+    ahead: Host
+    finite: Host
+    zero_gradient: Host
+    finished: Host
+    differentiate: Host
+    adversarial: Host
+    sure: Host
+    won: Host
 
 
 class Slots:
@@ -89,14 +48,14 @@ class Slots:
 
     def __init__(self, oracle: Oracle) -> None:
         self._oracle, self._stage, self._setting = oracle, oracle.stage, oracle.setting
-        self._counts = _Counts(self._setting.batch)
+        self._counts = Counts(self._setting.batch)
         self._rows: _Rows | None = None
         self._assignment: RowAssignment | None = None
 
     @property
     def free(self) -> list[int]:
         """The slots without a run."""
-        return _places(~self._counts.busy)
+        return places(~self._counts.busy)
 
     @property
     def held(self) -> bool:
@@ -133,18 +92,18 @@ class Slots:
         if claims.any():
             flags = self._confirm(claims, flags)
             leaving &= self._ends(flags)
-        return [self._outcome(slot, flags) for slot in _places(leaving)]
+        return [self._outcome(slot, flags) for slot in places(leaving)]
 
     @property
     def _live(self) -> list[int]:
-        return _places(self._counts.busy)
+        return places(self._counts.busy)
 
     @property
     def _wanted(self) -> bool:
         """Whether a row wants a gradient with its next answer."""
         return bool((self._counts.busy & self._counts.wants).any())
 
-    def _ends(self, flags: _Flags) -> _Host:
+    def _ends(self, flags: _Flags) -> Host:
         over = flags.finished | ~self._counts.affords(self._stage.draws, confirmation=not self._stage.exact)
         return self._counts.busy & (over | flags.won if self._stage.goal.early else over)
 
@@ -195,7 +154,7 @@ class Slots:
 
     def _account(self, flags: _Flags) -> None:
         counts = self._counts
-        for slot in _places(counts.busy & ~flags.finite):
+        for slot in places(counts.busy & ~flags.finite):
             step, example = counts.queries[slot] + flags.ahead[slot], counts.task(slot).example
             error = ModelError(
                 f"{self._stage.name} met a logit or a gradient that is not finite, at step {step} on "
@@ -210,7 +169,7 @@ class Slots:
             counts.zero_gradient |= counts.wants & flags.zero_gradient & ~flags.adversarial
         counts.wants[:] = flags.differentiate
 
-    def _confirm(self, claims: _Host, flags: _Flags) -> _Flags:
+    def _confirm(self, claims: Host, flags: _Flags) -> _Flags:
         """Let the unmodified model judge the claims that may be rounding errors; a refuted row continues its search."""
         rows = self._filled
         judged = self._oracle.decide(rows.problem, rows.best.delta)
@@ -306,8 +265,3 @@ class Slots:
         if not (self._stage.resume or self._stage.probe):
             return given.start
         return torch.zeros_like(given.x) if best is None else best.delta
-
-
-def _places(flags: _Host) -> list[int]:
-    """Return where the flags hold."""
-    return np.flatnonzero(flags).tolist()

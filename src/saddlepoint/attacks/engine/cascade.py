@@ -1,0 +1,36 @@
+"""From a suite to the stages of its cascade."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from saddlepoint.attacks.engine.oracle import Stage
+from saddlepoint.attacks.goals import Goal
+from saddlepoint.attacks.protocol import Access
+from saddlepoint.attacks.wrappers import Step, attack_of, doubted_only, draws_of
+from saddlepoint.classifier import Precision
+
+
+def stages(suite: Sequence[Step], precision: Precision, keep: Goal | None = None) -> Iterator[Stage]:
+    """Yield the stages: each attack and, after one in low precision, float32 steps for the examples that withstood it.
+
+    Without those, low precision would act as a masked gradient.
+    """
+    cascade: list[Stage] = []
+    attacks, doubted = list(map(attack_of, suite)), list(map(doubted_only, suite))
+    for position, (attack, step) in enumerate(zip(attacks, suite, strict=True)):
+        earlier = sum(other.name == attack.name for other in attacks[:position])
+        name = f"{attack.name}#{earlier + 1}" if earlier else attack.name
+        probe = attack.access is not Access.GRADIENT and any(doubted[position + 1 :])
+        polish = None if precision == "fp32" or probe or (keep or attack.goal).exact else attack.polish()
+        terms = Stage(attack, name, draws=draws_of(step), doubted=doubted[position], probe=probe, keep=keep)
+        cascade.append(replace(terms, precision="fp32" if polish is None else precision))
+        if polish is not None:
+            cascade.append(replace(terms, attack=polish, resume=True))
+    for done, stage in enumerate(cascade):
+        yield replace(stage, left=_sharers(cascade[done:]), number=done)
+
+
+def _sharers(cascade: Sequence[Stage]) -> int:
+    """Return how many stages share the rest of a budget; all `doubted` stages, which are rare, count as one."""
+    doubted = sum(stage.doubted for stage in cascade)
+    return doubted if cascade[0].doubted else len(cascade) - doubted + (doubted > 0)

@@ -1,0 +1,54 @@
+"""What the host knows of the rows of a batch: their runs, and what each has cost."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saddlepoint.attacks.engine.example import Passes
+from saddlepoint.attacks.engine.plan import Task
+
+Host = NDArray[Any]
+"""One value per slot, on the host."""
+
+
+class Counts:
+    """The host's record of every slot: its run, whether that wants a gradient next, and its calls so far.
+
+    A call at one point is `draws` passes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.tasks: list[Task | None] = [None] * size
+        self.busy, self.wants, self.zero_gradient = (np.zeros(size, dtype=bool) for _ in range(3))
+        self.queries, self.backwards, self.confirmations = (np.zeros(size, dtype=np.int64) for _ in range(3))
+        self.share = np.zeros(size)
+
+    def begin(self, slot: int, task: Task, *, wants: bool) -> None:
+        """Put a run into a free slot."""
+        self.tasks[slot], self.share[slot] = task, task.share
+        self.busy[slot], self.wants[slot], self.zero_gradient[slot] = True, wants, False
+        for cost in (self.queries, self.backwards, self.confirmations):
+            cost[slot] = 0
+
+    def end(self, slot: int, draws: int) -> tuple[Task, Passes]:
+        """Free a slot; return its run and the passes of that run."""
+        task, self.tasks[slot], self.busy[slot] = self.task(slot), None, False
+        queries, backwards = int(self.queries[slot]), int(self.backwards[slot])
+        return task, Passes(max(queries - 1, 0), draws * (queries + int(self.confirmations[slot])), draws * backwards)
+
+    def task(self, slot: int) -> Task:
+        """Return the run in a slot."""
+        task = self.tasks[slot]
+        assert task is not None, "an empty slot has no run"  # noqa: S101 - an internal invariant
+        return task
+
+    def affords(self, draws: int, confirmation: int) -> Host:
+        """Return whether each run's share of the budget allows another call and the confirmation of its claim."""
+        spent = self.queries + self.backwards + self.confirmations
+        return draws * (spent + 1 + self.wants + confirmation) <= self.share
+
+
+def places(flags: Host) -> list[int]:
+    """Return where the flags hold."""
+    return np.flatnonzero(flags).tolist()
