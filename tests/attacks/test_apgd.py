@@ -72,7 +72,7 @@ def test_targets_are_the_likeliest_wrong_classes():
     ]
 
 
-@pytest.mark.parametrize("classes", [2, 3, 10])
+@pytest.mark.parametrize("classes", [2, 3, pytest.param(10, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("ball", BALLS.values(), ids=BALLS)
 def test_any_number_of_classes_and_any_shape(classes, ball):
     classifier, x = toys.convolutional(classes=classes, channels=1), toys.pixels(3, (1, 9, 4))

@@ -80,6 +80,7 @@ def test_a_trap_is_seen_through_or_named(panel, truth, suite, trap):
     assert accuracy <= truth + POINTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPENED)
 def test_its_remedy_opens_a_trap(panel, truth, suite, name):
     trap = TRAPS[name]
