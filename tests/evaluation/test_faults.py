@@ -60,6 +60,15 @@ def test_a_model_that_fails_on_some_inputs_costs_only_those(how, data):
     }
 
 
+def test_a_block_of_one_that_fails_ends_nothing(data):
+    images = np.stack([data.read(index).x.numpy() for index in (0, 3)])
+    labels = np.array([data.read(index).y for index in (0, 3)])
+    classifier = sp.Classifier(Failing("nan"), name="failing")
+    two = of_arrays("two", "two", images, labels)
+    rows = sp.evaluate(classifier, two, sp.Linf(0.01), suite=SUITE, batch_size=1, certify="none").records().to_pylist()
+    assert [row["error"] is None for row in rows] == [True, False]
+
+
 def test_a_model_that_fails_on_all_inputs_ends_the_evaluation(data):
     class Never(nn.Module):
         def forward(self, x):

@@ -30,6 +30,9 @@ from saddlepoint.results.schema import key_of
 Point = NDArray[np.float32] | None
 Record = tuple[dict[str, Any], Point, Point]
 """A row of the run folder, x_adv, and the clean image."""
+_FAILURES = (ModelError, RuntimeError, ValueError, IndexError)
+SYSTEMATIC = 4
+"""Examples of a block that must all fail before the model is to blame."""
 AUDITED, LEAST_AUDITED = 0.05, 100
 """This share of the certified examples is attacked all the same; of few examples, so many of them in expectation."""
 
@@ -82,19 +85,30 @@ def evaluate_shard(job: Job, places: Sequence[int]) -> Iterator[Record]:
 
 
 def _unpredicted(job: Job, examples: list[_Example]) -> Iterator[Record]:
-    """Predict; yield the records of examples on which the model fails."""
+    """Predict; yield the records of examples on which the model fails.
+
+    If it fails on all of several, it is not the examples' fault, and the error is raised.
+    """
     try:
         _predict(job, examples)
-    except (ModelError, RuntimeError, ValueError, IndexError):
-        for each in examples:  # one of them, or all: which, a batch does not say
-            try:
-                _predict(job, [each])
-            except (ModelError, RuntimeError, ValueError, IndexError) as error:
-                each.finite = False
-                reason = " ".join(str(error).split()) or type(error).__name__
-                yield from _errors(job, each.index, f"the model fails on this example: {reason:.300}")
-        if not any(each.finite for each in examples):
+    except torch.OutOfMemoryError:
+        raise
+    except _FAILURES:
+        reasons = {each.index: reason for each in examples if (reason := _failure(job, each))}
+        if len(reasons) == len(examples) >= SYSTEMATIC:
             raise
+        for index, reason in reasons.items():
+            yield from _errors(job, index, f"the model fails on this example: {reason:.300}")
+
+
+def _failure(job: Job, each: _Example) -> str | None:
+    """Return why the model fails on one example; None where it does not."""
+    try:
+        _predict(job, [each])
+    except _FAILURES as error:
+        each.finite = False
+        return " ".join(str(error).split()) or type(error).__name__
+    return None
 
 
 def _cascade(job: Job, examples: list[_Example]) -> Iterator[Record]:
