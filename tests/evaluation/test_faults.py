@@ -107,10 +107,11 @@ def test_a_notebook_and_a_pull_request_are_shown_the_bracket(data, tmp_path, cap
     assert drawn.startswith("<table>")
     assert "linf ε 0.01" in drawn
     where = ["--limit", "6", "--suite", "fgsm", "--certify", "none", "--out", str(tmp_path / "run")]
-    rules = ["--require", "clean>=0.1", "--require", "attacked>=1"]
+    rules = ["--require", "clean>=0.1", "--require", "attacked>=1", "--require", "attacked>=0"]
     assert main(["evaluate", *where, *rules, "--markdown", str(tmp_path / "pr.md")]) == 1
     text = (tmp_path / "pr.md").read_text(encoding="utf-8")
     assert "- met: `clean>=0.1`" in text
+    assert "- met: `attacked>=0`" in text
     assert "- **not met**: `attacked>=1`" in text
     assert "| linf ε | clean |" in text
     capsys.readouterr()

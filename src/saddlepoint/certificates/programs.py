@@ -23,6 +23,8 @@ from saddlepoint.certificates.relu import ReLU
 from saddlepoint.errors import ModelError
 
 Matrix = NDArray[np.float64]
+Expression = tuple[Matrix, Matrix, Matrix]
+"""M, m and r."""
 
 LARGEST = 50_000_000
 """Numbers that one dense matrix of the program may have: beyond it the method is hopeless anyway."""
@@ -41,7 +43,8 @@ class Program:
         integer: which variables are 0 or 1.
         left: A, row blocks of growing width.
         right: b.
-        nodes: (M, m) per node, M of shape (size, variables so far).
+        sizes: per row, Σ |products| behind it: what rounding is a share of, cancellations included.
+        nodes: (M, m, r) per node, M of shape (size, variables so far), r the Σ |products| behind M v + m.
     """
 
     low: list[Matrix] = field(default_factory=list)
@@ -49,7 +52,8 @@ class Program:
     integer: list[NDArray[np.int64]] = field(default_factory=list)
     left: list[Matrix] = field(default_factory=list)
     right: list[Matrix] = field(default_factory=list)
-    nodes: list[tuple[Matrix, Matrix]] = field(default_factory=list)
+    sizes: list[Matrix] = field(default_factory=list)
+    nodes: list[Expression] = field(default_factory=list)
 
     @property
     def variables(self) -> int:
@@ -64,10 +68,11 @@ class Program:
         self.integer.append(np.full(len(low), int(integer)))
         return np.eye(len(low), before + len(low), before)
 
-    def require(self, left: Matrix, right: Matrix) -> None:
+    def require(self, left: Matrix, right: Matrix, size: Matrix) -> None:
         """Append rows A v ≤ b."""
         self.left.append(left)
         self.right.append(right)
+        self.sizes.append(size)
 
 
 def program(graph: Graph, bounds: Bounds, *, exact: bool) -> Program:
@@ -83,7 +88,7 @@ def program(graph: Graph, bounds: Bounds, *, exact: bool) -> Program:
     """
     made = Program()
     low, high = (_flat(side) for side in bounds[0])
-    made.nodes.append((made.add(low, high), np.zeros(len(low))))
+    made.nodes.append((made.add(low, high), np.zeros(len(low)), np.maximum(np.abs(low), np.abs(high))))
     for node in graph.nodes[1:]:
         if node.size * made.variables > LARGEST:
             raise ModelError(
@@ -99,7 +104,7 @@ def program(graph: Graph, bounds: Bounds, *, exact: bool) -> Program:
                     f"the operation {node.name!r} is no ReLU, of which programs are made; expected another "
                     "method, such as alpha-crown"
                 )
-            made.nodes.append(_relu(made, *parents[0], *map(_flat, bounds[node.parents[0]]), exact=exact))
+            made.nodes.append(_relu(made, parents[0], *map(_flat, bounds[node.parents[0]]), exact=exact))
     return made
 
 
@@ -114,13 +119,12 @@ def least(made: Program, row: Matrix, terms: int, *, exact: bool) -> tuple[float
     """
     from scipy.optimize import LinearConstraint, linprog, milp
 
-    matrix, offset = _wide(made.nodes[-1][0], made.variables), made.nodes[-1][1]
-    cost, constant = row @ matrix, float(row @ offset)
-    left = np.concatenate([_wide(part, made.variables) for part in made.left]) if made.left else None
-    right = np.concatenate(made.right) if made.right else None
+    matrix, offset, size = made.nodes[-1]
+    matrix = _wide(matrix, made.variables)
+    cost, constant, most = row @ matrix, float(row @ offset), float(np.abs(row) @ size)
     low, high = np.concatenate(made.low), np.concatenate(made.high)
-    if left is None or right is None:
-        return _dual(cost, constant, np.zeros((0, len(low))), np.zeros(0), low, high, np.zeros(0), terms)
+    left = np.concatenate([np.zeros((0, len(low))), *(_wide(part, len(low)) for part in made.left)])
+    right, sizes = (np.concatenate([np.zeros(0), *parts]) for parts in (made.right, made.sizes))
     integer = np.concatenate(made.integer)
     if exact and integer.any():
         found = milp(
@@ -136,61 +140,51 @@ def least(made: Program, row: Matrix, terms: int, *, exact: bool) -> tuple[float
         )
         return float(found.mip_dual_bound) + constant - lost, lost
     solved = linprog(cost, left, right, bounds=np.stack([low, high], 1), method="highs")
-    multipliers = np.zeros(len(right)) if solved.ineqlin is None else np.minimum(solved.ineqlin.marginals, 0)
-    return _dual(cost, constant, left, right, low, high, multipliers, terms)
-
-
-def _dual(
-    cost: Matrix,
-    constant: float,
-    left: Matrix,
-    right: Matrix,
-    low: Matrix,
-    high: Matrix,
-    multipliers: Matrix,
-    terms: int,
-) -> tuple[float, float]:
-    """Return λᵀb + Σ min over [l, u] of (c − Aᵀλ) v: at most the minimum, whatever λ ≤ 0 is."""
+    marginals = None if solved.ineqlin is None else solved.ineqlin.marginals
+    multipliers = np.minimum(np.zeros(len(right)) if marginals is None else marginals, 0)  # None where it failed
+    # Weak duality: λᵀb + Σ min over [l, u] of (c − Aᵀλ) v is at most the minimum, whatever λ ≤ 0 is.
     reduced = cost - multipliers @ left
     value = float(multipliers @ right + np.where(reduced > 0, reduced * low, reduced * high).sum() + constant)
-    most = np.maximum(np.abs(low), np.abs(high))
-    size = float(np.abs(multipliers) @ (np.abs(left) @ most + np.abs(right)) + np.abs(cost) @ most + abs(constant))
-    lost = (terms + len(cost) + len(right) + 8) * np.finfo(np.float64).eps * size
+    behind = most + float(np.abs(multipliers) @ sizes)
+    lost = (terms + len(cost) + len(right) + 8) * np.finfo(np.float64).eps * behind
     return value - lost, lost
 
 
-def _affine(operation: Affine, parents: list[tuple[Matrix, Matrix]], nodes: list[Node]) -> tuple[Matrix, Matrix]:
-    """Return M and m of an affine operation: L of every column, and f of the constants."""
-    width = max(matrix.shape[1] for matrix, _ in parents)
-    columns = [_tensor(_wide(matrix, width).T, node) for (matrix, _), node in zip(parents, nodes, strict=True)]
+def _affine(operation: Affine, parents: list[Expression], nodes: list[Node]) -> Expression:
+    """Return an affine operation's expression: L of every column, f of the constants, |L| of the magnitudes."""
+    width = max(matrix.shape[1] for matrix, *_ in parents)
+    columns = [_tensor(_wide(matrix, width).T, node) for (matrix, *_), node in zip(parents, nodes, strict=True)]
     image = operation.linear(*columns, *operation.weights)
-    constant = operation.forward(
-        *(_tensor(offset[None], node) for (_, offset), node in zip(parents, nodes, strict=True))
-    )
-    return image.flatten(1).numpy().T, constant.flatten().numpy()
+    offsets = [_tensor(offset[None], node) for (_, offset, _), node in zip(parents, nodes, strict=True)]
+    sizes = [_tensor(size[None], node) for (*_, size), node in zip(parents, nodes, strict=True)]
+    size = operation.magnitude(*sizes)
+    if operation.offset is not None:
+        size = size + operation.offset.abs()
+    return image.flatten(1).numpy().T, operation.forward(*offsets).flatten().numpy(), size.flatten().numpy()
 
 
-def _relu(
-    made: Program, matrix: Matrix, offset: Matrix, low: Matrix, high: Matrix, *, exact: bool
-) -> tuple[Matrix, Matrix]:
-    """Append variables and rows for open neurons; return M and m of max(z, 0)."""
+def _relu(made: Program, z: Expression, low: Matrix, high: Matrix, *, exact: bool) -> Expression:
+    """Append variables and rows for open neurons; return the expression of max(z, 0)."""
+    matrix, offset, size = z
     open_ = (low < 0) & (high > 0)
     active = (low >= 0)[:, None]
     count, below, above = int(open_.sum()), low[open_], high[open_]
     chosen = made.add(np.zeros(count), above)
-    z, shift = _wide(matrix[open_], made.variables), offset[open_]
-    made.require(z - chosen, -shift)  # z ≤ p
+    wide, shift, behind = _wide(matrix[open_], made.variables), offset[open_], size[open_]
+    made.require(wide - chosen, -shift, behind + above)  # z ≤ p
     if exact:
         binary = made.add(np.zeros(count), np.ones(count), integer=True)
-        wide = _wide(chosen, made.variables)
-        made.require(wide - above[:, None] * binary, np.zeros(count))  # p ≤ u a
-        made.require(wide - _wide(z, made.variables) - below[:, None] * binary, shift - below)  # p ≤ z − l (1 − a)
+        p, zeros = _wide(chosen, made.variables), np.zeros(count)
+        made.require(p - above[:, None] * binary, zeros, 2 * above)  # p ≤ u a
+        under = p - _wide(wide, made.variables) - below[:, None] * binary
+        made.require(under, shift - below, behind + above - 2 * below)  # p ≤ z − l (1 − a)
     else:
-        slope = (above / (above - below))[:, None]
-        made.require(chosen - slope * z, slope[:, 0] * (shift - below))  # p ≤ u (z − l) / (u − l)
+        slope = above / (above - below)
+        tangent = chosen - slope[:, None] * wide
+        made.require(tangent, slope * (shift - below), above + slope * (behind - below))  # p ≤ u (z − l) / (u − l)
     result = _wide(matrix, made.variables) * active
     result[open_] = _wide(chosen, made.variables)
-    return result, np.where(active[:, 0], offset, 0.0)
+    return result, np.where(active[:, 0], offset, 0.0), np.where(active[:, 0], size, np.where(open_, high, 0.0))
 
 
 def _bounds(low: Matrix, high: Matrix) -> Any:  # noqa: ANN401 - SciPy has no types

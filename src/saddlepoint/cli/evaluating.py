@@ -58,17 +58,18 @@ def run(given: Namespace) -> int:
         )
     seconds, unmet = time.perf_counter() - begin, [_unmet(found.brackets, *rule) for rule in rules]
     failed = [line for line in unmet if line is not None]
+    spelled = {float(eps): eps.text for eps in radii}
     if given.json:
         told = {"out": str(found.run.path), "seconds": seconds, "note": found.note, "unmet": failed}
         print(json.dumps({**told, "summary": found.summary}, ensure_ascii=False))
     else:
-        _print(given, found, seconds, {float(eps): eps.text for eps in radii})
+        _print(given, found, seconds, spelled)
         for line in failed:
             print(f"not met: {line}")
         if not found.run.finished:
             print("stopped by --time; the same command goes on")
     if given.markdown:
-        write_bytes(Path(given.markdown).absolute(), _markdown(given, found, given.require, failed).encode())
+        write_bytes(Path(given.markdown).absolute(), _markdown(given, found, unmet, spelled).encode())
     masked = told_findings(found.summary)
     return 1 if failed or (given.strict and masked) else 0
 
@@ -91,16 +92,15 @@ def _print(given: Namespace, found: Evaluation, seconds: float, spelled: dict[fl
     print(f"{told}{seconds:.1f} s in this session · {found.run.path}")
 
 
-def _markdown(given: Namespace, found: Evaluation, rules: Sequence[str], failed: Sequence[str]) -> str:
+def _markdown(given: Namespace, found: Evaluation, unmet: Sequence[str | None], spelled: dict[float, str]) -> str:
     """Return the summary for a pull request."""
-    rows = [_row(each, given.norm, f"{each.eps:g}") for each in found.brackets]
-    table = [list(rows[0]), ["--:"] * len(rows[0]), *(list(map(str, row.values())) for row in rows)]
+    rows = [_row(each, given.norm, spelled.get(each.eps, f"{each.eps:g}")) for each in found.brackets]
+    cells = [list(rows[0]), ["--:"] * len(rows[0]), *(list(map(str, row.values())) for row in rows)]
     lines = [f"### Robust accuracy of {given.model} on {given.data}", ""]
-    lines += [f"| {' | '.join(cells)} |" for cells in table]
-    lines += ["", found.brackets[-1].in_words(), ""]
-    for rule in rules:
-        met = not any(line.startswith(rule) for line in failed)
-        lines.append(f"- {'met' if met else '**not met**'}: `{rule}`")
+    lines += [f"| {' | '.join(row)} |" for row in cells]
+    lines += ["", found.brackets[-1].in_words(spelled.get(found.brackets[-1].eps)), ""]
+    for rule, line in zip(given.require, unmet, strict=True):
+        lines.append(f"- {'met' if line is None else '**not met**'}: `{rule}`")
     return "\n".join(lines).rstrip() + "\n"
 
 

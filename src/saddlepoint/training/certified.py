@@ -48,9 +48,7 @@ def ibp(
     smoothing: float = 0.0,
 ) -> Terms:
     """Return κ ℓ(h(x), y) + (1 − κ) ℓ(ẑ, y), plus `tightness` times the regulariser of Shi et al. 2021 (eq. 7)."""
-    graph, region = program.graph(live=True), around(x, ball, (0.0, 1.0))
-    known = bounds.interval(graph, region, graph.dtype, rounding=False)
-    worst = worst_logits(graph, known, y)
+    graph, known, worst = _intervals(program, around(x, ball, (0.0, 1.0)), y)
     loss, right = _mixed(classifier, x, y, worst, kappa, smoothing)
     if tightness > 0:
         loss = loss + tightness * _looseness(graph, known)
@@ -69,9 +67,8 @@ def crown_ibp(
     smoothing: float = 0.0,
 ) -> Terms:
     """Return the objective of IBP with margins (1 − β)·intervals + β·CROWN; β usually falls from 1 to 0."""
-    graph, region = program.graph(live=True), around(x, ball, (0.0, 1.0))
-    known = bounds.interval(graph, region, graph.dtype, rounding=False)
-    worst = worst_logits(graph, known, y)
+    region = around(x, ball, (0.0, 1.0))
+    graph, known, worst = _intervals(program, region, y)
     if beta > 0:
         worst = (1 - beta) * worst + beta * _by_crown(graph, region, known, y)
     return Terms(*_mixed(classifier, x, y, worst, kappa, smoothing))
@@ -98,9 +95,7 @@ def sabr(
     reach = (1 - share) * radius
     centre = x + (x_adv - x).clamp(-reach, reach)
     low, high = (centre - share * radius).clamp(0, 1), (centre + share * radius).clamp(0, 1)
-    graph = program.graph(live=True)
-    known = bounds.interval(graph, Box(low.double(), high.double()), graph.dtype, rounding=False)
-    worst = worst_logits(graph, known, y)
+    *_, worst = _intervals(program, Box(low.double(), high.double()), y)
     loss = functional.cross_entropy(worst, y, reduction="none", label_smoothing=smoothing)
     return Terms(loss, {"certified": _proven(worst, y)}, x_adv)
 
@@ -122,13 +117,19 @@ def mtl_ibp(
     """Return α ℓ(ẑ, y) + (1 − α) ℓ(h(x + δ*), y), α the `share`."""
     if x_adv is None:
         x_adv = searched(classifier, x, y, ball, attack, key, precision)
-    graph = program.graph(live=True)
-    known = bounds.interval(graph, around(x, ball, (0.0, 1.0)), graph.dtype, rounding=False)
-    worst, moved = worst_logits(graph, known, y), classifier(x_adv)
+    *_, worst = _intervals(program, around(x, ball, (0.0, 1.0)), y)
+    moved = classifier(x_adv)
     proven = functional.cross_entropy(worst, y, reduction="none", label_smoothing=smoothing)
     attacked = functional.cross_entropy(moved, y, reduction="none", label_smoothing=smoothing)
     right = {"certified": _proven(worst, y), "robust": moved.detach().argmax(1) == y}
     return Terms(share * proven + (1 - share) * attacked, right, x_adv)
+
+
+def _intervals(program: Program, region: InputSet, y: Labels) -> tuple[Graph, bounds.Bounds, Logits]:
+    """Return the graph at the present weights, the interval bounds of its nodes, and the worst logits."""
+    graph = program.graph(live=torch.is_grad_enabled())
+    known = bounds.interval(graph, region, graph.dtype, rounding=False)
+    return graph, known, worst_logits(graph, known, y)
 
 
 def worst_logits(graph: Graph, known: bounds.Bounds, y: Labels) -> Logits:
@@ -166,9 +167,8 @@ def init_for_intervals(module: nn.Module) -> None:
 def certified(classifier: Classifier, program: Program, x: Images, y: Labels, ball: Ball) -> Mask:
     """Return where intervals show that the ball holds no misclassified point, up to rounding: a measure of progress."""
     with torch.no_grad():
-        graph = program.graph()
-        known = bounds.interval(graph, around(x, ball, (0.0, 1.0)), graph.dtype, rounding=False)
-        return _proven(worst_logits(graph, known, y), y)
+        *_, worst = _intervals(program, around(x, ball, (0.0, 1.0)), y)
+        return _proven(worst, y)
 
 
 def _mixed(
