@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from saddlepoint.cli.attacking.outcome import Point
@@ -68,6 +68,7 @@ def test_the_lesson_prints_every_fifth_step():
 
 
 @given(st.lists(st.floats(-1e6, 1e6), max_size=200))
+@example([0.0, 2.2e-309])  # a span whose reciprocal is infinite
 def test_sparklines_fit_and_span(values):
     line = sparkline(values)
     assert len(line) == min(len(values), 60)

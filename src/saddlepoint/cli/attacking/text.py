@@ -69,5 +69,5 @@ def sparkline(values: Sequence[float], most: int = 60) -> str:
     count = min(len(values), most)
     chosen = [values[round(place * (len(values) - 1) / max(count - 1, 1))] for place in range(count)]
     low, high = min(chosen), max(chosen)
-    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(_BARS[round((value - low) * scale)] for value in chosen)
+    span = (high - low) or 1.0
+    return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in chosen)
