@@ -6,7 +6,9 @@ from torch import nn
 from torch.nn import functional
 
 import saddlepoint as sp
+from saddlepoint.attacks.engine.oracle import clipped
 from saddlepoint.testing import toys
+from saddlepoint.testing.traps import Cut
 
 CLAMPS = {
     "torch.clamp": lambda x: torch.clamp(x, 0, 1),
@@ -38,6 +40,33 @@ def test_black_and_white_pixels_are_moved(name, attack):
     due, found = (sp.attack(each, x, y, sp.Linf(0.1), attack, stop="never") for each in (plain, clamped))
     assert torch.equal(found.x_adv, due.x_adv)
     assert (due.x_adv != x).flatten(1).any(1).all()
+
+
+def test_a_clamp_that_cannot_be_replaced_is_named_and_an_honest_network_is_not():
+    plain, x = toys.convolutional(), toys.pixels(16, (3, 6, 5)).round()
+    y = plain.predict(x).label
+    cut = sp.Classifier(Before(Cut(), plain))
+    for attack in (sp.PGD(steps=10), sp.APGD(steps=10)):
+        assert sp.attack(plain, x, y, sp.Linf(0.02), attack).findings == ()
+        with pytest.warns(sp.MaskingWarning, match="zero gradient: .* bounds of the box"):
+            sp.attack(cut, x, y, sp.Linf(0.02), attack)
+
+
+@pytest.mark.parametrize(
+    ("at_bounds", "between", "sign"),
+    [(0, 1, True), (1e-9, 1, False), (0, 0, False)],
+    ids=["clamped", "sound", "dead"],
+)
+def test_only_a_gradient_that_misses_every_bound_and_meets_most_of_the_rest_is_clipped(at_bounds, between, sign):
+    pixels = torch.full((1, 1, 8, 8), 0.5)
+    pixels[..., :2], pixels[..., 2:4] = 0, 1
+    gradient = torch.full_like(pixels, between)
+    gradient[..., :4] = 0
+    gradient[..., 0, 0] = at_bounds
+    assert clipped(gradient, pixels, (0.0, 1.0)).tolist() == [sign]
+    assert clipped(gradient, pixels, None).tolist() == [False]
+    assert clipped(gradient[..., :2], pixels[..., 1:3], (0.0, 1.0)).tolist() == [False]  # nothing between
+    assert clipped(gradient[..., 3:], pixels[..., 3:], (0.0, 1.0)).tolist() == [False]  # eight pixels: too few
 
 
 def test_beyond_its_bounds_a_clamp_passes_nothing_and_its_values_are_torchs():

