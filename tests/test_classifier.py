@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import saddlepoint as sp
+from saddlepoint.classifier import Arithmetic
 from saddlepoint.testing import toys
 
 # Without the type checks of the tests, as users run it.
@@ -74,10 +75,10 @@ def test_freezing_restores_everything_even_after_an_error(classifier, precision)
 
     def careless():
         with classifier.frozen() as model:
-            model.logits(toys.pixels(2, (3, 6, 5)), precision)
+            model.logits(toys.pixels(2, (3, 6, 5)), Arithmetic(precision))
             model.decide(toys.pixels(2, (3, 6, 5)))
             torch.rand(3), np.random.rand(3), random.random()
-            model.logits(toys.pixels(2, (3, 6, 5)), precision)
+            model.logits(toys.pixels(2, (3, 6, 5)), Arithmetic(precision))
             assert not any(p.requires_grad for p in classifier.module.parameters())
             assert not any(part.training for part in classifier.module.modules())
             raise KeyError("on the way")
@@ -91,7 +92,7 @@ def test_the_decision_is_that_of_the_untouched_model(classifier):
     x = toys.pixels(4, (3, 6, 5))
     expected = classifier.eval()(x).detach()
     with classifier.frozen() as model:
-        low = model.logits(x, "bf16")
+        low = model.logits(x, Arithmetic("bf16"))
         assert torch.equal(model.decide(x), expected)
         exact = model.logits(x)
         assert torch.equal(model.decide(x), expected)

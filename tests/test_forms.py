@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 import saddlepoint as sp
 from saddlepoint import random
+from saddlepoint.classifier import Arithmetic
 from saddlepoint.testing import toys
 
 SHAPE = (3, 8, 6)
@@ -201,7 +202,7 @@ def test_the_fastest_form_answers_as_the_module_does(name):
     with classifier.frozen() as model:
         model.logits(x)
         logits, gradient, norms = respond(model.logits, x)
-        low, rough, _ = respond(model.logits, x, "bf16")
+        low, rough, _ = respond(model.logits, x, Arithmetic("bf16"))
         assert torch.equal(model.decide(x), expected)
     assert torch.allclose(logits, expected, rtol=1e-4, atol=1e-5)
     assert torch.allclose(gradient, slope, rtol=1e-3, atol=1e-5)
@@ -245,7 +246,7 @@ def test_a_path_on_which_a_norm_cannot_be_absorbed_is_noticed(precision, kind):
     with classifier.frozen() as model:
         for x in (dark, white, dark):
             assert torch.allclose(
-                model.logits(x, precision), model.decide(x), atol=1e-5 if precision == "fp32" else 0.1
+                model.logits(x, Arithmetic(precision)), model.decide(x), atol=1e-5 if precision == "fp32" else 0.1
             )
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from saddlepoint.cli.attacking.outcome import Point
+from saddlepoint.cli.attacking.output import Traced
 from saddlepoint.cli.attacking.text import aligned, printable, probability, selected, significant, sparkline
 from saddlepoint.cli.flags import Number
 from saddlepoint.cli.running.text import lines
@@ -54,7 +54,7 @@ def test_significant_digits(value, text):
 
 @given(st.integers(0, 3000))
 def test_selected_steps_are_round_and_few(last):
-    trace = [Point(step, float(step)) for step in range(last + 1)]
+    trace = [Traced(step, float(step)) for step in range(last + 1)]
     points = selected(trace)
     assert len(points) <= 9
     assert points[0].step == 0
@@ -64,7 +64,7 @@ def test_selected_steps_are_round_and_few(last):
 
 
 def test_the_lesson_prints_every_fifth_step():
-    assert [p.step for p in selected([Point(s, 0.0) for s in range(31)])] == [0, 5, 10, 15, 20, 25, 30]
+    assert [p.step for p in selected([Traced(s, 0.0) for s in range(31)])] == [0, 5, 10, 15, 20, 25, 30]
 
 
 @given(st.lists(st.floats(-1e6, 1e6), max_size=200))

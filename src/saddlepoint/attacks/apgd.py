@@ -101,7 +101,7 @@ class APGD(Attack):
         return "APGD-T" if self.targets and self.loss == "dlr" else f"APGD-{kind}" + "-T" * bool(self.targets)
 
     @property
-    def plain(self) -> bool:
+    def as_given(self) -> bool:
         """As the original, which computes on the weights as they were given."""
         return self.reference
 

@@ -15,12 +15,12 @@ class Goal(ABC):
 
     Attributes:
         early: whether a row stops as soon as it has won, instead of at the end of its run.
-        exact: whether points must be judged, as they are found, as the decision will judge them: where each adversarial
-            point replaces a better one, a claim that rounding made would cost a true success.
+        as_given: whether points must be found and judged by the module as it is, as the decision is: where each
+            adversarial point replaces a better one, a claim that rounding made would cost a true success.
     """
 
     early: ClassVar[bool] = False
-    exact: ClassVar[bool] = False
+    as_given: ClassVar[bool] = False
 
     @abstractmethod
     def score(self, region: Region, delta: Images, margin: PerExample, adversarial: Mask) -> PerExample:
@@ -74,7 +74,7 @@ class Last(Goal):
 class Nearest(Goal):
     """Find the adversarial point nearest to the example; the loop keeps the smallest norm and goes on."""
 
-    exact: ClassVar[bool] = True
+    as_given: ClassVar[bool] = True
 
     def score(self, region: Region, delta: Images, margin: PerExample, adversarial: Mask) -> PerExample:
         """Return ‖δ‖ in the norm of the ball where the point is adversarial, infinity elsewhere."""

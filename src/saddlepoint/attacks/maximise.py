@@ -45,7 +45,7 @@ def maximise(attack: Attack, problem: Problem, model: Model, keep: Goal | None =
     for asked in range(1, length + 1):
         delta, searching = attack.ask(problem, state), ~attack.finished(state)
         if asked == length and isinstance(goal, Last):
-            return problem.region.project(delta) if attack.plain else delta
+            return problem.region.project(delta) if attack.as_given else delta
         answer = evaluate(attack, problem, state, delta, model, differentiate=asked < length)
         margin, adversarial = margin_of(problem, answer.logits)
         new = worth(attack, goal, problem, delta, margin, adversarial)
@@ -82,7 +82,7 @@ def evaluate(
     gradient at its bounds, where torch gives it none (`PassingClamps`), but for attacks that reproduce a plain loop.
     """
     recorded = attack.access is Access.GRADIENT
-    passing = recorded and not attack.plain
+    passing = recorded and not attack.as_given
     with torch.set_grad_enabled(recorded), PassingClamps() if passing else nullcontext():
         delta = delta.detach().requires_grad_(recorded)
         logits = _called(model, problem.x + delta)
@@ -153,7 +153,7 @@ def judge(logits: Logits, y: Labels, target: Labels | None) -> tuple[PerExample,
 
 def worth(attack: Attack, goal: Goal, problem: Problem, delta: Images, margin: PerExample, adversarial: Mask) -> Kept:
     """Return the points and their scores; of an attack that leaves Δ, a point outside is worth nothing."""
-    if attack.plain:
+    if attack.as_given:
         delta = problem.region.project(delta)  # a plain clamp may miss Δ by a last bit; what is kept may not
     score = goal.score(problem.region, delta, margin, adversarial)
     if not attack.roams:

@@ -148,7 +148,7 @@ class Attack(ABC):
         return type(self).__name__
 
     @property
-    def plain(self) -> bool:
+    def as_given(self) -> bool:
         """Whether the attack must reproduce a plain loop to the last bit, without faster forms of the weights."""
         return False
 

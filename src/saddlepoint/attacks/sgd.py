@@ -38,7 +38,7 @@ class SGD(Ascent):
         require(self, steps=SOME, lr=POSITIVE)
 
     @property
-    def plain(self) -> bool:
+    def as_given(self) -> bool:
         """As a loop written out by hand, which computes on the weights as they were given."""
         return True
 

@@ -12,7 +12,7 @@ from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.lowering import export
 from saddlepoint.certificates.margins import Method, worst_margins
 from saddlepoint.certificates.regions import around
-from saddlepoint.classifier import Classifier, arithmetic
+from saddlepoint.classifier import DECISION, Classifier
 from saddlepoint.classifier.checks import check_classes, check_images, check_labels
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.geometry import Ball
@@ -96,7 +96,7 @@ def certify(
     radius = torch.as_tensor(ball.eps, dtype=torch.float64).expand(len(images))
     bound, tolerance = (torch.empty(len(images), dtype=torch.float64) for _ in range(2))
     seconds = list[float]()
-    with arithmetic("fp32", classifier.device):  # the bounds of rounding are those of float32, not of TF32
+    with DECISION.switched(classifier.device):  # the bounds of rounding are those of float32, not of TF32
         for part in torch.split(torch.arange(len(images)), _together(graphs[0], method, memory)):
             began = time.perf_counter()
             own = replace(ball, eps=radius[part])

@@ -1,6 +1,6 @@
 """The classifier: any module, with its normalisation inside, so that pixels in [0, 1] are the only input contract."""
 
-from saddlepoint.classifier.arithmetic import PRECISIONS, Precision, arithmetic
+from saddlepoint.classifier.arithmetic import DECISION, PRECISIONS, Arithmetic, Precision
 from saddlepoint.classifier.bpda import BPDA
 from saddlepoint.classifier.checks import check_images, check_labels, check_logits, check_repeatable
 from saddlepoint.classifier.clamps import PassingClamps
@@ -11,7 +11,9 @@ from saddlepoint.classifier.randomness import Randomness
 
 __all__ = [
     "BPDA",
+    "DECISION",
     "PRECISIONS",
+    "Arithmetic",
     "Classifier",
     "Frozen",
     "PassingClamps",
@@ -19,7 +21,6 @@ __all__ = [
     "Prediction",
     "Preprocessing",
     "Randomness",
-    "arithmetic",
     "check_images",
     "check_labels",
     "check_logits",

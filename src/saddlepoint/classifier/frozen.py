@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from saddlepoint.classifier.arithmetic import Precision, arithmetic
+from saddlepoint.classifier.arithmetic import DECISION, Arithmetic
 from saddlepoint.classifier.checks import check_module
 from saddlepoint.classifier.forms import Form, Recording, forms
 from saddlepoint.classifier.randomness import random_state, seed_torch
@@ -26,6 +26,9 @@ _TOLERANCES = {False: (1e-2, 0.1), True: (0.25, 1.0)}
 
 Wide for the rounding of either precision (TF32 rounds as "fp32" here), narrow for another function.
 """
+
+SEARCH = Arithmetic()
+"""Float32, in the module's fastest form."""
 
 _Response = tuple[Tensor, Tensor]
 
@@ -66,14 +69,10 @@ class Frozen:
         self._open = False
         self._forms.clear()
 
-    def logits(self, x: Images, precision: Precision = "fp32", *, as_given: bool = False) -> Logits:
-        """Return float32 logits at pixels x, computed in `precision`; differentiable in x.
-
-        Normalisation stays in float32 whatever the precision; "tf32" differs from "fp32" on CUDA devices only. The
-        weights are in their fastest form, or, for those who must reproduce a plain loop to the last bit, as given.
-        """
-        low = precision == "bf16"
-        if as_given and not low:
+    def logits(self, x: Images, arithmetic: Arithmetic = SEARCH) -> Logits:
+        """Return float32 logits at pixels x; differentiable in x. Normalisation is in float32 in any arithmetic."""
+        low = arithmetic.low
+        if arithmetic.as_given and not low:
             return self._forward(x, _AS_GIVEN)
         if low not in self._forms:
             self._forms[low] = self._fastest(x, low=low)
@@ -87,8 +86,8 @@ class Frozen:
     @torch.no_grad()
     def decide(self, x: Images) -> Logits:
         """Return the logits of the unmodified model in float32: they decide success."""
-        with arithmetic("fp32", x.device):
-            return self._forward(x, _AS_GIVEN)
+        with DECISION.switched(x.device):
+            return self.logits(x, DECISION)
 
     def _fastest(self, x: Images, *, low: bool) -> AbstractContextManager[object]:
         """Return the fastest form that answers as the module itself does; a module may rely on its weights' layout.

@@ -16,7 +16,7 @@ from saddlepoint.attacks import Attack, AttackResult, Last, Problem, attack, max
 from saddlepoint.attacks.api import able
 from saddlepoint.attacks.maximise import margin_of, worth
 from saddlepoint.attacks.wrappers import Step, attack_of, doubted_only
-from saddlepoint.classifier import Classifier
+from saddlepoint.classifier import Arithmetic, Classifier
 from saddlepoint.errors import LawViolation
 from saddlepoint.geometry import Ball
 from saddlepoint.random import key
@@ -161,7 +161,7 @@ def _by_the_plain_loop(one: Attack, classifier: Classifier, x: Tensor, y: Tensor
     with classifier.frozen() as model:
 
         def logits(pixels: Tensor) -> Tensor:
-            return model.logits(pixels, as_given=one.plain or one.goal.exact)
+            return model.logits(pixels, Arithmetic(as_given=one.as_given or one.goal.as_given))
 
         clean, best = model.decide(x), None
         plans = [one.runs(row[None], int(label)) for row, label in zip(clean, y, strict=True)]

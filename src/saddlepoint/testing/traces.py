@@ -7,7 +7,7 @@ from torch import Tensor
 
 from saddlepoint.attacks.maximise import evaluate, told
 from saddlepoint.attacks.protocol import Attack, Problem
-from saddlepoint.classifier import Classifier
+from saddlepoint.classifier import DECISION, Classifier
 from saddlepoint.geometry import Ball
 from saddlepoint.typing import Images, Labels, Logits
 
@@ -40,7 +40,7 @@ def trace(
         points, losses, steps = list[Tensor](), list[Tensor](), list[object]()
 
         def given(pixels: Images) -> Logits:
-            return model.logits(pixels, as_given=True)
+            return model.logits(pixels, DECISION)
 
         while not bool(attack.finished(state).all()):
             delta, steps = attack.ask(problem, state), [*steps, state]

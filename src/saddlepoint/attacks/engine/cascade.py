@@ -7,7 +7,7 @@ from saddlepoint.attacks.engine.oracle import Stage
 from saddlepoint.attacks.goals import Goal
 from saddlepoint.attacks.protocol import Access
 from saddlepoint.attacks.wrappers import Step, attack_of, doubted_only, draws_of
-from saddlepoint.classifier import Precision
+from saddlepoint.classifier import Arithmetic, Precision
 
 
 def stages(suite: Sequence[Step], precision: Precision, keep: Goal | None = None) -> Iterator[Stage]:
@@ -21,13 +21,20 @@ def stages(suite: Sequence[Step], precision: Precision, keep: Goal | None = None
         earlier = sum(other.name == attack.name for other in attacks[:position])
         name = f"{attack.name}#{earlier + 1}" if earlier else attack.name
         probe = attack.access is not Access.GRADIENT and any(doubted[position + 1 :])
-        polish = None if precision == "fp32" or probe or (keep or attack.goal).exact else attack.polish()
+        polish = None if precision == "fp32" or probe or (keep or attack.goal).as_given else attack.polish()
         terms = Stage(attack, name, draws=draws_of(step), doubted=doubted[position], probe=probe, keep=keep)
-        cascade.append(replace(terms, precision="fp32" if polish is None else precision))
-        if polish is not None:
+        if polish is None:
+            cascade.append(replace(terms, arithmetic=Arithmetic(as_given=_as_given(terms))))
+        else:
+            cascade.append(replace(terms, arithmetic=Arithmetic(precision)))
             cascade.append(replace(terms, attack=polish, resume=True))
     for done, stage in enumerate(cascade):
         yield replace(stage, left=_sharers(cascade[done:]), number=done)
+
+
+def _as_given(stage: Stage) -> bool:
+    """Return whether the stage searches the module as it is; means over draws are confirmed by fresh draws anyway."""
+    return stage.draws == 1 and (stage.attack.as_given or stage.goal.as_given)
 
 
 def _sharers(cascade: Sequence[Stage]) -> int:

@@ -1,15 +1,35 @@
 """What the host knows of the rows of a batch: their runs, and what each has cost."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from saddlepoint.attacks.engine.example import Passes
+from saddlepoint.attacks.engine.example import Outcome, Passes
+from saddlepoint.attacks.engine.oracle import Stage
 from saddlepoint.attacks.engine.plan import Task
+from saddlepoint.attacks.protocol import Access
+from saddlepoint.errors import ModelError
 
 Host = NDArray[Any]
 """One value per slot, on the host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What is copied to the host after a call, one value per row."""
+
+    score: Host
+    ahead: Host
+    finite: Host
+    zero_gradient: Host
+    finished: Host
+    differentiate: Host
+    adversarial: Host
+    certain: Host
+    won: Host
 
 
 class Counts:
@@ -36,6 +56,40 @@ class Counts:
         task, self.tasks[slot], self.busy[slot] = self.task(slot), None, False
         queries, backwards = int(self.queries[slot]), int(self.backwards[slot])
         return task, Passes(max(queries - 1, 0), draws * (queries + int(self.confirmations[slot])), draws * backwards)
+
+    def account(self, stage: Stage, flags: Flags) -> None:
+        """Count one call for every row; raise ModelError where its numbers are not finite."""
+        for slot in places(self.busy & ~flags.finite):
+            example, step = self.task(slot).example, self.queries[slot] + flags.ahead[slot]
+            error = ModelError(
+                f"{stage.name} met a logit or a gradient that is not finite, at step {step} on "
+                f"example {example.input.id!r}; expected numbers: look for overflow, or for a root, "
+                "a norm or a logarithm at zero"
+            )
+            error.example = str(example.input.id)
+            raise error
+        self.queries += 1 + flags.ahead
+        self.backwards += self.wants
+        if not stage.arithmetic.low:
+            self.zero_gradient |= self.wants & flags.zero_gradient & ~flags.adversarial
+        self.wants[:] = flags.differentiate
+
+    def outcome(self, slot: int, stage: Stage, flags: Flags, delta: Tensor) -> tuple[Task, Outcome]:
+        """End the run in a slot; return it and its outcome at its best point."""
+        zero_gradient = bool(self.zero_gradient[slot])
+        task, passes = self.end(slot, stage.draws)
+        return task, Outcome(
+            delta,
+            float(flags.score[slot]),
+            bool(flags.adversarial[slot]),
+            bool(flags.won[slot]),
+            passes,
+            stage.name,
+            stage.goal,
+            task.run,
+            gradient_free=stage.attack.access is not Access.GRADIENT,
+            zero_gradient=zero_gradient,
+        )
 
     def task(self, slot: int) -> Task:
         """Return the run in a slot."""

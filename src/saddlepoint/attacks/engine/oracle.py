@@ -9,12 +9,8 @@ from saddlepoint.attacks.engine.setting import Setting, average
 from saddlepoint.attacks.goals import Goal
 from saddlepoint.attacks.maximise import Evaluated, evaluate, told, worth
 from saddlepoint.attacks.protocol import Access, Answer, Attack, Problem
-from saddlepoint.classifier import Frozen, Precision, arithmetic
+from saddlepoint.classifier import DECISION, Arithmetic, Frozen
 from saddlepoint.typing import Images, Logits, Mask, PerExample
-
-ROUNDING, CAUTION = 1e-4, 32
-"""A margin needs no confirmation if it exceeds both shares of the largest logit: `ROUNDING`, and `CAUTION` times the
-deviation between the fast and the unmodified form that was measured for this module."""
 
 FEW = 16
 """Pixels at the bounds of the box that must be without a gradient before that is a sign: fewer may be so by chance."""
@@ -27,7 +23,7 @@ class Stage:
     Attributes:
         attack: the attack.
         name: of the attack in this cascade; the second PGD of a cascade is PGD#2, with random streams of its own.
-        precision: that it searches in.
+        arithmetic: that it searches in.
         resume: whether it starts at the best point so far: the float32 steps after a failed low-precision search.
         left: how many stages, including this one, share what is left of an example's budget.
         draws: forwards of a stochastic model that each answer is averaged over.
@@ -39,7 +35,7 @@ class Stage:
 
     attack: Attack
     name: str
-    precision: Precision = "fp32"
+    arithmetic: Arithmetic = Arithmetic()  # noqa: RUF009 - frozen
     resume: bool = False
     left: int = 1
     draws: int = 1
@@ -56,12 +52,12 @@ class Stage:
     @property
     def least(self) -> int:
         """Passes that a run must be able to pay for its first call."""
-        return self.draws * (1 + (self.attack.access is Access.GRADIENT) + (not self.exact))
+        return self.draws * (1 + (self.attack.access is Access.GRADIENT) + (not self.decides))
 
     @property
-    def exact(self) -> bool:
+    def decides(self) -> bool:
         """Whether search and decision compute the same function, so that a success needs no confirmation."""
-        return self.precision == "fp32" and self.draws == 1 and (self.attack.plain or self.goal.exact)
+        return self.draws == 1 and self.arithmetic.decides
 
     def skips(self, example: Example) -> bool:
         """Whether this stage has nothing to do for the example."""
@@ -75,13 +71,13 @@ class Stage:
 class Point:
     """A point per row with its score under the attack's goal.
 
-    `sure`: the unmodified model in float32 is known to agree with `adversarial`.
+    `certain`: the unmodified model in float32 is known to agree with `adversarial`.
     """
 
     delta: Images
     score: PerExample
     adversarial: Mask
-    sure: Mask
+    certain: Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +106,7 @@ class Oracle:
 
         For a stochastic model, numbers are means over draws, and the goal must be reached in every draw.
         """
-        with arithmetic(self.stage.precision, delta.device):
+        with self.stage.arithmetic.switched(delta.device):
             looks = [
                 evaluate(self.stage.attack, problem, state, delta, self._logits, differentiate=differentiate)
                 for _ in range(self.stage.draws)
@@ -123,16 +119,16 @@ class Oracle:
             average([look.objective for look in looks]),
             average(gradients) if gradients else None,
         )
-        point, reached = self._worth(problem, mean.delta, draws, decided=self.stage.exact)
+        point, reached = self._worth(problem, mean.delta, draws, self.stage.arithmetic)
         return told(self.stage.attack, mean, reached), point, self._health(problem.x + mean.delta, mean)
 
     def decide(self, problem: Problem, delta: Images) -> Point:
         """Return the scores of the points under the unmodified model in float32, from fresh draws."""
         draws = [self.model.decide(problem.x + delta) for _ in range(self.stage.draws)]
-        return self._worth(problem, delta, draws, decided=True)[0]
+        return self._worth(problem, delta, draws, DECISION)[0]
 
     def _logits(self, pixels: Images) -> Logits:
-        return self.model.logits(pixels, self.stage.precision, as_given=self.stage.exact)
+        return self.model.logits(pixels, self.stage.arithmetic)
 
     def _health(self, pixels: Images, at: Evaluated) -> Health:
         finite = torch.isfinite(at.logits).all(1)
@@ -142,20 +138,16 @@ class Oracle:
         zero = (steepness == 0) | clipped(at.gradient, pixels, self.setting.box)
         return Health(finite & torch.isfinite(steepness), zero)
 
-    def _worth(self, problem: Problem, delta: Images, draws: list[Logits], *, decided: bool) -> tuple[Point, Mask]:
-        """Return the scores of the points, and which of them reach the goal, whether inside Δ or not.
-
-        A claim is sure if the unmodified model made it (`decided`), or if its float32 margin is beyond rounding.
-        """
+    def _worth(self, problem: Problem, delta: Images, draws: list[Logits], by: Arithmetic) -> tuple[Point, Mask]:
+        """Return the scores of the points, and which of them reach the goal, whether inside Δ or not."""
         margin, share = self.setting.judge_draws(draws, problem.y, problem.target)
         reached = share == 1
-        beyond = margin.abs() > max(ROUNDING, CAUTION * self.model.deviation) * draws[0].abs().amax(1)
-        steady = self.stage.precision == "fp32" and self.stage.draws == 1
+        certain = by.certain(margin, draws[0], self.model.deviation)
         if self.stage.draws > 1:
+            certain &= by.decides  # fresh draws may fall otherwise
             margin = self._ranked(problem, draws, share)
-        sure = torch.full_like(reached, decided) | (beyond & steady)
         kept = worth(self.stage.attack, self.stage.goal, problem, delta, margin, reached)
-        return Point(kept.delta, kept.score, kept.adversarial, sure), reached
+        return Point(kept.delta, kept.score, kept.adversarial, certain), reached
 
     def _ranked(self, problem: Problem, draws: list[Logits], share: PerExample) -> PerExample:
         """Return the accuracy over draws, with ties broken by the mean margin of the probabilities."""

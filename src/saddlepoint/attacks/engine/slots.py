@@ -1,46 +1,18 @@
 """The rows of a batch of fixed shape, and their update by one call of the model."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from saddlepoint import random
 from saddlepoint.attacks.engine.assignment import RowAssignment, assign
-from saddlepoint.attacks.engine.counts import Counts, Host, places
+from saddlepoint.attacks.engine.counts import Counts, Flags, Host, places
 from saddlepoint.attacks.engine.example import Outcome, Passes
-from saddlepoint.attacks.engine.oracle import Health, Oracle, Point
+from saddlepoint.attacks.engine.oracle import Oracle
 from saddlepoint.attacks.engine.plan import Task
 from saddlepoint.attacks.engine.setting import Progress
-from saddlepoint.attacks.protocol import Access, Answer, LookAhead, Problem
-from saddlepoint.errors import InputError, ModelError
+from saddlepoint.attacks.engine.tensors import Rows, copied, pose_rows, skipped
+from saddlepoint.attacks.protocol import Access, Answer, LookAhead
 from saddlepoint.rows import put, take, where
-from saddlepoint.typing import Images
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """All tensors with one row per slot."""
-
-    problem: Problem
-    state: object
-    best: Point
-
-
-@dataclass(frozen=True, slots=True)
-class _Flags:
-    """What is copied to the host after a call, one value per row."""
-
-    score: Host
-    ahead: Host
-    finite: Host
-    zero_gradient: Host
-    finished: Host
-    differentiate: Host
-    adversarial: Host
-    sure: Host
-    won: Host
 
 
 class Slots:
@@ -49,7 +21,7 @@ class Slots:
     def __init__(self, oracle: Oracle) -> None:
         self._oracle, self._stage, self._setting = oracle, oracle.stage, oracle.setting
         self._counts = Counts(self._setting.batch)
-        self._rows: _Rows | None = None
+        self._rows: Rows | None = None
         self._assignment: RowAssignment | None = None
 
     @property
@@ -72,10 +44,10 @@ class Slots:
         slots = self.free[: len(tasks)]
         for slot, task in zip(slots, tasks, strict=True):
             self._counts.begin(slot, task, wants=self._stage.attack.access is Access.GRADIENT)
-        if tasks and self._rows is None:
-            self._rows = take(self._pose(tasks), [min(slot, len(tasks) - 1) for slot in range(self._setting.batch)])
-        elif tasks:
-            self._rows = put(self._filled, slots, self._pose(tasks))
+        if tasks:
+            new, last = pose_rows(self._stage, self._setting, tasks), len(tasks) - 1
+            spread = [min(slot, last) for slot in range(self._setting.batch)]
+            self._rows = take(new, spread) if self._rows is None else put(self._rows, slots, new)
         if self._rows is not None:
             self._shadow()
 
@@ -88,11 +60,12 @@ class Slots:
         """Ask, call the model once, tell; return the runs that have ended, with their outcomes."""
         flags = self._advance()
         leaving = self._ends(flags)
-        claims = leaving & flags.adversarial & ~flags.sure
+        claims = leaving & flags.adversarial & ~flags.certain
         if claims.any():
             flags = self._confirm(claims, flags)
             leaving &= self._ends(flags)
-        return [self._outcome(slot, flags) for slot in places(leaving)]
+        best = self._filled.best.delta
+        return [self._counts.outcome(slot, self._stage, flags, best[slot].clone()) for slot in places(leaving)]
 
     @property
     def _live(self) -> list[int]:
@@ -103,11 +76,11 @@ class Slots:
         """Whether a row wants a gradient with its next answer."""
         return bool((self._counts.busy & self._counts.wants).any())
 
-    def _ends(self, flags: _Flags) -> Host:
-        over = flags.finished | ~self._counts.affords(self._stage.draws, confirmation=not self._stage.exact)
+    def _ends(self, flags: Flags) -> Host:
+        over = flags.finished | ~self._counts.affords(self._stage.draws, confirmation=not self._stage.decides)
         return self._counts.busy & (over | flags.won if self._stage.goal.early else over)
 
-    def _advance(self) -> _Flags:
+    def _advance(self) -> Flags:
         """Ask, call, tell; keep the better points and count the passes."""
         rows, attack, differentiate = self._filled, self._stage.attack, self._wanted
         delta = attack.ask(rows.problem, rows.state)
@@ -122,54 +95,12 @@ class Slots:
             furthest = self._assignment.furthest(ends)
             ahead = self._assignment.ahead[furthest]
             told, best, health = take((told, best, health), furthest)
-        self._rows = self._skipped(_Rows(rows.problem, told, best))
-        flags = self._flags(health, ahead)
-        self._account(flags)
+        self._rows = skipped(Rows(rows.problem, told, best), attack, self._assignment)
+        flags = copied(self._filled, self._stage, health, ahead, self._setting.stop)
+        self._counts.account(self._stage, flags)
         return flags
 
-    def _skipped(self, rows: _Rows) -> _Rows:
-        """Move the rows that look ahead from their leader's state to the later proposals that they try."""
-        attack = self._stage.attack
-        if self._assignment is None or not self._assignment.deep or not isinstance(attack, LookAhead):
-            return rows
-        return replace(rows, state=attack.skip(rows.problem, rows.state, self._assignment.ahead))
-
-    def _flags(self, health: Health, ahead: Tensor) -> _Flags:
-        """Copy to the host what it must know of every row: the one synchronisation of a step."""
-        rows, attack, stop = self._filled, self._stage.attack, self._setting.stop
-        best = rows.best
-        columns = (
-            best.score,
-            ahead,
-            health.finite,
-            health.zero_gradient,
-            attack.finished(rows.state),
-            attack.differentiates(rows.state),
-            best.adversarial,
-            best.sure,
-            self._stage.goal.won(best.score, best.adversarial, stop),
-        )
-        score, further, *flags = torch.stack([column.float() for column in columns]).cpu().numpy()
-        return _Flags(score, further.astype(np.int64), *(flag > 0 for flag in flags))
-
-    def _account(self, flags: _Flags) -> None:
-        counts = self._counts
-        for slot in places(counts.busy & ~flags.finite):
-            step, example = counts.queries[slot] + flags.ahead[slot], counts.task(slot).example
-            error = ModelError(
-                f"{self._stage.name} met a logit or a gradient that is not finite, at step {step} on "
-                f"example {example.input.id!r}; expected numbers: look for overflow, or for a root, "
-                "a norm or a logarithm at zero"
-            )
-            error.example = str(example.input.id)
-            raise error
-        counts.queries += 1 + flags.ahead
-        counts.backwards += counts.wants
-        if self._stage.precision != "bf16":
-            counts.zero_gradient |= counts.wants & flags.zero_gradient & ~flags.adversarial
-        counts.wants[:] = flags.differentiate
-
-    def _confirm(self, claims: Host, flags: _Flags) -> _Flags:
+    def _confirm(self, claims: Host, flags: Flags) -> Flags:
         """Let the unmodified model judge the claims that may be rounding errors; a refuted row continues its search."""
         rows = self._filled
         judged = self._oracle.decide(rows.problem, rows.best.delta)
@@ -182,39 +113,16 @@ class Slots:
         score, *judgement = torch.stack([best.score.float(), best.adversarial.float(), won.float()]).cpu().numpy()
         adversarial, won = (flag > 0 for flag in judgement)
         self._counts.confirmations += claims
-        return replace(flags, score=score, adversarial=adversarial, won=won, sure=flags.sure | claims)
-
-    def _outcome(self, slot: int, flags: _Flags) -> tuple[Task, Outcome]:
-        """End the run in a slot; return it and its outcome."""
-        attack, delta = self._stage.attack, self._filled.best.delta[slot].clone()
-        task, passes = self._counts.end(slot, self._stage.draws)
-        return task, Outcome(
-            delta,
-            float(flags.score[slot]),
-            bool(flags.adversarial[slot]),
-            bool(flags.won[slot]),
-            passes,
-            self._stage.name,
-            self._stage.goal,
-            task.run,
-            gradient_free=attack.access is not Access.GRADIENT,
-            zero_gradient=bool(self._counts.zero_gradient[slot]),
-        )
+        return replace(flags, score=score, adversarial=adversarial, won=won, certain=flags.certain | claims)
 
     def _report(self, answer: Answer) -> None:
-        if self._setting.observe is None or answer.loss is None:
-            return
-        self._setting.observe(
-            Progress(
-                ids=tuple(task.example.input.id for task in self.tasks),
-                runs=tuple(task.run for task in self.tasks),
-                steps=tuple(self._counts.queries[self._live].tolist()),
-                loss=answer.loss[self._live],
-            )
-        )
+        observe, live = self._setting.observe, self._live
+        if observe is not None and answer.loss is not None:
+            ids, runs = zip(*((task.example.input.id, task.run) for task in self.tasks), strict=True)
+            observe(Progress(ids, runs, tuple(self._counts.queries[live].tolist()), answer.loss[live]))
 
     @property
-    def _filled(self) -> _Rows:
+    def _filled(self) -> Rows:
         assert self._rows is not None, "no run has been put into a slot"  # noqa: S101 - an internal invariant
         return self._rows
 
@@ -227,41 +135,4 @@ class Slots:
             look_ahead = free and isinstance(self._stage.attack, LookAhead)
             self._assignment = assign(live, setting.batch, look_ahead=look_ahead, device=self._filled.problem.x.device)
             followed = take(self._filled, self._assignment.leader[idle])
-            self._rows = self._skipped(put(self._filled, idle, followed))
-
-    def _pose(self, tasks: list[Task]) -> _Rows:
-        """Return the initial rows of these runs."""
-        setting, given = self._setting, [task.example.input for task in tasks]
-        x = setting.stack([one.x for one in given])
-        targets = [task.run.target for task in tasks]
-        problem = Problem(
-            x=x,
-            y=setting.integers([one.y for one in given]),
-            target=None if targets[0] is None else setting.integers([t for t in targets if t is not None]),
-            region=setting.region(given, x),
-            logits=setting.stack([task.example.logits for task in tasks]),
-            key=setting.integers([self._key(task) for task in tasks]),
-            restart=setting.integers([task.run.restart for task in tasks]),
-            start=self._starts(tasks),
-            targeted=setting.targeted,
-        )
-        score = x.new_full((len(tasks),), torch.inf)
-        never = torch.zeros_like(score, dtype=torch.bool)
-        best = Point(torch.zeros_like(x), score, never, never.clone())
-        return _Rows(problem, self._stage.attack.init(problem), best)
-
-    def _key(self, task: Task) -> int:
-        given, run = task.example.input, task.run
-        return random.key(self._setting.seed, given.id, self._stage.name, run.restart, run.target)
-
-    def _starts(self, tasks: list[Task]) -> Images | None:
-        starts = [start for task in tasks if (start := self._start(task)) is not None]
-        if starts and len(starts) < len(tasks):
-            raise InputError("some inputs have a start and others have none; expected one for all, or for none")
-        return self._setting.stack(starts) if starts else None
-
-    def _start(self, task: Task) -> Tensor | None:
-        best, given = task.example.best, task.example.input
-        if not (self._stage.resume or self._stage.probe):
-            return given.start
-        return torch.zeros_like(given.x) if best is None else best.delta
+            self._rows = skipped(put(self._filled, idle, followed), self._stage.attack, self._assignment)

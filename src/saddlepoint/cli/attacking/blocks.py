@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from saddlepoint.cli.attacking.outcome import Files, Findings, Perturbation, Point
+from saddlepoint.cli.attacking.output import Attacked, Files, Perturbation, Traced
 from saddlepoint.cli.attacking.settings import Settings
 from saddlepoint.cli.attacking.text import aligned, printable, probability, selected, significant, sparkline
 
@@ -13,7 +13,7 @@ SYMBOLS = {"linf": "‖δ‖∞", "l2": "‖δ‖₂", "l1": "‖δ‖₁"}
 _LABEL = 14
 
 
-def blocks(truth: str, found: Findings, settings: Settings) -> list[list[str]]:
+def blocks(truth: str, found: Attacked, settings: Settings) -> list[list[str]]:
     """Return the blocks on one image; a first line that begins with a blank is a head of columns."""
     return [
         _points(found),
@@ -37,7 +37,7 @@ def objective(truth: str, settings: Settings) -> str:
     return f"minus the cross-entropy of {target}"
 
 
-def _points(found: Findings) -> list[str]:
+def _points(found: Attacked) -> list[str]:
     clean, now, written = found.clean, found.adversarial, found.written
     rows = (
         ("clean", clean, math.exp(-clean.loss), significant(clean.loss)),
@@ -55,7 +55,7 @@ def _class(label: int, name: str) -> str:
     return name if name == str(label) else f"{label} {name}"
 
 
-def _trace(trace: Sequence[Point], ascended: str) -> list[str]:
+def _trace(trace: Sequence[Traced], ascended: str) -> list[str]:
     if not trace:
         return [_labelled("trace", "no step was needed")]
     points = selected(trace)

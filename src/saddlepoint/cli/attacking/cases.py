@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from saddlepoint.attacks import AttackResult
-from saddlepoint.cli.attacking.outcome import Adversarial, Case, Clean, Findings, Perturbation, Written
+from saddlepoint.cli.attacking.output import Adversarial, Attacked, Case, Clean, Perturbation, Written
 from saddlepoint.cli.attacking.pictures import write_pictures
 from saddlepoint.cli.attacking.settings import Settings
 from saddlepoint.cli.attacking.subjects import Subject
@@ -75,10 +75,10 @@ def cases(settings: Settings, group: Group, x: Tensor, result: AttackResult, tra
 
 def _findings(
     settings: Settings, group: Group, result: AttackResult, trace: Trace, row: int, points: _Points
-) -> Findings:
+) -> Attacked:
     subject, clean, found = group.subjects[row], points.clean, points.found
     linf, l2, l1 = (float(ball(1.0).norm(points.delta[None])) for ball in (Linf, L2, L1))
-    return Findings(
+    return Attacked(
         clean=Clean(label=clean.label, name=clean.name, probability=clean.probability, loss=clean.loss),
         adversarial=Adversarial(
             label=found.label,

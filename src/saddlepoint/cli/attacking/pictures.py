@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor
 
-from saddlepoint.cli.attacking.outcome import Files
+from saddlepoint.cli.attacking.output import Files
 from saddlepoint.cli.attacking.settings import Settings
 from saddlepoint.cli.attacking.subjects import Subject
 from saddlepoint.cli.attacking.views import View

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from saddlepoint.cli.attacking.blocks import SYMBOLS, blocks
-from saddlepoint.cli.attacking.outcome import Case, Findings, Outcome
+from saddlepoint.cli.attacking.output import Attacked, Case, Output
 from saddlepoint.cli.attacking.settings import Settings
 from saddlepoint.cli.attacking.text import printable
 
@@ -14,7 +14,7 @@ _BROKEN, _UNBROKEN, _QUIET = "bold dark_orange3", "bold blue", "dim"
 _INDENT = "  "
 
 
-def render(settings: Settings, outcome: Outcome) -> None:
+def render(settings: Settings, outcome: Output) -> None:
     """Print the outcome for people."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(Text(_heading(settings), style=_QUIET))
@@ -24,7 +24,7 @@ def render(settings: Settings, outcome: Outcome) -> None:
     console.print(Text(f"\n{_summary(outcome)}", style=_QUIET))
 
 
-def _print_image(console: Console, case: Case, found: Findings, settings: Settings) -> None:
+def _print_image(console: Console, case: Case, found: Attacked, settings: Settings) -> None:
     console.print()
     console.print(_title(case, found, settings))
     for block in blocks(case.truth, found, settings):
@@ -46,7 +46,7 @@ def _heading(settings: Settings) -> str:
     return " · ".join(parts)
 
 
-def _title(case: Case, found: Findings, settings: Settings) -> Text:
+def _title(case: Case, found: Attacked, settings: Settings) -> Text:
     now = found.adversarial.name
     if found.success and found.clean.label == found.adversarial.label:
         verdict = (f"misclassified: {now}, not {case.truth}", _BROKEN)
@@ -59,7 +59,7 @@ def _title(case: Case, found: Findings, settings: Settings) -> Text:
     return Text.assemble((printable(Path(case.image).name), "bold"), "  ", verdict)
 
 
-def _summary(outcome: Outcome) -> str:
+def _summary(outcome: Output) -> str:
     found = [case.findings for case in outcome.images if case.findings is not None]
     wrong = [each for each in found if each.success and each.clean.label == each.adversarial.label]
     broken = [each for each in found if each.success and each not in wrong]

@@ -4,7 +4,7 @@ import sys
 from argparse import Namespace
 
 from saddlepoint.cli.attacking.cases import failed
-from saddlepoint.cli.attacking.outcome import Outcome
+from saddlepoint.cli.attacking.output import Output
 from saddlepoint.cli.attacking.render import render
 from saddlepoint.cli.attacking.search import attack_group
 from saddlepoint.cli.attacking.settings import Settings, settings
@@ -29,7 +29,7 @@ def run(given: Namespace) -> int:
     return 2 if errors else int(given.strict and bool(outcome.findings))
 
 
-def _attack(chosen: Settings, subjects: list[Subject], trace: Trace) -> Outcome:
+def _attack(chosen: Settings, subjects: list[Subject], trace: Trace) -> Output:
     cases = [failed(subject, subject.error) for subject in subjects if subject.error is not None]
     total, findings = 0.0, []
     for group in groups(subjects):
@@ -37,7 +37,7 @@ def _attack(chosen: Settings, subjects: list[Subject], trace: Trace) -> Outcome:
         cases += found
         total += seconds
         findings += [sign.text for sign in signs]
-    return Outcome(
+    return Output(
         model=chosen.model,
         norm=chosen.norm,
         eps=float(chosen.eps),

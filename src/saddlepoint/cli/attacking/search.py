@@ -9,7 +9,7 @@ from torch import Tensor
 from saddlepoint.attacks import AttackResult, Finding, attack
 from saddlepoint.classifier.checks import check_classes
 from saddlepoint.cli.attacking.cases import Group, cases, failed, model_pixels
-from saddlepoint.cli.attacking.outcome import Case
+from saddlepoint.cli.attacking.output import Case
 from saddlepoint.cli.attacking.settings import Settings
 from saddlepoint.cli.attacking.subjects import Subject
 from saddlepoint.cli.attacking.trace import Trace

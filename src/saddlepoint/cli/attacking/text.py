@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
-from saddlepoint.cli.attacking.outcome import Point
+from saddlepoint.cli.attacking.output import Traced
 
 GAP = "  "
 
@@ -50,7 +50,7 @@ def significant(value: float, digits: int = 4) -> str:
     return f"{value:.{max(digits - whole + (lead if not whole else 0), 0)}f}"
 
 
-def selected(trace: Sequence[Point], most: int = 9) -> list[Point]:
+def selected(trace: Sequence[Traced], most: int = 9) -> list[Traced]:
     """Return at most so many points: those at steps 0, k, 2k, … with a round k ≥ 5, and the last."""
     if not trace:
         return []

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 
 from saddlepoint.attacks import Progress
-from saddlepoint.cli.attacking.outcome import Point
+from saddlepoint.cli.attacking.output import Traced
 
 
 @contextmanager
@@ -40,7 +40,7 @@ class Trace:
         if losses:
             self._draw(f"step {max(progress.steps)} · loss {sum(losses) / len(losses):.4g}")
 
-    def of(self, identity: str | int, restart: int) -> tuple[Point, ...]:
+    def of(self, identity: str | int, restart: int) -> tuple[Traced, ...]:
         """Return the objective of one run, in the order of its steps; empty when the run took none."""
         run = self._runs.get((identity, restart))
         return tuple(run.points) if run else ()
@@ -50,7 +50,7 @@ class _Run:
     """The points of one run; a search that goes on in float32 after low precision counts its steps on."""
 
     def __init__(self) -> None:
-        self.points: list[Point] = []
+        self.points: list[Traced] = []
         self._base = 0
         self._step = -1
 
@@ -60,4 +60,4 @@ class _Run:
         self._step = step
         # A search that goes on begins at the best point so far, which has its entry already.
         if step > 0 or not self.points:
-            self.points.append(Point(self._base + step, loss))
+            self.points.append(Traced(self._base + step, loss))

@@ -48,7 +48,7 @@ class Perturbation:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class Traced:
     """The attack's own objective after so many updates of δ."""
 
     step: int
@@ -65,7 +65,7 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
+class Attacked:
     """Everything about one attacked image."""
 
     clean: Clean
@@ -73,7 +73,7 @@ class Findings:
     written: Written
     success: bool
     perturbation: Perturbation
-    trace: tuple[Point, ...]
+    trace: tuple[Traced, ...]
     forwards: int
     backwards: int
     files: Files
@@ -93,20 +93,20 @@ class Case:
 
     index: int
     image: str
-    findings: Findings | None = None
+    findings: Attacked | None = None
     error: str | None = None
     truth: str = ""
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of the JSON object; those of an image that failed are None."""
         found = (
-            dict.fromkeys(field.name for field in fields(Findings)) if self.findings is None else asdict(self.findings)
+            dict.fromkeys(field.name for field in fields(Attacked)) if self.findings is None else asdict(self.findings)
         )
         return {"image": self.image, **found, "error": self.error}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Output:
     """One call; `seconds` is the time of the search alone, `findings` tell where it may have been misled."""
 
     model: str
