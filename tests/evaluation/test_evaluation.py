@@ -16,7 +16,8 @@ from saddlepoint.data.datasets.dataset import of_arrays
 from saddlepoint.errors import SaddlepointError
 from saddlepoint.evaluation import api, shard
 from saddlepoint.evaluation.replay import replay
-from saddlepoint.results import Standing, brackets, check_run, clopper_pearson, judged
+from saddlepoint.results import Standing, brackets, by_label, check_run, clopper_pearson, judged
+from saddlepoint.results.bracket import bucket
 
 SUITE = (sp.PGD(steps=5), sp.Square(queries=10))
 BALLS = [sp.Linf(0.02), sp.Linf(0.1)]
@@ -54,6 +55,48 @@ def test_the_bracket_holds_and_every_example_has_one_verdict(classifier, data):
     assert found.robust_accuracy == large
     assert found.summary["threats"] == [small.summary(), large.summary()]
     assert check_run(found.run.path) == []
+
+
+def test_an_observer_sees_the_bracket_grow_to_the_final_one(classifier, data):
+    seen = []
+    found = _evaluate(classifier, data, observe=lambda done, total, now: seen.append((done, total, now)))
+    assert [done for done, _, _ in seen] == [0, 8, 16, 24, 32, 40]
+    assert seen[0][2] is None
+    assert [now.examples for _, _, now in seen[1:]] == [8, 16, 24, 32, 40]
+    last, due = seen[-1][2], found.robust_accuracy
+    assert last.counts == due.counts
+    assert (last.norm, last.eps) == (due.norm, due.eps)
+    again = []
+    sp.evaluate(
+        classifier, data, BALLS, suite=SUITE, batch_size=8, out=found.run.path, observe=lambda *told: again.append(told)
+    )
+    assert again[0][2].counts == due.counts
+
+
+def test_convergence_falls_from_the_clean_to_the_attacked_count(classifier, data):
+    found = _evaluate(classifier, data)
+    rows = [row for row in found.records().to_pylist() if row["kind"] == "attack" and row["eps"] == 0.1]
+    broken = [row["forwards"] + row["backwards"] for row in rows if row["success"] and row["clean_correct"]]
+    curve = found.robust_accuracy.convergence
+    assert curve[-1][1] == found.robust_accuracy.attacked
+    for passes, left in curve:
+        assert left == found.robust_accuracy.clean - sum(spent <= passes for spent in broken)
+    assert found.summary["threats"][-1]["convergence"][-1][1] == found.robust_accuracy.attacked / 40
+
+
+@given(st.integers(1, 10**9))
+def test_buckets_are_the_least_of_one_two_five_ten_that_is_no_less(passes):
+    series = [digit * 10**power for power in range(11) for digit in (1, 2, 5)]
+    assert bucket(passes) == min(each for each in series if each >= passes)
+
+
+def test_classes_add_up_to_the_whole(classifier, data):
+    found = _evaluate(classifier, data)
+    groups = by_label(each for each in found.verdicts() if each.eps == 0.1)
+    whole = found.robust_accuracy
+    assert sum(each.attacked for each in groups.values()) == whole.attacked
+    assert sum(each.certified for each in groups.values()) == whole.certified
+    assert sum(each.examples for each in groups.values()) == whole.examples
 
 
 def test_certified_examples_stand_and_broken_points_break(classifier, data):
@@ -203,7 +246,7 @@ def _row(kind, **changed):
 
 
 def test_verdicts_follow_from_records():
-    broken = _row("attack", success=True, attack="PGD", margin=-0.1)
+    broken = _row("attack", success=True, attack="PGD", margin=-0.1, forwards=3, backwards=2)
     cases = [
         ([_row("attack")], Standing.UNDECIDED),
         ([_row("attack"), _row("certificate")], Standing.UNDECIDED),

@@ -198,6 +198,59 @@ def test_a_run_counts_its_steps():
     assert (run.per_epoch, run.steps) == (3, 9)
 
 
+@pytest.fixture
+def folder(tmp_path):
+    """An image folder of 80 digits, so small that reading it is quick."""
+    from PIL import Image
+
+    data = sp.load_dataset("digits")
+    for index in range(80):
+        sample = data.read(index)
+        place = tmp_path / "images" / str(sample.y)
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((255 * sample.x[0]).round().to(torch.uint8).numpy()).save(place / f"{index}.png")
+    return f"imagefolder:{tmp_path / 'images'}"
+
+
+def test_what_is_read_batch_by_batch_trains_to_the_weights_of_what_is_held_in_memory(folder, tmp_path, monkeypatch):
+    chosen = replace(load_recipe("standard", folder), epochs=2, batch_size=16, arch="linear", normalise=False)
+    held = sp.train(None, folder, chosen, out=tmp_path / "held")
+    monkeypatch.setattr(examples, "MEMORY", 0)
+    streamed = sp.train(None, folder, chosen, out=tmp_path / "streamed")
+    assert isinstance(examples.read(sp.load_dataset(folder)), examples.Streamed)
+    assert len(held.metrics) == 2
+    for name, value in held.classifier.module.state_dict().items():
+        assert torch.equal(value, streamed.classifier.module.state_dict()[name])
+    assert held.metrics == streamed.metrics
+
+
+def test_an_image_that_cannot_be_read_is_named_whether_held_or_streamed(folder, tmp_path):
+    broken = Path(folder.partition(":")[2]) / "3" / "broken.png"
+    broken.write_bytes(b"no image")
+    named = pytest.raises(sp.InputError, match=r"the example '3/broken.png' of imagefolder:.* cannot be used")
+    with named:
+        examples.read(sp.load_dataset(folder))
+    streamed = examples.read(sp.load_dataset(folder), memory=0)
+    with named:
+        streamed.images(torch.arange(len(streamed)))
+
+
+def test_fine_tuning_starts_from_the_weights_and_keeps_the_rest(tmp_path):
+    first = replace(load_recipe("standard", "digits"), **SMALL)
+    before = sp.train(None, "digits", first, out=tmp_path / "first").classifier
+    start = sp.load_classifier(str(tmp_path / "first"))
+    nothing = replace(first, epochs=1, lr=1e-12, ema=0.0, weight_decay=0.0)
+    tuned = sp.train(start, "digits", nothing, out=tmp_path / "tuned").classifier
+    opened = sp.load_classifier(str(tmp_path / "tuned"))
+    x = torch.rand(4, 1, 8, 8)
+    for other in (tuned, opened):
+        assert torch.allclose(other.predict(x).logits, before.predict(x).logits, atol=1e-4)
+        assert torch.equal(other.mean, before.mean)
+        assert other.names == before.names
+    with pytest.raises(sp.InputError, match="holds another run"):  # other weights are another run
+        sp.train(sp.load_classifier(str(tmp_path / "tuned")), "digits", nothing, out=tmp_path / "tuned")
+
+
 @pytest.mark.slow
 def test_adversarial_training_is_more_robust_than_standard_training(tmp_path):
     robust = {}

@@ -11,7 +11,7 @@ from textwrap import fill
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from saddlepoint.attacks import Step
 from saddlepoint.attacks.registry import SUITES
@@ -25,7 +25,7 @@ from saddlepoint.errors import InputError
 from saddlepoint.evaluation import Evaluation, ThreatModel, evaluate
 from saddlepoint.evaluation.api import Observe
 from saddlepoint.models import load_classifier
-from saddlepoint.results import Bracket, percent
+from saddlepoint.results import Bracket, by_label, namer, percent
 from saddlepoint.results.store import write_bytes
 
 RADII = {"linf": Number("0.1"), "l2": Number("0.5"), "l1": Number("12")}
@@ -88,8 +88,22 @@ def _print(given: Namespace, found: Evaluation, seconds: float, spelled: dict[fl
     if found.note:
         print(f"no certificates: {found.note}")
     broken = ", ".join(f"{name} {count}" for name, count in sorted(last.attacks.items()))
+    for line in _by_class(found):
+        print(line)
     told = f"broken by: {broken or 'none'} · " if last.searched else ""
     print(f"{told}{seconds:.1f} s in this session · {found.run.path}")
+
+
+def _by_class(found: Evaluation) -> list[str]:
+    """Return one line: the classes with the lowest and the highest attacked accuracy at the largest radius."""
+    largest = found.brackets[-1].eps
+    groups = by_label(each for each in found.verdicts() if each.eps == largest)
+    if len(groups) < 2:
+        return []
+    name = namer(found.run.spec)
+    shares = sorted((bracket.share(bracket.attacked) or 0.0, label) for label, bracket in groups.items())
+    low, high = (f"{percent(share)} ({name(label)})" for share, label in (shares[0], shares[-1]))
+    return [f"attacked accuracy by class: from {low} to {high}"]
 
 
 def _markdown(given: Namespace, found: Evaluation, unmet: Sequence[str | None], spelled: dict[float, str]) -> str:
@@ -134,6 +148,12 @@ def _progress(*, silent: bool) -> Iterator[Observe | None]:
     if silent or not console.is_terminal:
         yield None
         return
-    with Progress(MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    columns = (MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[bracket]}"))
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None, bracket="")
+
+        def observe(done: int, total: int, now: Bracket | None) -> None:
+            ends = () if now is None else (percent(now.share(now.certified)), percent(now.share(now.attacked)))
+            bar.update(task, completed=done, total=total, bracket=" … ".join(ends))
+
+        yield observe

@@ -17,6 +17,7 @@ examples:
   saddlepoint train --data digits --recipe pgd-at --out models/digits
   saddlepoint train --data mnist:DIR --recipe fgsm-rs --eps 0.3 --out models/mnist
   saddlepoint train --data cifar10:DIR --recipe trades --arch wrn-28-10 --set epochs=110 --out models/cifar
+  saddlepoint train --data imagefolder:DIR --start torchvision:resnet50 --recipe imagenet --out models/resnet50
   torchrun --nproc-per-node 8 -m saddlepoint.cli.main train --data cifar10:DIR --recipe pgd-at --out models/big
 
 exit code: 0 when trained, 2 on bad input or a loss that is no number any more"""
@@ -35,6 +36,7 @@ RECIPES = (
     "crown-ibp",
     "sabr",
     "mtl-ibp",
+    "imagenet",
 )
 
 
@@ -50,6 +52,9 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
         help=f"{', '.join(RECIPES)}, or FILE.toml",
     )
     add("--arch", metavar="NAME", help="small, cnn7, preact-resnet-18, wrn-28-10, linear, timm:NAME or FILE.py:FACTORY")
+    add(
+        "--start", metavar="MODEL", help="fine-tune this model, as --model of attack names it, instead of fresh weights"
+    )
     add("--norm", choices=("linf", "l2", "l1"), help="norm of the ball (default: the recipe's)")
     add("--eps", type=Number, metavar="E", help="its radius, such as 8/255 (default: the recipe's)")
     add("--epochs", type=positive, metavar="N", help="passes over the data (default: the recipe's)")

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from saddlepoint.cli.table import table
 from saddlepoint.errors import InputError
+from saddlepoint.models import load_classifier
 from saddlepoint.training import Trained, load_recipe, train
 from saddlepoint.training.loop import Observe
 from saddlepoint.training.state import State
@@ -32,7 +33,8 @@ def run(given: Namespace, changed: Mapping[str, Any]) -> int:
             for watch in watchers:
                 watch(now, steps)
 
-        trained = train(None, given.data, recipe, out=given.out, seed=given.seed, device=device, observe=observe)
+        start = None if given.start is None else load_classifier(given.start)
+        trained = train(start, given.data, recipe, out=given.out, seed=given.seed, device=device, observe=observe)
     seconds = time.perf_counter() - begin
     if follows:
         return 0
@@ -40,7 +42,8 @@ def run(given: Namespace, changed: Mapping[str, Any]) -> int:
         told = {"out": str(trained.folder), "recipe": recipe.plain(), "seconds": seconds, **_told(trained)}
         print(json.dumps(told, ensure_ascii=False))
         return 0
-    print(f"{recipe.name} · {given.data} · {recipe.arch} · {_ball(recipe.norm, recipe.eps)}seed {given.seed}\n")
+    model = given.start or recipe.arch
+    print(f"{recipe.name} · {given.data} · {model} · {_ball(recipe.norm, recipe.eps)}seed {given.seed}\n")
     if trained.accuracies:
         table([_row(name, share) for name, share in trained.accuracies.items()])
     print(f"\n{len(trained.metrics)} epochs · {seconds:.1f} s in this session · {trained.folder}")

@@ -22,13 +22,13 @@ from saddlepoint.evaluation.provenance import provenance
 from saddlepoint.evaluation.shard import Job, complete, evaluate_shard
 from saddlepoint.evaluation.spec import Spec, ThreatModel
 from saddlepoint.geometry import Ball
-from saddlepoint.results import Bracket, Judged, RunFolder, brackets, digest, judged, open_run, percent, writing
+from saddlepoint.results import Bracket, Judged, RunFolder, Tally, brackets, digest, judged, open_run, percent, writing
 
 METHODS = ("interval", "crown-ibp", "crown", "alpha-crown", "lp", "milp")
 LOSS = 5.0
 """Seconds of work that a kill can cost, once an example is done."""
-Observe = Callable[[int, int], None]
-"""Told how many examples are done, of how many."""
+Observe = Callable[[int, int, Bracket | None], None]
+"""Told how many examples are done, of how many, and the bracket of those at the largest ε."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ def evaluate(
         budget: passes, forward plus backward, that the search may spend on an example.
         seconds: after which no further block of examples is begun; the same call goes on. A clock chooses no examples:
             those that are done are the first of the sample's order.
-        observe: told how far it is.
+        observe: told how far it is, and the bracket so far.
 
     Raises:
         InputError: something cannot be used.
@@ -156,8 +156,9 @@ def _run(job: Job, folder: Path, seconds: float | None, observe: Observe | None)
         job = replace(job, pending=pending)
         left = [n for n, identity in enumerate(job.data.ids) if not complete(job, identity, writer.earlier)]
         finished = len(job.data) - len(left)
+        so_far = Tally(job.spec.threats[-1].eps, writer.earlier.values())
         if observe is not None:
-            observe(finished, len(job.data))
+            observe(finished, len(job.data), so_far.bracket)
         end = math.inf if seconds is None else time.monotonic() + seconds
         try:
             for start in range(0, len(left), job.spec.batch_size):
@@ -168,12 +169,13 @@ def _run(job: Job, folder: Path, seconds: float | None, observe: Observe | None)
                     warnings.simplefilter("ignore")
                     for row, point, clean in evaluate_shard(job, part):
                         writer.add(row, point, clean, again=True)
+                        so_far.add(row)
                 for threat in job.spec.threats:  # not sooner: an example is resumed at every radius, or at none
                     for place in part:
                         pending.forget(f"{threat.prefix}{job.data.ids[place]}")
                 finished += len(part)
                 if observe is not None:
-                    observe(finished, len(job.data))
+                    observe(finished, len(job.data), so_far.bracket)
         finally:
             pending.write()
         writer.finish()

@@ -1,14 +1,13 @@
 """What the page says, as plain values: everything follows from the records and the specification."""
 
 import shlex
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from saddlepoint import __version__
 from saddlepoint.report.pictures import gallery
-from saddlepoint.results import Bracket, Judged, RunFolder, Standing, brackets, judged, percent
+from saddlepoint.results import Bracket, Judged, RunFolder, Standing, brackets, by_label, judged, namer, percent
 from saddlepoint.results.bracket import LEVEL
 
 NORMS = {
@@ -24,7 +23,7 @@ def content(run: RunFolder, *, images: bool) -> dict[str, Any]:
     """Return the values of the template."""
     rows = run.rows().to_pylist()
     verdicts = judged(rows)
-    found, name = brackets(verdicts), _namer(run.spec)
+    found, name = brackets(verdicts), namer(run.spec)
     last = found[-1]
     largest = [each for each in verdicts if each.eps == last.eps]
     attacks = [row for row in rows if row["kind"] == "attack" and row["error"] is None]
@@ -41,6 +40,7 @@ def content(run: RunFolder, *, images: bool) -> dict[str, Any]:
         "curve": _curve(found) if len(found) > 1 else None,
         "level": f"{LEVEL:.0%}",
         "attacks": _contributions(found),
+        "convergence": [(passes, percent(last.share(left))) for passes, left in last.convergence],
         "classes": _classes(largest, name),
         "largest": f"{last.eps:g}",
         "gallery": [_named(each, name) for each in gallery(run, attacks)] if images else [],
@@ -56,19 +56,6 @@ def content(run: RunFolder, *, images: bool) -> dict[str, Any]:
         "rows": summary["rows"],
         "percent": percent,
     }
-
-
-def _namer(spec: Mapping[str, Any]) -> Callable[[int | None], str]:
-    """Return what names a class: the model's names, else those of the data, else its index."""
-    names: Sequence[str] = spec["model"].get("names") or ()
-    classes = {label: name for name, label in (spec["data"].get("classes") or {}).items()}
-
-    def name(label: int | None) -> str:
-        if label is None:
-            return "?"
-        return names[label] if 0 <= label < len(names) else classes.get(label, str(label))
-
-    return name
 
 
 def _box(spec: Mapping[str, Any]) -> str:
@@ -127,13 +114,7 @@ def _contributions(found: Sequence[Bracket]) -> list[tuple[str, list[int]]]:
 
 
 def _classes(verdicts: Sequence[Judged], name: Callable[[int | None], str]) -> list[dict[str, Any]]:
-    groups: dict[int, list[Judged]] = defaultdict(list)
-    for each in verdicts:
-        if each.label is not None and each.standing is not Standing.ERROR:
-            groups[each.label].append(each)
-    proven = any(each.lower_bound is not None for each in verdicts)
-    bars = [(label, replace(brackets(group)[0], proven=proven)) for label, group in sorted(groups.items())]
-    return [{"name": name(label), "bar": _bar(bar)} for label, bar in bars]
+    return [{"name": name(label), "bar": _bar(each)} for label, each in by_label(verdicts).items()]
 
 
 def _named(row: Mapping[str, Any], name: Callable[[int | None], str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from saddlepoint.results.retention import Keep
 from saddlepoint.results.schema import COLUMNS, SCHEMA_VERSION
 from saddlepoint.results.spec import canonical, difference, digest
 from saddlepoint.results.summary import summarise
+from saddlepoint.results.tally import Tally, by_label, namer
 from saddlepoint.results.verdicts import Judged, Standing, Verdict, judged
 from saddlepoint.results.writer import Writer, writing
 
@@ -20,15 +21,18 @@ __all__ = [
     "RunError",
     "RunFolder",
     "Standing",
+    "Tally",
     "Verdict",
     "Writer",
     "brackets",
+    "by_label",
     "canonical",
     "check_run",
     "clopper_pearson",
     "difference",
     "digest",
     "judged",
+    "namer",
     "open_run",
     "percent",
     "summarise",

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from saddlepoint.results.verdicts import Judged, Standing
@@ -26,6 +26,8 @@ class Bracket:
         attacks: of each attack, how many it broke.
         proven: whether any certificate ran; else `certified` is 0 for want of trying.
         searched: whether any attack ran; else `attacked` is the clean accuracy.
+        passes: of the broken examples, how many were broken within so many passes, and not within the next smaller
+            number of 1, 2, 5, 10, ….
     """
 
     norm: str
@@ -35,6 +37,7 @@ class Bracket:
     attacks: dict[str, int]
     proven: bool
     searched: bool
+    passes: dict[int, int] = field(default_factory=dict)
 
     @property
     def clean(self) -> int:
@@ -58,6 +61,18 @@ class Bracket:
     def interval(self, count: int) -> tuple[float, float]:
         """Return the Clopper–Pearson interval of a count."""
         return clopper_pearson(count, self.examples, 1 - LEVEL)
+
+    @property
+    def convergence(self) -> list[tuple[int, int]]:
+        """Return how many examples are right under attack after so many passes, to the last that broke one.
+
+        A curve that still falls at its end says that more steps and restarts would break more.
+        """
+        left, curve = self.clean, list[tuple[int, int]]()
+        for passes, count in sorted(self.passes.items()):
+            left -= count
+            curve.append((passes, left))
+        return curve
 
     def in_words(self, eps: str | None = None) -> str:
         """Return the bracket as a sentence: of these examples, and of the distribution that they come from.
@@ -87,6 +102,7 @@ class Bracket:
             "attacks": dict(sorted(self.attacks.items())),
             "certificates": self.proven,
             "attacked": self.searched,
+            "convergence": [[passes, self.share(left)] for passes, left in self.convergence],
             **{f"{name}_accuracy": self.share(count) for name, count in ends.items()},
             **{f"{name}_interval": list(self.interval(count)) for name, count in ends.items()},
         }
@@ -96,12 +112,15 @@ def brackets(examples: Iterable[Judged]) -> list[Bracket]:
     """Return one bracket per threat, by norm and ε."""
     counts: dict[tuple[str, float], Counter[Standing]] = defaultdict(Counter)
     attacks: dict[tuple[str, float], Counter[str]] = defaultdict(Counter)
+    passes: dict[tuple[str, float], Counter[int]] = defaultdict(Counter)
     proven, searched = set[tuple[str, float]](), set[tuple[str, float]]()
     for each in examples:
         threat = (each.norm, each.eps)
         counts[threat][each.standing] += 1
         if each.attack is not None:
             attacks[threat][each.attack] += 1
+        if each.passes is not None:
+            passes[threat][bucket(each.passes)] += 1
         if each.lower_bound is not None:
             proven.add(threat)
         if each.margin is not None:
@@ -114,9 +133,20 @@ def brackets(examples: Iterable[Judged]) -> list[Bracket]:
             dict(attacks[threat]),
             threat in proven,
             threat in searched,
+            dict(passes[threat]),
         )
         for threat, counted in sorted(counts.items())
     ]
+
+
+def bucket(passes: int) -> int:
+    """Return the least of 1, 2, 5, 10, 20, 50, … that is no less."""
+    power = 1
+    while True:
+        for least in (power, 2 * power, 5 * power):
+            if passes <= least:
+                return least
+        power *= 10
 
 
 def percent(share: float | None) -> str:

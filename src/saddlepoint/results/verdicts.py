@@ -50,6 +50,7 @@ class Judged:
         margin: the least margin that an attack has found; None where none ran.
         lower_bound: the best that was proven; None where no certificate ran.
         error: why there is no verdict.
+        passes: forwards and backwards that the attacks had spent when the example was broken.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Judged:
     margin: float | None = None
     lower_bound: float | None = None
     error: str | None = None
+    passes: int | None = None
 
 
 def judged(records: Iterable[Mapping[str, Any]]) -> list[Judged]:
@@ -85,6 +87,17 @@ def standings(records: Iterable[Mapping[str, Any]]) -> Iterator[Judged]:
         for row in rows:
             threats.setdefault((row["id"], row["norm"], row["eps"]), []).append(row)
         yield from (_judged(threats[key]) for key in sorted(threats))
+
+
+def standing_of(row: Mapping[str, Any]) -> Standing:
+    """Return what one record says alone."""
+    if row.get("error") is not None:
+        return Standing.ERROR
+    if not row["clean_correct"]:
+        return Standing.MISCLASSIFIED
+    if row.get("success"):
+        return Standing.BROKEN
+    return Standing.CERTIFIED if 0 < (row.get("lower_bound") or 0) < float("inf") else Standing.UNDECIDED
 
 
 def _judged(rows: list[Mapping[str, Any]]) -> Judged:
@@ -123,4 +136,5 @@ def _judged(rows: list[Mapping[str, Any]]) -> Judged:
         min((row["margin"] for row in attacks), default=None),
         bound,
         None if found else first["error"],
+        broken["forwards"] + broken["backwards"] if broken is not None and standing is Standing.BROKEN else None,
     )

@@ -1,6 +1,7 @@
 """`saddlepoint.train`: a recipe, a data set and a folder in; a model folder, metrics and a card out."""
 
 import csv
+import hashlib
 import io
 import json
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import nn
 
 from saddlepoint.classifier import Classifier
@@ -25,11 +26,14 @@ from saddlepoint.models.folder import WEIGHTS
 from saddlepoint.training import state
 from saddlepoint.training.certified import init_for_intervals, program_of
 from saddlepoint.training.curves import drawn
-from saddlepoint.training.examples import Examples, read, split, training_reference
+from saddlepoint.training.examples import Examples, Source, permutation, read, split, training_reference
 from saddlepoint.training.loop import Observe, Run, fit
 from saddlepoint.training.measures import accuracies
 from saddlepoint.training.processes import joined
 from saddlepoint.training.recipe import CERTIFIED, Recipe, load_recipe
+
+SAMPLE = 2000
+"""Images that give the normalisation of a data set that is not held in memory."""
 
 METRICS, CURVES, SPECIFICATION = "metrics.csv", "curves.svg", "training.json"
 
@@ -53,7 +57,7 @@ class Trained:
 
 
 def train(
-    module: nn.Module | str | None,
+    module: Classifier | nn.Module | str | None,
     data: Dataset | str,
     recipe: Recipe | str,
     *,
@@ -65,8 +69,9 @@ def train(
     """Train a classifier, or go on where a run in the folder was stopped: the same weights, bit for bit on a CPU.
 
     Args:
-        module: a module of fresh weights, on normalised pixels; the name of an architecture; or None for the recipe's
-            own. Of a module that was built by hand the weights alone are saved, for no reference rebuilds it.
+        module: the name of an architecture, or None for the recipe's own; a classifier, to be fine-tuned with its
+            normalisation and classes; or a module of fresh weights, on normalised pixels, of which the weights alone
+            are saved, for no reference rebuilds it.
         data: a reference to a data set, or one; of MNIST, Fashion-MNIST and CIFAR-10 the training images are taken.
         recipe: its name, a file *.toml, or a `Recipe`.
         out: the folder, made when missing.
@@ -82,7 +87,8 @@ def train(
     chosen, kept = _recipe(recipe, data), module if isinstance(module, nn.Module) else None
     if isinstance(module, str):
         chosen = replace(chosen, arch=module)
-    source = load_dataset(training_reference(data)) if isinstance(data, str) else data
+    tuned = module if isinstance(module, Classifier) else None
+    source = load_dataset(training_reference(data), classifier=tuned) if isinstance(data, str) else data
     examples = read(source)
     computes_on = torch.device(device or "cpu")
     processes = joined(computes_on)
@@ -90,13 +96,12 @@ def train(
     with random_state():
         torch.manual_seed(seed)
         classifier, architecture = _classifier(kept, chosen, training, source)
-        specification = _specification(chosen, source, seed, training, validation, architecture)
+        parts = {"training": len(training), "validation": len(validation)}
+        specification = _specification(chosen, source, seed, parts, architecture, tuned)
         classifier.to(computes_on)
-        if architecture is not None and architecture.startswith(
-            "net:"
-        ):  # another module may need contiguous activations
-            classifier.module.to(memory_format=torch.channels_last)
-        program = program_of(classifier, tuple(training.x.shape[1:])) if chosen.objective in CERTIFIED else None
+        if architecture is not None and architecture.startswith("net:"):
+            classifier.module.to(memory_format=torch.channels_last)  # another module may need contiguous activations
+        program = program_of(classifier, training.shape) if chosen.objective in CERTIFIED else None
         run = Run(
             chosen, classifier, training, validation, seed, folder, specification, computes_on, processes, program
         )
@@ -113,11 +118,13 @@ def _recipe(recipe: Recipe | str, data: Dataset | str) -> Recipe:
 
 
 def _classifier(
-    module: nn.Module | None, recipe: Recipe, training: Examples, data: Dataset
+    module: nn.Module | None, recipe: Recipe, training: Source, data: Dataset
 ) -> tuple[Classifier, str | None]:
-    """Return a classifier with fresh weights, and the reference that builds its module, if there is one."""
+    """Return the classifier to train, and the reference that builds its module, if there is one."""
+    if isinstance(module, Classifier):
+        return module, module.reference
     classes = max(data.classes) + 1 if data.classes else int(training.y.max()) + 1
-    shape = tuple(training.x.shape[1:])
+    shape = training.shape
     reference = None
     if module is None:
         module, reference = _module(recipe.arch, shape, classes)
@@ -141,36 +148,45 @@ def _module(arch: str, shape: tuple[int, ...], classes: int) -> tuple[nn.Module,
     return nets.make(arch, sizes, classes), nets.reference(arch, sizes, classes)
 
 
-def _statistics(training: Examples) -> tuple[list[float], list[float]]:
-    """Return mean and deviation of the training pixels per channel, to four digits."""
-    pixels = training.x.double().transpose(0, 1).flatten(1)
+def _statistics(training: Source) -> tuple[list[float], list[float]]:
+    """Return mean and deviation of the training pixels per channel, to four digits; of a sample where that is read."""
+    count = len(training)
+    rows = torch.arange(count) if isinstance(training, Examples) else permutation(count, 0)[:SAMPLE]
+    pixels = training.images(rows).double().transpose(0, 1).flatten(1)
     deviation = pixels.std(1).clamp(min=1e-2)
     return [round(v, 4) for v in pixels.mean(1).tolist()], [round(v, 4) for v in deviation.tolist()]
 
 
 def _specification(
-    recipe: Recipe, data: Dataset, seed: int, training: Examples, validation: Examples, architecture: str | None
+    recipe: Recipe,
+    data: Dataset,
+    seed: int,
+    parts: dict[str, int],
+    architecture: str | None,
+    tuned: Classifier | None,
 ) -> str:
     """Return everything that the weights depend on, as JSON."""
-    content = {
+    content: dict[str, Any] = {
         "recipe": recipe.plain(),
         "architecture": architecture,
         "data": {"reference": data.name, "content": data.content(), "examples": len(data)},
-        "training": len(training),
-        "validation": len(validation),
+        **parts,
         "seed": seed,
     }
+    if tuned is not None:
+        weights = {name: value.contiguous() for name, value in tuned.module.state_dict().items()}
+        content["start"] = hashlib.sha256(save(weights)).hexdigest()
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def _test(data: Dataset | str, classifier: Classifier) -> Examples | None:
+def _test(data: Dataset | str, classifier: Classifier) -> Source | None:
     """Return up to 1,000 test images, where the reference names a data set that has some."""
     if not isinstance(data, str) or training_reference(data) == data:
         return None
     return read(load_dataset(data, classifier=classifier).select(limit=1000))
 
 
-def _finished(run: Run, final: state.State, architecture: str | None, test: Examples | None, seconds: float) -> Trained:
+def _finished(run: Run, final: state.State, architecture: str | None, test: Source | None, seconds: float) -> Trained:
     """Write the model folder, metrics and curves; return the classifier of the best epoch."""
     classifier = run.classifier
     if final.best is not None:

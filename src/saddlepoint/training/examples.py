@@ -1,13 +1,16 @@
-"""Training examples: in memory, split by a seed, drawn in an order that the seed and the epoch alone decide."""
+"""Training examples: in memory or read as they come, split by a seed, in an order that seed and epoch alone decide."""
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor
 
 from saddlepoint import random
 from saddlepoint.data.datasets import Dataset
+from saddlepoint.data.datasets.dataset import Sample
 from saddlepoint.errors import InputError
 from saddlepoint.training.recipe import Recipe
 from saddlepoint.typing import Images, Labels
@@ -15,9 +18,16 @@ from saddlepoint.typing import Images, Labels
 _SPLIT = {"mnist", "fashion-mnist", "cifar10"}
 
 
+MEMORY = 4 * 2**30
+"""Bytes of float32 pixels up to which a data set is held in memory; a larger one is read batch by batch."""
+_READERS = 8
+"""Threads that decode a batch: decoding leaves Python's lock."""
+
+
+@final
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Pixels (N, C, H, W) and labels (N,)."""
+    """Pixels (N, C, H, W) and labels (N,), in memory."""
 
     x: Images
     y: Labels
@@ -25,9 +35,55 @@ class Examples:
     def __len__(self) -> int:
         return len(self.y)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W)."""
+        return tuple(self.x.shape[1:])
+
+    def images(self, rows: Tensor) -> Images:
+        """Return the pixels of some of them."""
+        return self.x[rows]
+
     def take(self, rows: Tensor) -> "Examples":
         """Return some of them."""
         return Examples(self.x[rows], self.y[rows])
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """Examples that are read and decoded when they are asked for: `places` of a data set, and their labels, (N,)."""
+
+    data: Dataset
+    places: Tensor
+    y: Labels
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def images(self, rows: Tensor) -> Images:
+        """Return the pixels of some of them.
+
+        Raises:
+            InputError: one is damaged, or of another shape.
+        """
+        with ThreadPoolExecutor(_READERS) as pool:
+            samples = list(pool.map(self._read, self.places[rows].tolist()))
+        return torch.stack([sample.x for sample in samples])
+
+    def take(self, rows: Tensor) -> "Streamed":
+        """Return some of them."""
+        return Streamed(self.data, self.places[rows], self.y[rows], self.shape)
+
+    def _read(self, place: int) -> Sample:
+        sample = _sample(self.data, place)
+        if tuple(sample.x.shape) != self.shape:
+            raise InputError(_shapes(self.data, tuple(sample.x.shape), self.shape))
+        return sample
+
+
+Source = Examples | Streamed
 
 
 def training_reference(reference: str) -> str:
@@ -37,21 +93,50 @@ def training_reference(reference: str) -> str:
     return f"{reference}:train" if kind in _SPLIT and not named else reference
 
 
-def read(data: Dataset) -> Examples:
-    """Read all examples into memory.
+def read(data: Dataset, memory: int | None = None) -> Source:
+    """Return all examples: in memory if they fit into so many bytes, `MEMORY` when not given.
 
     Raises:
-        InputError: one is damaged, or their shapes differ.
+        InputError: there are none, one is damaged, or their shapes differ.
     """
-    samples = [data.read(index) for index in range(len(data))]
-    shapes = {tuple(sample.x.shape) for sample in samples}
-    if len(shapes) > 1:
-        first, second = sorted(shapes)[:2]
-        raise InputError(f"the examples of {data.name} have shapes such as {first} and {second}; expected one for all")
-    return Examples(torch.stack([sample.x for sample in samples]), torch.tensor([sample.y for sample in samples]))
+    if not len(data):
+        raise InputError(f"{data.name} has no example; expected some to train on")
+    shape = tuple(_sample(data, 0).x.shape)
+    places = torch.arange(len(data))
+    whole = Streamed(data, places, torch.tensor([data.labels[place] for place in data.places]), shape)
+    if 4 * len(data) * torch.Size(shape).numel() > (MEMORY if memory is None else memory):
+        return whole
+    return Examples(torch.stack([whole._read(place).x for place in range(len(data))]), whole.y)
 
 
-def split(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
+def _sample(data: Dataset, place: int) -> Sample:
+    try:
+        return data.read(place)
+    except InputError as error:
+        raise InputError(f"the example {data.ids[place]!r} of {data.name} cannot be used: {error}") from None
+
+
+def _shapes(data: Dataset, first: tuple[int, ...], second: tuple[int, ...]) -> str:
+    return f"the examples of {data.name} have shapes such as {first} and {second}; expected one for all"
+
+
+def read_ahead(examples: Source, parts: Iterator[Tensor]) -> Iterator[tuple[Tensor, Images]]:
+    """Yield places and their pixels; what must be decoded is so while the caller works on the part before."""
+    if isinstance(examples, Examples):
+        yield from ((rows, examples.images(rows)) for rows in parts)
+        return
+    before: tuple[Tensor, Future[Images]] | None = None
+    with ThreadPoolExecutor(1) as pool:
+        for rows in parts:
+            now = rows, pool.submit(examples.images, rows)
+            if before is not None:
+                yield before[0], before[1].result()
+            before = now
+        if before is not None:
+            yield before[0], before[1].result()
+
+
+def split(examples: Source, share: float, seed: int) -> tuple[Source, Source]:
     """Return training and validation examples; which are which depends on (seed, place) alone."""
     count = round(share * len(examples))
     order = permutation(len(examples), random.key(seed, "split"))

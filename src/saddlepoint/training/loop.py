@@ -17,7 +17,7 @@ from saddlepoint.classifier.randomness import seed_torch
 from saddlepoint.errors import ModelError
 from saddlepoint.geometry import BALLS
 from saddlepoint.training import certified, objectives, state
-from saddlepoint.training.examples import Examples, augmented, batches, steps_of
+from saddlepoint.training.examples import Source, augmented, batches, read_ahead, steps_of
 from saddlepoint.training.measures import accuracies, swapped
 from saddlepoint.training.objectives import Terms
 from saddlepoint.training.processes import Processes
@@ -39,8 +39,8 @@ class Run:
 
     recipe: Recipe
     classifier: Classifier
-    training: Examples
-    validation: Examples
+    training: Source
+    validation: Source
     seed: int
     folder: Path
     specification: str
@@ -70,8 +70,8 @@ def fit(run: Run, observe: Observe | None = None) -> State:
     loss, saved = run.processes.wrapped(_Loss(run)), time.monotonic()
     while now.step < run.steps:
         epoch, place = divmod(now.step, run.per_epoch)
-        for rows in _batches(run, epoch, place):
-            _step(run, now, optimiser, loss, rows)
+        for rows, x in read_ahead(run.training, _batches(run, epoch, place)):
+            _step(run, now, optimiser, loss, rows, x)
             now.step += 1
             if now.step % run.per_epoch == 0:
                 _end_of_epoch(run, now, epoch + 1)
@@ -118,6 +118,7 @@ def _objective(
     table: dict[str, Callable[[Classifier, Images, Labels], Terms]] = {
         "empirical": partial(objectives.empirical, **smooth),
         "adversarial": partial(objectives.adversarial, **inner, **smooth),
+        "fgsm-rs": partial(objectives.fgsm_rs, **inner, **smooth),
         "trades": partial(objectives.trades, **inner, **smooth, beta=recipe.beta),
         "mart": partial(objectives.mart, **inner, beta=recipe.beta),
         "free": partial(objectives.free, **moving, **smooth),
@@ -131,12 +132,14 @@ def _objective(
     return table[recipe.objective]
 
 
-def _step(run: Run, now: State, optimiser: torch.optim.Optimizer, loss: nn.Module, rows: Tensor) -> None:
+def _step(
+    run: Run, now: State, optimiser: torch.optim.Optimizer, loss: nn.Module, rows: Tensor, pixels: Images
+) -> None:
     """Take one step on one batch; with replays, as many."""
     recipe, t = run.recipe, now.step / run.steps
     seed_torch(random.key(run.seed, "step", now.step, run.processes.rank) % 2**63)
     keys = torch.tensor([random.key(run.seed, "row", now.step, row) for row in rows.tolist()], device=run.device)
-    x = augmented(run.training.x[rows].to(run.device), recipe)
+    x = augmented(pixels.to(run.device), recipe)
     y = run.training.y[rows].to(run.device)
     run.classifier.train()
     for group in optimiser.param_groups:

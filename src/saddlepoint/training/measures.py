@@ -9,7 +9,7 @@ from saddlepoint.attacks import PGD
 from saddlepoint.certificates.lowering import Program
 from saddlepoint.classifier import Classifier
 from saddlepoint.training import certified, state
-from saddlepoint.training.examples import Examples
+from saddlepoint.training.examples import Source
 from saddlepoint.training.objectives import searched
 from saddlepoint.training.recipe import Recipe
 
@@ -20,7 +20,7 @@ _PROBE = PGD(steps=10)
 
 def accuracies(
     classifier: Classifier,
-    examples: Examples,
+    examples: Source,
     recipe: Recipe,
     device: torch.device,
     prefix: str = "validation",
@@ -34,7 +34,7 @@ def accuracies(
     classifier.eval()
     with torch.no_grad():
         for rows in torch.split(torch.arange(count), 500):
-            x, y = examples.x[rows].to(device), examples.y[rows].to(device)
+            x, y = examples.images(rows).to(device), examples.y[rows].to(device)
             clean += int((classifier(x).argmax(1) == y).sum())
             if recipe.eps > 0:
                 with torch.enable_grad():

@@ -2,6 +2,7 @@
 
     empirical risk        ℓ(h(x), y)
     adversarial           ℓ(h(x + δ*), y),  δ* = argmax_{δ∈Δ} ℓ(h(x + δ), y)                     (Madry et al. 2018)
+    FGSM-RS               ℓ(h(x + δ¹), y),  δ¹ one step from a random start in the ball           (Wong et al. 2020)
     TRADES                ℓ(h(x), y) + β KL(h(x) ‖ h(x + δ*)),  δ* the maximiser of the KL term   (Zhang et al. 2019)
     Free                  adversarial, δ moved by the gradient of the same backward               (Shafahi et al. 2019)
     MART                  BCE(h(x + δ*), y) + β KL(h(x) ‖ h(x + δ*)) (1 − p_y(x))                 (Wang et al. 2020)
@@ -23,12 +24,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from saddlepoint import random
-from saddlepoint.attacks import Attack, Last, maximise, pose
+from saddlepoint.attacks import PGD, Attack, Last, maximise, pose
 from saddlepoint.attacks.protocol import Problem
 from saddlepoint.classifier import Classifier
 from saddlepoint.errors import InputError
 from saddlepoint.geometry import Ball
 from saddlepoint.typing import Images, Keys, Labels, Logits, Mask, PerExample
+
+_ONE_STEP = PGD(steps=1, travel=1.25)
 
 Precision = str
 """Of the inner maximisation: "fp32", or "bf16" by autocast."""
@@ -70,12 +73,33 @@ def adversarial(
 ) -> Terms:
     """Return the cross-entropy at the points that an attack finds, misclassified examples included.
 
-    `PGD(steps=7)` makes it the training of Madry et al. 2018; one step from a random start, `PGD(steps=1,
-    travel=1.25)`, is FGSM-RS (Wong, Rice & Kolter 2020).
+    `PGD(steps=7)` makes it the training of Madry et al. 2018.
     """
     point = searched(classifier, x, y, ball, attack, key, precision) if x_adv is None else x_adv
     logits = classifier(point)
     return Terms(_cross_entropy(logits, y, smoothing), {"robust": _right(logits, y)}, point)
+
+
+def fgsm_rs(
+    classifier: Classifier,
+    x: Images,
+    y: Labels,
+    *,
+    ball: Ball,
+    attack: Attack = _ONE_STEP,
+    key: Keys | None = None,
+    smoothing: float = 0.0,
+    precision: Precision = "fp32",
+    x_adv: Images | None = None,
+) -> Terms:
+    """Return the cross-entropy at Π_Δ(δ⁰ + α sign ∇ℓ), α = 1.25 ε, δ⁰ uniform in the ball (Wong, Rice & Kolter 2020).
+
+    δ⁰ is *not* projected onto the box of pixels, as in the authors' code. With a projected start, half of the black
+    pixels of MNIST begin at exactly 0, and training overfits to the single step.
+    """
+    start = ball.sample(_keys(key, x), x)
+    point = searched(classifier, x, y, ball, attack, key, precision, start) if x_adv is None else x_adv
+    return adversarial(classifier, x, y, ball=ball, attack=attack, smoothing=smoothing, x_adv=point)
 
 
 def trades(

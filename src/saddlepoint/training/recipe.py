@@ -19,8 +19,8 @@ from saddlepoint.geometry import BALLS, Ball
 SCHEDULES = ("constant", "cosine", "one-cycle", "step")
 OPTIMISERS = ("sgd", "adam", "adamw")
 CERTIFIED = ("ibp", "crown-ibp", "sabr", "mtl-ibp")
-OBJECTIVES = ("empirical", "adversarial", "free", "trades", "mart", "noisy", "robust-linear", *CERTIFIED)
-ROBUST = ("adversarial", "free", "trades", "mart", "robust-linear", *CERTIFIED)
+OBJECTIVES = ("empirical", "adversarial", "fgsm-rs", "free", "trades", "mart", "noisy", "robust-linear", *CERTIFIED)
+ROBUST = ("adversarial", "fgsm-rs", "free", "trades", "mart", "robust-linear", *CERTIFIED)
 AUGMENTATIONS = ("crop", "flip")
 
 
