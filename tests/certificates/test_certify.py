@@ -15,6 +15,7 @@ from saddlepoint.certificates.lowering import export
 from saddlepoint.certificates.margins import Method
 from saddlepoint.certificates.regions import Box, around
 from saddlepoint.geometry import L1, L2, Linf
+from saddlepoint.testing import toys
 
 METHODS = tuple(name for name in get_args(Method) if name not in ("lp", "milp"))  # those: test_programs.py
 
@@ -245,3 +246,14 @@ def test_a_module_that_is_not_its_graph_is_refused():
 
     with pytest.raises(sp.ModelError, match=r"the graph's logits differ by 1 from the module's"):
         sp.certify(sp.Classifier(Alternating()), torch.rand(1, 1, 1, 3), torch.tensor([0]), Linf(0.1))
+
+
+@pytest.mark.parametrize("method", ["interval", "crown-ibp", "crown"])
+def test_a_bound_is_the_same_to_the_last_bit_in_any_company(method):
+    classifier, x = toys.convolutional(), toys.pixels(7, (3, 6, 5))
+    y = classifier.predict(x).label
+    whole = sp.certify(classifier, x, y, sp.Linf(0.01), method=method)
+    for rows in ([3], [6, 3], [5, 4, 3, 2]):
+        part = sp.certify(classifier, x[rows], y[rows], sp.Linf(0.01), method=method)
+        assert torch.equal(part.lower_bound, whole.lower_bound[rows])
+        assert torch.equal(part.tolerance, whole.tolerance[rows])

@@ -14,8 +14,8 @@ from torch import nn
 import saddlepoint as sp
 from saddlepoint.cli.attacking import settings
 from saddlepoint.cli.main import main
-from saddlepoint.cli.running.run import Campaign
-from saddlepoint.results import open_run
+from saddlepoint.evaluation import run as running
+from saddlepoint.results import Writer, open_run
 
 COUNT = 23
 
@@ -80,31 +80,27 @@ def test_the_rows_are_those_of_the_library(command, data, tiny_model, tmp_path):
 @pytest.mark.parametrize("stops", [[1], [3, 5, 2], [22]])
 def test_a_run_that_was_stopped_goes_on_to_the_same_rows(command, tmp_path, monkeypatch, stops):
     command(out="whole")
-    advance = Campaign.run
-
     for stop in stops:
-
-        def cut(self, left=stop):
-            count = iter(range(left))
-            tell = self._advance
-
-            def told(success):
-                tell(success)
-                if next(count, None) is None:
-                    raise KeyboardInterrupt
-
-            self._advance = told
-            advance(self)
-
-        monkeypatch.setattr(Campaign, "run", cut)
-        code, found, err = command()
+        with monkeypatch.context() as patch:
+            patch.setattr(Writer, "add", _interrupted(Writer.add, stop))
+            code, found, err = command()
         assert (code, found) == (130, None)
         assert "interrupted" in err
-    monkeypatch.setattr(Campaign, "run", advance)
     assert command()[0] == 0
     assert rows(tmp_path / "run") == rows(tmp_path / "whole")
     assert (tmp_path / "run" / "summary.json").read_bytes() == (tmp_path / "whole" / "summary.json").read_bytes()
     assert command()[0] == 0, "a run that is complete"
+
+
+def _interrupted(add, left):
+    count = iter(range(left - 1))
+
+    def told(self, *given, **how):
+        add(self, *given, **how)
+        if next(count, None) is None:
+            raise KeyboardInterrupt
+
+    return told
 
 
 def test_another_specification_is_refused_with_the_difference(command):
@@ -184,7 +180,7 @@ def test_flags_of_a_data_set_need_one(photo, tiny_model, capsys, flag):
 
 
 def test_running_out_of_memory_is_one_line(command, monkeypatch):
-    monkeypatch.setattr(Campaign, "run", lambda _: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr(running, "evaluate_shard", lambda *_: (_ for _ in ()).throw(MemoryError()))
     code, _, err = command()
     assert (code, err.count("\n")) == (2, 1)
     assert "pass a smaller --batch-size" in err

@@ -14,7 +14,8 @@ from saddlepoint.attacks import registry
 from saddlepoint.cli.main import main
 from saddlepoint.data.datasets.dataset import of_arrays
 from saddlepoint.errors import SaddlepointError
-from saddlepoint.evaluation import api, shard
+from saddlepoint.evaluation import api, run, shard
+from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.replay import replay
 from saddlepoint.results import Standing, brackets, by_label, check_run, clopper_pearson, judged
 from saddlepoint.results.bracket import bucket
@@ -60,9 +61,11 @@ def test_the_bracket_holds_and_every_example_has_one_verdict(classifier, data):
 def test_an_observer_sees_the_bracket_grow_to_the_final_one(classifier, data):
     seen = []
     found = _evaluate(classifier, data, observe=lambda done, total, now: seen.append((done, total, now)))
-    assert [done for done, _, _ in seen] == [0, 8, 16, 24, 32, 40]
+    counts = [done for done, _, _ in seen]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1]) == (0, 40)
     assert seen[0][2] is None
-    assert [now.examples for _, _, now in seen[1:]] == [8, 16, 24, 32, 40]
+    assert {total for _, total, _ in seen} == {40}
     last, due = seen[-1][2], found.robust_accuracy
     assert last.counts == due.counts
     assert (last.norm, last.eps) == (due.norm, due.eps)
@@ -70,7 +73,7 @@ def test_an_observer_sees_the_bracket_grow_to_the_final_one(classifier, data):
     sp.evaluate(
         classifier, data, BALLS, suite=SUITE, batch_size=8, out=found.run.path, observe=lambda *told: again.append(told)
     )
-    assert again[0][2].counts == due.counts
+    assert again == []  # nothing is left to do
 
 
 def test_convergence_falls_from_the_clean_to_the_attacked_count(classifier, data):
@@ -139,7 +142,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_summary(classifier, data, tmp_p
             seen.append(each)
             yield each
 
-    monkeypatch.setattr(api, "evaluate_shard", interrupted)
+    monkeypatch.setattr(run, "evaluate_shard", interrupted)
     with pytest.raises(KilledError):
         _evaluate(classifier, data, tmp_path / "parts")
     monkeypatch.undo()
@@ -161,7 +164,7 @@ def test_records_do_not_depend_on_the_shard(classifier, data):
             seed=0,
             batch_size=8,
         )
-        rows = shard.evaluate_shard(shard.Job(spec, classifier, data, graphs), places)
+        rows = shard.evaluate_shard(Job(spec, classifier, data, graphs), places)
         return {(row.get("kind"), row["id"]): {**row, "seconds": None} for row, *_ in rows}
 
     whole, part = records(range(24)), records([3, 17, 20])

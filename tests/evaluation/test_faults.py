@@ -82,8 +82,8 @@ def test_a_clock_stops_between_blocks_and_the_same_call_goes_on(data, tmp_path):
     whole = _evaluate("", data, out=tmp_path / "whole")
     part = _evaluate("", data, out=tmp_path / "part", seconds=0.0)
     assert not part.run.finished
-    assert part.records().num_rows == 8  # the first block, in the order of the sample
-    assert [row["index"] for row in part.records().to_pylist()] == list(range(8))
+    assert part.records().num_rows == 16  # the first shard, in the order of the sample
+    assert [row["index"] for row in part.records().to_pylist()] == list(range(16))
     assert _evaluate("", data, out=tmp_path / "part").summary == whole.summary
 
 

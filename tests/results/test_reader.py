@@ -166,7 +166,7 @@ CONTRADICTIONS = {
 
 @pytest.mark.parametrize("message", CONTRADICTIONS)
 def test_what_contradicts_itself_inside_a_folder_is_named(message, tmp_path):
-    spec = {"threat": {"norm": "linf", "eps": 2 / 255}, "data": {"examples": 2}}
+    spec = {"threats": [{"norm": "linf", "eps": 2 / 255}], "data": {"examples": 2}}
     with writing(tmp_path, spec, {}) as folder:
         folder.add(row(1), point(1))
         folder.add(row(2, **CONTRADICTIONS[message]), point(2))
@@ -175,7 +175,7 @@ def test_what_contradicts_itself_inside_a_folder_is_named(message, tmp_path):
 
 
 def test_examples_without_a_record_are_counted(tmp_path):
-    spec = {"threat": {"norm": "linf", "eps": 2 / 255}, "data": {"examples": 3}}
+    spec = {"threats": [{"norm": "linf", "eps": 2 / 255}], "data": {"examples": 3}}
     with writing(tmp_path, spec, {}) as folder:
         folder.add(row(1), point(1))
         folder.finish()

@@ -97,10 +97,14 @@ def certify(
     bound, tolerance = (torch.empty(len(images), dtype=torch.float64) for _ in range(2))
     seconds = list[float]()
     with DECISION.switched(classifier.device):  # the bounds of rounding are those of float32, not of TF32
-        for part in torch.split(torch.arange(len(images)), _together(graphs[0], method, memory)):
+        size = _together(graphs[0], method, memory)
+        for part in torch.split(torch.arange(len(images)), size):
             began = time.perf_counter()
-            own = replace(ball, eps=radius[part])
-            bound[part], tolerance[part] = _bounded(graphs, images[part], labels[part], own, box, method, memory)
+            # Rounding depends on the shape of a batch, and a bound must not depend on who else is asked about.
+            rows = torch.cat([part, part[-1:].expand(size - len(part))])
+            own = replace(ball, eps=radius[rows])
+            found = _bounded(graphs, images[rows], labels[rows], own, box, method, memory)
+            bound[part], tolerance[part] = (column[: len(part)] for column in found)
             seconds += [(time.perf_counter() - began) / len(part)] * len(part)
     verdicts = tuple(map(_verdict, right.tolist(), bound.tolist()))
     how: Literal["real", "solver"] = "solver" if method == "milp" else "real"
@@ -148,13 +152,11 @@ def _bounded(
     """Return bounds and tolerances; in float64 where float32 leaves the sign open."""
     single, double = (graphs[1], None) if method in ("lp", "milp") else graphs
     least, lost = (side.cpu() for side in worst_margins(single, around(x, ball, box), y, method, memory))
-    open_ = (~(least.abs() > 2 * lost.abs())).nonzero().flatten()
-    if len(open_) and double is not None:
-        own = replace(ball, eps=torch.as_tensor(ball.eps)[open_])
-        again = worst_margins(double, around(x[open_], own, box), y[open_], method, memory)
-        better = again[0].cpu() > least[open_]
-        least[open_] = torch.where(better, again[0].cpu(), least[open_])
-        lost[open_] = torch.where(better, again[1].cpu(), lost[open_])
+    open_ = ~(least.abs() > 2 * lost.abs())
+    if double is not None and bool(open_.any()):
+        again, error = (side.cpu() for side in worst_margins(double, around(x, ball, box), y, method, memory))
+        better = open_ & (again > least)
+        least, lost = torch.where(better, again, least), torch.where(better, error, lost)
     return least, lost
 
 

@@ -4,26 +4,23 @@ import json
 import math
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from saddlepoint.attacks import Step
 from saddlepoint.attacks.registry import SUITES
 from saddlepoint.cli.attacking.settings import named_attack
 from saddlepoint.cli.evaluate import requirement
 from saddlepoint.cli.flags import Number
+from saddlepoint.cli.running.progress import progress
 from saddlepoint.cli.running.run import interruptible, told_findings
 from saddlepoint.cli.table import table
 from saddlepoint.cli.warned import warned
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation import Evaluation, ThreatModel, evaluate
-from saddlepoint.evaluation.api import Observe
 from saddlepoint.models import load_classifier
 from saddlepoint.results import Bracket, by_label, namer, percent
 from saddlepoint.results.store import write_bytes
@@ -40,7 +37,7 @@ def run(given: Namespace) -> int:
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
     classifier = load_classifier(given.model, weights=given.weights, mean=given.mean, std=given.std, device=device)
     begin = time.perf_counter()
-    with warned(), interruptible(), _progress(silent=given.json) as observe:
+    with warned(), interruptible(), progress(silent=given.json) as observe:
         found = evaluate(
             classifier,
             given.data,
@@ -140,20 +137,3 @@ def _unmet(found: Sequence[Bracket], text: str, kind: str, least: float, eps: fl
     if got is not None and got >= least:
         return None
     return f"{text}: {kind} accuracy is {percent(got) or 'unknown'}"
-
-
-@contextmanager
-def _progress(*, silent: bool) -> Iterator[Observe | None]:
-    console = Console(stderr=True)
-    if silent or not console.is_terminal:
-        yield None
-        return
-    columns = (MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[bracket]}"))
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None, bracket="")
-
-        def observe(done: int, total: int, now: Bracket | None) -> None:
-            ends = () if now is None else (percent(now.share(now.certified)), percent(now.share(now.attacked)))
-            bar.update(task, completed=done, total=total, bracket=" … ".join(ends))
-
-        yield observe

@@ -1,11 +1,8 @@
 """`evaluate`: a model, data and threats in; records in a run folder, and the bracket that follows from them."""
 
-import math
 import tempfile
-import time
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +11,15 @@ import torch
 from saddlepoint.attacks import FAST, Step, able
 from saddlepoint.certificates import Graph, graphs_of
 from saddlepoint.classifier import Classifier
-from saddlepoint.data import in_utf8
 from saddlepoint.data.datasets import Dataset, load_dataset, matched, question_data
 from saddlepoint.errors import InputError, ModelError
-from saddlepoint.evaluation.pending import Pending
-from saddlepoint.evaluation.provenance import provenance
-from saddlepoint.evaluation.shard import Job, complete, evaluate_shard
-from saddlepoint.evaluation.spec import Spec, ThreatModel
+from saddlepoint.evaluation.job import Job
+from saddlepoint.evaluation.run import Observe, run
+from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, described_model
 from saddlepoint.geometry import Ball
-from saddlepoint.results import Bracket, Judged, RunFolder, Tally, brackets, digest, judged, open_run, percent, writing
+from saddlepoint.results import Bracket, Judged, RunFolder, brackets, judged, open_run, percent
 
 METHODS = ("interval", "crown-ibp", "crown", "alpha-crown", "lp", "milp")
-LOSS = 5.0
-"""Seconds of work that a kill can cost, once an example is done."""
-Observe = Callable[[int, int, Bracket | None], None]
-"""Told how many examples are done, of how many, and the bracket of those at the largest ε."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +102,7 @@ def evaluate(
         first: the first examples instead.
         batch_size: rows of every call of the model; part of the specification.
         budget: passes, forward plus backward, that the search may spend on an example.
-        seconds: after which no further block of examples is begun; the same call goes on. A clock chooses no examples:
+        seconds: after which no further shard of examples is begun; the same call goes on. A clock chooses no examples:
             those that are done are the first of the sample's order.
         observe: told how far it is, and the bracket so far.
 
@@ -131,12 +122,8 @@ def evaluate(
             f"neither an attack nor a certificate was asked for, or can run ({note}); expected one of them"
         )
     spec = Spec(
-        model={
-            "reference": in_utf8(classifier.reference or classifier.name),
-            "digest": classifier.digest(),
-            "names": classifier.names and [in_utf8(name) for name in classifier.names],
-        },
-        data=_described(examples, limit, first),
+        model=described_model(classifier),
+        data=described_data(examples, limit, first),
         threats=chosen,
         suite=attacks,
         certify=proofs,
@@ -145,40 +132,8 @@ def evaluate(
         budget=budget,
     )
     folder = Path(tempfile.mkdtemp(prefix="saddlepoint-")) / "run" if out is None else Path(out)
-    _run(Job(spec, classifier, examples, graphs), folder, seconds, observe)
+    run(Job(spec, classifier, examples, graphs), folder, seconds=seconds, observe=observe)
     return Evaluation(open_run(folder), note)
-
-
-def _run(job: Job, folder: Path, seconds: float | None, observe: Observe | None) -> None:
-    """Write the records that the folder lacks; an example whose records are incomplete is evaluated anew."""
-    with writing(folder, job.spec.plain(), provenance(job.classifier), "broken", seconds=LOSS) as writer:
-        pending = Pending(folder)
-        job = replace(job, pending=pending)
-        left = [n for n, identity in enumerate(job.data.ids) if not complete(job, identity, writer.earlier)]
-        finished = len(job.data) - len(left)
-        so_far = Tally(job.spec.threats[-1].eps, writer.earlier.values())
-        if observe is not None:
-            observe(finished, len(job.data), so_far.bracket)
-        end = math.inf if seconds is None else time.monotonic() + seconds
-        try:
-            for start in range(0, len(left), job.spec.batch_size):
-                if start and time.monotonic() > end:
-                    return
-                part = left[start : start + job.spec.batch_size]
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    for row, point, clean in evaluate_shard(job, part):
-                        writer.add(row, point, clean, again=True)
-                        so_far.add(row)
-                for threat in job.spec.threats:  # not sooner: an example is resumed at every radius, or at none
-                    for place in part:
-                        pending.forget(f"{threat.prefix}{job.data.ids[place]}")
-                finished += len(part)
-                if observe is not None:
-                    observe(finished, len(job.data), so_far.bracket)
-        finally:
-            pending.write()
-        writer.finish()
 
 
 def _threats(given: Ball | ThreatModel | Sequence[Ball | ThreatModel]) -> tuple[ThreatModel, ...]:
@@ -211,15 +166,3 @@ def _certificates(
         if certify != "auto":
             raise
         return (), None, str(error)
-
-
-def _described(data: Dataset, limit: int | None, first: int | None) -> dict[str, Any]:
-    return {
-        "reference": in_utf8(data.name),
-        "limit": limit,
-        "first": first,
-        "examples": len(data),
-        "classes": data.classes and {name: label for label, name in data.classes.items()},
-        "content": data.content(),
-        "ids": digest(list(data.ids)),
-    }

@@ -8,28 +8,24 @@ is broken at one ε is broken at every larger one, and its point is used again.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from saddlepoint import losses, random
-from saddlepoint.attacks import Input, Row, Setting, run_attack
-from saddlepoint.certificates import Graph, certify
-from saddlepoint.classifier import Classifier
-from saddlepoint.data.datasets import Dataset, Sample
+from saddlepoint.attacks import Input, Setting, run_attack
+from saddlepoint.certificates import certify
 from saddlepoint.errors import AttackError, InputError, ModelError
-from saddlepoint.evaluation.pending import Pending
+from saddlepoint.evaluation.job import Example, Job, Pixels
 from saddlepoint.evaluation.records import identified, method_line, record
-from saddlepoint.evaluation.spec import Spec, ThreatModel
+from saddlepoint.evaluation.spec import ThreatModel, prefix
 from saddlepoint.results.schema import key_of
 
-Point = NDArray[np.float32] | None
-Record = tuple[dict[str, Any], Point, Point]
+Record = tuple[dict[str, Any], Pixels | None, Pixels | None]
 """A row of the run folder, x_adv, and the clean image."""
+SHARD = 16
+"""Batches that are searched as one stream: rows that finish are refilled, and the batch stays full until its end."""
 _FAILURES = (ModelError, RuntimeError, ValueError, IndexError)
 SYSTEMATIC = 4
 """Examples of a block that must all fail before the model is to blame."""
@@ -37,54 +33,28 @@ AUDITED, LEAST_AUDITED = 0.05, 100
 """This share of the certified examples is attacked all the same; of few examples, so many of them in expectation."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """A specification, with the model and the data that it names, the graphs of certificates, and what is pending."""
-
-    spec: Spec
-    classifier: Classifier
-    data: Dataset
-    graphs: tuple[Graph, Graph] | None = None
-    pending: Pending | None = None
-
-
-@dataclass
-class _Example:
-    """An example on its way through the cascade."""
-
-    index: int
-    id: str
-    sample: Sample
-    clean_label: int
-    clean_margin: float
-    broken: Row | None = None
-    proven: bool = False
-    finite: bool = True
-
-    @property
-    def right(self) -> bool:
-        return self.clean_label == self.sample.y
-
-
 def evaluate_shard(job: Job, places: Sequence[int]) -> Iterator[Record]:
     """Yield the records of the examples at these places of the data, with their adversarial points and clean images.
 
     The records depend on the specification and the examples alone, not on which stand together in a shard.
     """
-    waiting = iter(places)
-    while chunk := list(islice(waiting, job.spec.batch_size)):
-        examples = list[_Example]()
-        for place in chunk:
-            try:
-                examples.append(_Example(place, job.data.ids[place], job.data.read(place), 0, 0.0))
-            except InputError as error:
-                yield from _errors(job, place, str(error))
-        if examples:
-            yield from _unpredicted(job, examples)
-            yield from _cascade(job, [each for each in examples if each.finite])
+    waiting, size = iter(places), job.spec.batch_size
+    while part := list(islice(waiting, SHARD * size)):
+        examples = list[Example]()
+        for start in range(0, len(part), size):
+            chunk = list[Example]()
+            for place in part[start : start + size]:
+                try:
+                    chunk.append(Example(place, job.data.ids[place], job.data.read(place)))
+                except InputError as error:
+                    yield from _errors(job, place, str(error))
+            if chunk:
+                yield from _unpredicted(job, chunk)
+                examples += [each for each in chunk if each.finite]
+        yield from _cascade(job, examples)
 
 
-def _unpredicted(job: Job, examples: list[_Example]) -> Iterator[Record]:
+def _unpredicted(job: Job, examples: list[Example]) -> Iterator[Record]:
     """Predict; yield the records of examples on which the model fails.
 
     If it fails on all of several, it is not the examples' fault, and the error is raised.
@@ -101,7 +71,7 @@ def _unpredicted(job: Job, examples: list[_Example]) -> Iterator[Record]:
             yield from _errors(job, index, f"the model fails on this example: {reason:.300}")
 
 
-def _failure(job: Job, each: _Example) -> str | None:
+def _failure(job: Job, each: Example) -> str | None:
     """Return why the model fails on one example; None where it does not."""
     try:
         _predict(job, [each])
@@ -111,23 +81,24 @@ def _failure(job: Job, each: _Example) -> str | None:
     return None
 
 
-def _cascade(job: Job, examples: list[_Example]) -> Iterator[Record]:
+def _cascade(job: Job, examples: list[Example]) -> Iterator[Record]:
     for threat in job.spec.threats:
         for each in examples:
-            each.proven = False
+            each.begin(threat, job.earlier)
         first, *rest = job.spec.certify or ("",)
         if first:
-            yield from _prove(job, threat, first, [each for each in examples if each.right and not each.broken])
+            yield from _prove(job, threat, first, [each for each in examples if each.open])
         chosen = {each.id for each in examples if each.proven and audited(job.spec.seed, each.id, len(job.data))}
         if job.spec.suite:
-            yield from _attack(job, threat, [each for each in examples if not each.proven or each.id in chosen])
+            left = [each for each in examples if not each.searched and (not each.proven or each.id in chosen)]
+            yield from _attack(job, threat, left)
         else:
             yield from (_wrong(job, threat, each) for each in examples if not each.right)
         for method in rest:
-            yield from _prove(job, threat, method, [e for e in examples if e.right and not e.broken and not e.proven])
+            yield from _prove(job, threat, method, [each for each in examples if each.open])
 
 
-def _predict(job: Job, examples: list[_Example]) -> None:
+def _predict(job: Job, examples: list[Example]) -> None:
     """Note what the untouched model says of the clean images, at the batch shape of the specification."""
     x = torch.stack([each.sample.x for each in examples])
     padded = torch.cat([x, x[-1:].expand(job.spec.batch_size - len(x), *x.shape[1:])])
@@ -137,7 +108,7 @@ def _predict(job: Job, examples: list[_Example]) -> None:
         each.clean_label, each.clean_margin = label, margin
 
 
-def _prove(job: Job, threat: ThreatModel, method: str, examples: list[_Example]) -> Iterator[Record]:
+def _prove(job: Job, threat: ThreatModel, method: str, examples: list[Example]) -> Iterator[Record]:
     if not examples:
         return
     x = torch.stack([each.sample.x for each in examples])
@@ -154,24 +125,23 @@ def _prove(job: Job, threat: ThreatModel, method: str, examples: list[_Example])
             yield _certificate(each, threat, how, lower_bound=bound, tolerance=tolerance, seconds=seconds), None, None
 
 
-def _wrong(job: Job, threat: ThreatModel, each: _Example) -> Record:
+def _wrong(job: Job, threat: ThreatModel, each: Example) -> Record:
     """Return the record of a misclassified example where no attack runs: there is nothing to prove."""
     method = f"{job.spec.certify[-1]} (misclassified: nothing to prove)"
     return _certificate(each, threat, method, lower_bound=-math.inf, tolerance=0.0), None, None
 
 
-def _certificate(each: _Example, threat: ThreatModel, method: str, **found: float) -> dict[str, Any]:
+def _certificate(each: Example, threat: ThreatModel, method: str, **found: float) -> dict[str, Any]:
     clean = {"clean_label": each.clean_label, "clean_margin": each.clean_margin, "clean_correct": each.right}
     return {**_identified(each, threat, method), **clean, "kind": "certificate", **found}
 
 
-def _attack(job: Job, threat: ThreatModel, examples: list[_Example]) -> Iterator[Record]:
+def _attack(job: Job, threat: ThreatModel, examples: list[Example]) -> Iterator[Record]:
     """Attack what is neither broken nor wrong; the others have their record at once."""
-    method = method_line(job.spec.suite)
     for each in examples:
         if each.broken is not None:
-            given = replace(each.broken.input, eps=threat.eps)
-            yield _attacked(replace(each.broken, input=given), each.sample, method, threat)
+            row, point = each.broken
+            yield {**row, "eps": threat.eps}, point, each.sample.x.numpy()
     open_ = {each.id: each for each in examples if each.broken is None}
     while open_:
         try:
@@ -180,42 +150,39 @@ def _attack(job: Job, threat: ThreatModel, examples: list[_Example]) -> Iterator
             if error.example not in open_:
                 raise
             each = open_.pop(error.example)
-            yield {**_identified(each, threat, method), "error": str(error)}, None, None
+            yield {**_identified(each, threat, method_line(job.spec.suite)), "error": str(error)}, None, None
 
 
-def _searched(job: Job, threat: ThreatModel, open_: dict[str, _Example]) -> Iterator[Record]:
+def _searched(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> Iterator[Record]:
     """Attack what is open, and take from it what has its record."""
-    spec, method = job.spec, method_line(job.spec.suite)
+    spec, method, pending = job.spec, method_line(job.spec.suite), job.pending
+    before = prefix(threat.norm, threat.eps)
     inputs = [Input(e.index, e.id, e.sample.x, e.sample.y, threat.eps) for e in open_.values()]
-    prefix = threat.prefix
-    pending = job.pending
     setting = Setting(
         ball=threat.ball,
         box=threat.box,
         batch=spec.batch_size,
         device=job.classifier.device,
         seed=spec.seed,
+        stop=math.inf if spec.stop == "never" else 0.0,
         budget=spec.budget,
-        earlier={} if pending is None else pending.of(prefix),
-        settled=None if pending is None else lambda each: pending.note(f"{prefix}{each.input.id}", each.settled()),
+        earlier={} if pending is None else pending.of(before),
+        settled=None if pending is None else lambda each: pending.note(f"{before}{each.input.id}", each.settled()),
     )
     for row in run_attack(job.classifier, inputs, spec.suite, setting, spec.precision):  # type: ignore[arg-type]
         each = open_.pop(str(row.input.id))
+        found, point = record(row, each.sample.digest, method, threat.norm), row.x_adv.cpu().numpy()
         if row.success:
-            each.broken = row
+            each.broken = found, point
             if each.proven:
                 raise AttackError(
                     f"{each.id!r} was certified at {threat.norm} eps {threat.eps:g} and is broken by {row.attack}; "
                     "this is a defect of saddlepoint: please report it"
                 )
-        yield _attacked(row, each.sample, method, threat)
+        yield found, point, each.sample.x.numpy()
 
 
-def _attacked(row: Row, sample: Sample, method: str, threat: ThreatModel) -> Record:
-    return record(row, sample.digest, method, threat.norm), row.x_adv.cpu().numpy(), sample.x.numpy()
-
-
-def _identified(each: _Example, threat: ThreatModel, method: str) -> dict[str, Any]:
+def _identified(each: Example, threat: ThreatModel, method: str) -> dict[str, Any]:
     sample = each.sample
     return identified(each.id, each.index, sample.digest, sample.y, method, threat.norm, threat.eps)
 

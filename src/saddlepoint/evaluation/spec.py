@@ -6,8 +6,12 @@ from typing import Any
 
 from saddlepoint.attacks import Step
 from saddlepoint.attacks.registry import from_dict, to_dict
+from saddlepoint.classifier import Classifier
+from saddlepoint.data import in_utf8
+from saddlepoint.data.datasets import Dataset
 from saddlepoint.errors import InputError
 from saddlepoint.geometry import BALLS, Ball
+from saddlepoint.results import digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +30,14 @@ class ThreatModel:
             raise InputError(f"eps is {self.eps:g}; expected at most 1, pixels being in [0, 1]: {hint}")
 
     @property
-    def prefix(self) -> str:
-        """Before the id of an example: a key of what is pending."""
-        return f"{self.norm} {self.eps!r} "
-
-    @property
     def ball(self) -> Ball:
         """The ball, before the box."""
         return BALLS[self.norm](self.eps)
+
+
+def prefix(norm: str, eps: float) -> str:
+    """Return what stands before the id of an example in a key of what is pending."""
+    return f"{norm} {eps!r} "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,7 @@ class Spec:
         batch_size: rows of every call of the model.
         precision: of the search.
         budget: passes that the search may spend on an example; None for no limit.
+        stop: "fooled", or "never" to search every example to the end.
     """
 
     model: Mapping[str, Any]
@@ -61,6 +66,7 @@ class Spec:
     batch_size: int
     precision: str = "fp32"
     budget: int | None = None
+    stop: str = "fooled"
 
     def plain(self) -> dict[str, Any]:
         """Return the specification as plain data; `Spec.of` reads it back."""
@@ -75,6 +81,7 @@ class Spec:
             "batch_size": self.batch_size,
             "precision": self.precision,
             "budget": self.budget,
+            "stop": self.stop,
         }
 
     @classmethod
@@ -97,8 +104,33 @@ class Spec:
             batch_size=plain["batch_size"],
             precision=plain["precision"],
             budget=plain["budget"],
+            stop=plain["stop"],
         )
 
 
 def _box(given: Sequence[float] | None) -> tuple[float, float] | None:
     return None if given is None else (float(given[0]), float(given[1]))
+
+
+def described_model(classifier: Classifier) -> dict[str, Any]:
+    """Return what a specification says of a model."""
+    return {
+        "reference": in_utf8(classifier.reference or classifier.name),
+        "digest": classifier.digest(),
+        "names": classifier.names and [in_utf8(name) for name in classifier.names],
+        "preprocessing": asdict(classifier.preprocessing),
+    }
+
+
+def described_data(data: Dataset, limit: int | None, first: int | None) -> dict[str, Any]:
+    """Return what a specification says of data, of which `limit` or the `first` were chosen."""
+    return {
+        "reference": in_utf8(data.name),
+        "limit": limit,
+        "first": first,
+        "examples": len(data),
+        "classes": data.classes and {name: label for label, name in data.classes.items()},
+        "shape": data.shape and list(data.shape),
+        "content": data.content(),
+        "ids": digest(list(data.ids)),
+    }

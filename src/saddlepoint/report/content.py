@@ -47,7 +47,7 @@ def content(run: RunFolder, *, images: bool) -> dict[str, Any]:
         "images": images,
         "doubts": summary["doubts"],
         "errors": summary["errors"],
-        "suite": [_described(step) for step in run.spec.get("suite") or run.spec.get("attack", [])],
+        "suite": [_described(step) for step in run.spec["suite"]],
         "certify": run.spec.get("certify", []),
         "methods": sorted({row["method"] for row in rows if row["kind"] == "certificate"}),
         "spec": run.spec,
@@ -59,8 +59,7 @@ def content(run: RunFolder, *, images: bool) -> dict[str, Any]:
 
 
 def _box(spec: Mapping[str, Any]) -> str:
-    threat = (spec.get("threats") or [spec.get("threat", {})])[0]
-    box = threat.get("box")
+    box = spec["threats"][0]["box"]
     return f"pixels stay in [{box[0]:g}, {box[1]:g}]" if box else "pixels may leave [0, 1]"
 
 

@@ -54,8 +54,7 @@ def _against_spec(folder: Path) -> Iterator[str]:
         spec, rows = read_spec(folder), load(folder).to_pylist()
     except RunError:
         return  # named elsewhere
-    one = [spec["threat"]] if "threat" in spec else []
-    threats = {(each["norm"], each["eps"]) for each in spec.get("threats", one)}
+    threats = {(each["norm"], each["eps"]) for each in spec.get("threats", ())}
     for row in rows:
         threat = (row["norm"], row["eps"])
         if threats and threat not in threats:

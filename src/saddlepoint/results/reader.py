@@ -117,6 +117,11 @@ def read_spec(folder: Path) -> dict[str, Any]:
     spec: dict[str, Any] = content["spec"]
     if content["digest"] != digest(spec):
         raise RunError(f"{str(folder / SPEC)!r} was edited: it does not have its digest; restore it")
+    if spec.get("kind") == "attack":
+        raise RunError(
+            f"{str(folder)!r} was written by an earlier version of saddlepoint; "
+            "run the command again, into another folder"
+        )
     return spec
 
 

@@ -33,30 +33,48 @@ def namer(spec: Mapping[str, Any]) -> Callable[[int | None], str]:
 
 
 class Tally:
-    """The bracket at one radius while records come in; where two records of an example differ, the more telling one."""
+    """The bracket at one radius while records come in; where two records of an example differ, the more telling one.
 
-    def __init__(self, eps: float, records: Iterable[Mapping[str, Any]]) -> None:
-        self._eps = eps
-        self._standing: dict[str, Standing] = {}
-        self._threat = ""
+    Args:
+        eps: the radius.
+        records: those that are there already.
+        last: the kind of record after which an example is done: "certificate", or "attack" where none is proven.
+    """
+
+    def __init__(self, eps: float, records: Iterable[Mapping[str, Any]], last: str) -> None:
+        self._eps, self._last, self._norm = eps, last, ""
+        self._standing, self._done = dict[str, Standing](), set[str]()
+        self._counts = Counter[Standing]()
         for row in records:
             self.add(row)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Count a record."""
-        if row["eps"] == self._eps:
-            self._threat = row["norm"]
-            before = self._standing.get(row["id"], Standing.ERROR)
-            self._standing[row["id"]] = min(before, standing_of(row), key=_TELLING.index)
+        if row["eps"] != self._eps:
+            return
+        self._norm, identity, kind = row["norm"], row["id"], row.get("kind", "attack")
+        before = self._standing.get(identity)
+        standing = min(before or Standing.ERROR, standing_of(row), key=_TELLING.index)
+        if before is not None:
+            self._counts[before] -= 1
+        self._counts[standing] += 1
+        self._standing[identity] = standing
+        if standing is not Standing.UNDECIDED or kind == self._last:
+            self._done.add(identity)
+
+    @property
+    def done(self) -> int:
+        """How many examples need no further record."""
+        return len(self._done)
 
     @property
     def bracket(self) -> Bracket | None:
         """The bracket; None before the first record."""
         if not self._standing:
             return None
-        counts = Counter(self._standing.values())
-        examples = counts.total() - counts[Standing.ERROR]
-        return Bracket(self._threat, self._eps, examples, {kind: counts[kind] for kind in Standing}, {}, True, True)
+        examples, counts = len(self._standing) - self._counts[Standing.ERROR], self._counts
+        proven = self._last == "certificate"
+        return Bracket(self._norm, self._eps, examples, {kind: counts[kind] for kind in Standing}, {}, proven, True)
 
 
 _TELLING = (Standing.MISCLASSIFIED, Standing.BROKEN, Standing.CERTIFIED, Standing.UNDECIDED, Standing.ERROR)

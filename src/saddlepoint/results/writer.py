@@ -81,7 +81,7 @@ class Writer:
     def __init__(self, folder: Path, retention: Retention, shard_rows: int, seconds: float) -> None:
         self._folder, self._retention, self._shard_rows, self._seconds = folder, retention, shard_rows, seconds
         columns = ["key", "id", "digest", "index", "label", "success", "attack", "error", "method", "lower_bound"]
-        columns += ["norm", "eps", "clean_correct"]
+        columns += ["kind", "norm", "eps", "clean_correct"]
         earlier = load(folder).select(columns).to_pylist()
         for row in earlier:
             retention.note(row)

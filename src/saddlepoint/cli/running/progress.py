@@ -1,29 +1,35 @@
-"""One line that tells how far a run is."""
+"""One line that tells how far a run is, and what its bracket is so far."""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-Advance = Callable[[bool | None], None]
-"""Told of each example whether it was broken; None if it could not be read."""
+from saddlepoint.evaluation.run import Observe
+from saddlepoint.results import Bracket, percent
 
 
 @contextmanager
-def progress(total: int, done: int, *, silent: bool) -> Iterator[Advance]:
-    """Yield what counts an example; a bar is drawn on a terminal only, and erased on the way out."""
-    if silent or not sys.stderr.isatty():
-        yield lambda _: None
+def progress(*, silent: bool) -> Iterator[Observe | None]:
+    """Yield what is told of progress; a bar is drawn on a terminal only, and erased on the way out."""
+    console = Console(stderr=True)
+    if silent or not console.is_terminal:
+        yield None
         return
-    columns = (MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[broken]} broken"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task, broken = bar.add_task("", total=total, completed=done, broken=0), 0
+    columns = (MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[bracket]}"))
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None, bracket="")
 
-        def advance(success: bool | None) -> None:
-            nonlocal broken
-            broken += bool(success)
-            bar.update(task, advance=1, broken=broken)
+        def observe(done: int, total: int, now: Bracket | None) -> None:
+            bar.update(task, completed=done, total=total, bracket=in_short(now))
 
-        yield advance
+        yield observe
+
+
+def in_short(now: Bracket | None) -> str:
+    """Return a bracket in a few characters: certified … attacked."""
+    if now is None:
+        return ""
+    low = [percent(now.share(now.certified))] if now.proven else []
+    return " … ".join([*low, percent(now.share(now.attacked))])

@@ -1,7 +1,6 @@
 """A data set, attacked into a run folder."""
 
 import json
-import math
 import signal
 import sys
 import threading
@@ -12,25 +11,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from saddlepoint.attacks import Setting, findings, run_attack
-from saddlepoint.attacks.engine.example import Input
+from saddlepoint.attacks import findings
 from saddlepoint.cli.attacking.settings import Settings, settings
 from saddlepoint.cli.memory import bounded
-from saddlepoint.cli.running.progress import Advance, progress
-from saddlepoint.cli.running.specification import specification
+from saddlepoint.cli.running.progress import progress
 from saddlepoint.cli.running.text import render
-from saddlepoint.cli.running.unchanged import check_unchanged
 from saddlepoint.cli.warned import warned
 from saddlepoint.data import in_utf8
 from saddlepoint.data.datasets import Dataset, load_dataset, matched, question_data
 from saddlepoint.errors import InputError
-from saddlepoint.evaluation.pending import Pending
-from saddlepoint.evaluation.provenance import provenance
-from saddlepoint.evaluation.records import identified, method_line, record
-from saddlepoint.results import Writer, writing
-
-LOSS = 5.0
-"""Seconds of work that a kill can cost, at most."""
+from saddlepoint.evaluation import run as evaluation
+from saddlepoint.evaluation.job import Job
+from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, described_model
 
 
 def run(given: Namespace) -> int:
@@ -41,32 +33,43 @@ def run(given: Namespace) -> int:
     chosen = settings(given)
     chosen.classifier.preprocessing = chosen.preprocessing
     data = _data(given, chosen)
-    spec, begin = specification(given, chosen, data), time.perf_counter()
-    opened = writing(chosen.out, spec, provenance(chosen.classifier), given.keep or "broken", seconds=LOSS)
+    job, begin = _job(given, chosen, data), time.perf_counter()
     with warned(), bounded():
         question_data(chosen.classifier, data)
-    with warnings.catch_warnings(), interruptible(), bounded(), opened as folder:
-        warnings.simplefilter("ignore")
-        for line in folder.lost:
-            print(f"saddlepoint: {line}", file=sys.stderr)
-        with progress(len(data), len(folder.done), silent=given.json) as advance:
-            pending = Pending(chosen.out)
-            try:
-                Campaign(chosen, data, folder, advance, spec["batch_size"], pending).run()
-            finally:
-                pending.write()
-        summary = folder.finish()
+    with interruptible(), bounded(), progress(silent=given.json) as observe:
+        summary = evaluation.run(job, chosen.out, keep=given.keep or "broken", observe=observe, warn=_warn)
+    assert summary is not None, "no clock ends an attack"  # noqa: S101 - an internal invariant
     seconds = time.perf_counter() - begin
     if given.json:
-        told = {**spec, "out": in_utf8(str(chosen.out)), "seconds": seconds, "summary": summary}
+        told = {**job.spec.plain(), "out": in_utf8(str(chosen.out)), "seconds": seconds, "summary": summary}
         print(json.dumps(told, ensure_ascii=False))
     else:
-        render(chosen, spec, summary, seconds)
+        render(chosen, job.spec.plain(), summary, seconds)
     masked = told_findings(summary)
     if summary["errors"]:
         count = f"{summary['errors']} example{'s' if summary['errors'] > 1 else ''}"
         print(f"saddlepoint: {count} could not be read; see `error` in the rows", file=sys.stderr)
     return 2 if summary["errors"] else int(given.strict and masked)
+
+
+def _job(given: Namespace, chosen: Settings, data: Dataset) -> Job:
+    """Return the evaluation that the flags ask for: attacks alone, at one radius."""
+    spec = Spec(
+        model=described_model(chosen.classifier),
+        data=described_data(data, given.limit, given.first),
+        threats=(ThreatModel(chosen.norm, float(chosen.eps), chosen.bounds),),
+        suite=chosen.suite,
+        certify=(),
+        seed=chosen.seed,
+        batch_size=min(chosen.batch_size, len(data)),
+        precision=chosen.precision,
+        stop=str(chosen.stop),
+    )
+    return Job(spec, chosen.classifier, data)
+
+
+def _warn(line: str) -> None:
+    print(f"saddlepoint: {line}", file=sys.stderr)
 
 
 def told_findings(summary: Mapping[str, Any]) -> bool:
@@ -100,48 +103,3 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-class Campaign:
-    """The examples that a run still lacks: read as a stream, attacked, written as they end."""
-
-    def __init__(
-        self, chosen: Settings, data: Dataset, folder: Writer, advance: Advance, batch: int, pending: Pending
-    ) -> None:
-        self._chosen, self._data, self._folder, self._advance, self._pending = chosen, data, folder, advance, pending
-        self._digests: dict[str, str] = {}
-        self._setting = Setting(
-            ball=chosen.ball,
-            box=chosen.bounds,
-            batch=batch,
-            device=chosen.classifier.device,
-            seed=chosen.seed,
-            stop=math.inf if chosen.stop == "never" else 0.0,
-            earlier=pending.of(""),
-            settled=lambda example: pending.note(str(example.input.id), example.settled()),
-        )
-
-    def run(self) -> None:
-        """Attack what is not done."""
-        check_unchanged(self._data, self._folder.digests)
-        chosen, method = self._chosen, method_line(self._chosen.suite)
-        for row in run_attack(chosen.classifier, self._inputs(), chosen.suite, self._setting, chosen.precision):
-            digest = self._digests.pop(str(row.input.id))
-            self._folder.add(record(row, digest, method, chosen.norm), row.x_adv.cpu().numpy(), row.input.x.numpy())
-            self._pending.forget(str(row.input.id))
-            self._advance(row.success)
-
-    def _inputs(self) -> Iterator[Input]:
-        eps, method = float(self._chosen.eps), method_line(self._chosen.suite)
-        for index, identity in enumerate(self._data.ids):
-            if identity in self._folder.done:
-                continue
-            try:
-                sample = self._data.read(index)
-            except InputError as error:
-                row = identified(identity, index, None, None, method, self._chosen.norm, eps)
-                self._folder.add({**row, "error": str(error)}, None)
-                self._advance(None)
-                continue
-            self._digests[identity] = sample.digest
-            yield Input(index, identity, sample.x, sample.y, eps)

@@ -1,0 +1,94 @@
+"""What an evaluation is computed from, and an example on its way through the cascade."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saddlepoint.certificates import Graph
+from saddlepoint.classifier import Classifier
+from saddlepoint.data.datasets import Dataset, Sample
+from saddlepoint.evaluation.pending import Pending
+from saddlepoint.evaluation.spec import Spec, ThreatModel
+
+Pixels = NDArray[np.float32]
+Row = Mapping[str, Any]
+"""A record, by column."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The records that an earlier session left of examples that it did not finish, and where their points are."""
+
+    rows: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    point: Callable[[str, float], Pixels] | None = None
+
+    def record(self, identity: str, threat: ThreatModel, kind: str) -> Row | None:
+        """Return the record of an example under a threat; None if there is none without an error."""
+        rows = [row for row in self.rows.get(identity, ()) if row["kind"] == kind and row["error"] is None]
+        return next((row for row in rows if (row["norm"], row["eps"]) == (threat.norm, threat.eps)), None)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A specification, the model and the data that it names, the graphs of certificates, and what was found before.
+
+    Attributes:
+        pending: stages of the cascade that were done of examples without a record.
+        earlier: records of examples that lack others.
+    """
+
+    spec: Spec
+    classifier: Classifier
+    data: Dataset
+    graphs: tuple[Graph, Graph] | None = None
+    pending: Pending | None = None
+    earlier: Earlier = field(default_factory=Earlier)
+
+
+@dataclass
+class Example:
+    """An example on its way through the cascade.
+
+    Attributes:
+        broken: the record and the point that broke it, at this radius or a smaller one.
+        proven: at this radius.
+        searched: whether an earlier session has attacked it at this radius.
+        tried: whether one has tried all certificates.
+        finite: whether the model has a prediction for it.
+    """
+
+    index: int
+    id: str
+    sample: Sample
+    clean_label: int = 0
+    clean_margin: float = 0.0
+    broken: tuple[Row, Pixels] | None = None
+    proven: bool = False
+    searched: bool = False
+    tried: bool = False
+    finite: bool = True
+
+    @property
+    def right(self) -> bool:
+        """Whether its clean image is classified correctly."""
+        return self.clean_label == self.sample.y
+
+    @property
+    def open(self) -> bool:
+        """Whether a certificate has something to decide."""
+        return self.right and self.broken is None and not self.proven and not self.tried
+
+    def begin(self, threat: ThreatModel, earlier: Earlier) -> None:
+        """Come to the next radius, and take over what an earlier session found there."""
+        attack, proof = (earlier.record(self.id, threat, kind) for kind in ("attack", "certificate"))
+        self.tried = proof is not None
+        self.proven = proof is not None and 0 < proof["lower_bound"] < float("inf")
+        # A point that broke it serves at larger radii, too; where it was not kept, it must be found again.
+        found = attack is not None and attack["success"] and attack["attack"] != "clean"
+        self.searched = attack is not None and (not found or attack["kept"])
+        if attack is not None and found and attack["kept"] and earlier.point is not None:
+            own = {name: value for name, value in attack.items() if name not in ("key", "kept", "seconds")}
+            self.broken = own, earlier.point(self.id, threat.eps)
