@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from saddlepoint import __version__
-from saddlepoint.cli import attack, attacks, certify, evaluate, models, report, train, verify
+from saddlepoint.cli import attack, attacks, certify, compare, evaluate, models, report, train, verify
 from saddlepoint.cli.flags import Parser
 from saddlepoint.errors import SaddlepointError
 
@@ -54,7 +54,7 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"saddlepoint {__version__}")
     parser.set_defaults(run=lambda _: _help(parser))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in (evaluate, attack, certify, report, verify, train, models, attacks):
+    for command in (evaluate, attack, certify, compare, report, verify, train, models, attacks):
         command.register(commands)
     return parser
 

@@ -15,6 +15,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     add = parser.add_argument
     add("run_folder", metavar="RUN", help="a run folder, of evaluate or attack --data")
     add("--out", metavar="FILE", help="the page (default: RUN/report.html)")
+    add("--compare", metavar="RUN", help="a baseline on the same data, to compare with")
     add("--no-images", action="store_true", help="show no examples")
     add("--json", action="store_true", help="print one JSON object and nothing else")
     parser.set_defaults(run=_run)
@@ -27,6 +28,8 @@ def _run(given: argparse.Namespace) -> int:
     from saddlepoint.results import open_run
 
     run = open_run(given.run_folder)
-    path = write_report(run, given.out or Path(given.run_folder) / "report.html", images=not given.no_images)
+    baseline = None if given.compare is None else open_run(given.compare)
+    out = given.out or Path(given.run_folder) / "report.html"
+    path = write_report(run, out, images=not given.no_images, baseline=baseline)
     print(json.dumps({"report": str(path)}, ensure_ascii=False) if given.json else path)
     return 0

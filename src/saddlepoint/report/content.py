@@ -7,7 +7,18 @@ from typing import Any
 
 from saddlepoint import __version__
 from saddlepoint.report.pictures import gallery
-from saddlepoint.results import Bracket, Judged, RunFolder, Standing, brackets, by_label, judged, namer, percent
+from saddlepoint.results import (
+    Bracket,
+    Judged,
+    RunFolder,
+    Standing,
+    brackets,
+    by_label,
+    compare,
+    judged,
+    namer,
+    percent,
+)
 from saddlepoint.results.bracket import LEVEL
 
 NORMS = {
@@ -19,7 +30,7 @@ STANDINGS = (Standing.CERTIFIED, Standing.UNDECIDED, Standing.BROKEN, Standing.M
 """In the order in which a bar shows them: what is certainly right first."""
 
 
-def content(run: RunFolder, *, images: bool) -> dict[str, Any]:
+def content(run: RunFolder, *, images: bool, baseline: RunFolder | None = None) -> dict[str, Any]:
     """Return the values of the template."""
     rows = run.rows().to_pylist()
     verdicts = judged(rows)
@@ -41,6 +52,8 @@ def content(run: RunFolder, *, images: bool) -> dict[str, Any]:
         "level": f"{LEVEL:.0%}",
         "attacks": _contributions(found),
         "convergence": [(passes, percent(last.share(left))) for passes, left in last.convergence],
+        "baseline": None if baseline is None else baseline.spec["model"]["reference"],
+        "comparison": [] if baseline is None else _changes(baseline, run),
         "classes": _classes(largest, name),
         "largest": f"{last.eps:g}",
         "gallery": [_named(each, name) for each in gallery(run, attacks)] if images else [],
@@ -114,6 +127,25 @@ def _contributions(found: Sequence[Bracket]) -> list[tuple[str, list[int]]]:
 
 def _classes(verdicts: Sequence[Judged], name: Callable[[int | None], str]) -> list[dict[str, Any]]:
     return [{"name": name(label), "bar": _bar(each)} for label, each in by_label(verdicts).items()]
+
+
+def _changes(baseline: RunFolder, run: RunFolder) -> list[dict[str, Any]]:
+    """Return what changed since the baseline, one row per ball and accuracy."""
+    return [
+        {
+            "eps": f"{each.eps:g}",
+            "kind": kind,
+            "first": percent(one.first / one.examples),
+            "second": percent(one.second / one.examples),
+            "change": f"{100 * one.change:+.1f}",
+            "interval": "{:+.1f} … {:+.1f}".format(*(100 * end for end in one.interval)),
+            "lost": one.lost,
+            "won": one.won,
+            "p": f"{one.p:.2g}",
+        }
+        for each in compare(baseline, run)
+        for kind, one in each.differences.items()
+    ]
 
 
 def _named(row: Mapping[str, Any], name: Callable[[int | None], str]) -> dict[str, Any]:

@@ -7,15 +7,16 @@ from saddlepoint.results import RunError, RunFolder
 from saddlepoint.results.store import write_bytes
 
 
-def report(run: RunFolder, *, images: bool = True) -> str:
+def report(run: RunFolder, *, images: bool = True, baseline: RunFolder | None = None) -> str:
     """Return a run as one self-contained HTML page; its numbers are those of `run.summary()`.
 
     Args:
         run: an evaluation, or an attack on a data set; finished or not.
         images: whether the page shows broken examples.
+        baseline: another run on the same data, to compare with.
 
     Raises:
-        RunError: a file of the run is torn, or the run has no record yet.
+        RunError: a file of the run is torn, or the run has no record yet, or the baseline is of other data or balls.
     """
     import jinja2
 
@@ -28,11 +29,11 @@ def report(run: RunFolder, *, images: bool = True) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.jinja").render(content(run, images=images))
+    return environment.get_template("page.html.jinja").render(content(run, images=images, baseline=baseline))
 
 
-def write_report(run: RunFolder, out: str | Path, *, images: bool = True) -> Path:
+def write_report(run: RunFolder, out: str | Path, *, images: bool = True, baseline: RunFolder | None = None) -> Path:
     """Write `report` to a file, whole or not at all, and return its path."""
     path = Path(out).absolute()
-    write_bytes(path, report(run, images=images).encode("utf-8"))
+    write_bytes(path, report(run, images=images, baseline=baseline).encode("utf-8"))
     return path

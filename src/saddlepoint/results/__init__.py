@@ -2,6 +2,7 @@
 
 from saddlepoint.results.bracket import Bracket, brackets, clopper_pearson, percent
 from saddlepoint.results.check import check_run
+from saddlepoint.results.compare import Comparison, Difference, compare
 from saddlepoint.results.errors import RunError
 from saddlepoint.results.reader import RunFolder, open_run
 from saddlepoint.results.retention import Keep
@@ -16,6 +17,8 @@ __all__ = [
     "COLUMNS",
     "SCHEMA_VERSION",
     "Bracket",
+    "Comparison",
+    "Difference",
     "Judged",
     "Keep",
     "RunError",
@@ -29,6 +32,7 @@ __all__ = [
     "canonical",
     "check_run",
     "clopper_pearson",
+    "compare",
     "difference",
     "digest",
     "judged",

@@ -1,0 +1,111 @@
+"""`saddlepoint compare RUN1 RUN2`: did robustness change, example by example?"""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from saddlepoint.cli.flags import Parser
+
+if TYPE_CHECKING:
+    from saddlepoint.results.compare import Comparison
+
+_DESCRIPTION = """\
+Compare two runs on the same examples: how many flipped, which way, and whether that is more than chance. The first run
+is the baseline."""
+
+_EPILOG = """\
+examples:
+  saddlepoint compare runs/before runs/after
+  saddlepoint compare runs/before runs/after --markdown changes.md --no-worse attacked
+
+p: of McNemar's exact test on the flips; the interval of the change (Tango 1998) is for the distribution of the images.
+exit code: 0; 1 when --no-worse names an accuracy that fell by more than chance (p < 0.05); 2 on bad input"""
+
+
+def register(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "compare", help="compare two runs, example by example", description=_DESCRIPTION, epilog=_EPILOG
+    )
+    add = parser.add_argument
+    add("first", metavar="RUN1", help="a run folder, the baseline")
+    add("second", metavar="RUN2", help="a run folder on the same data")
+    add("--no-worse", action="append", default=[], choices=("clean", "certified", "attacked"), help="exit 1 if it fell")
+    add("--markdown", metavar="FILE", help="write the comparison for a pull request")
+    add("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.set_defaults(run=_run)
+
+
+def _run(given: argparse.Namespace) -> int:
+    import json
+    from pathlib import Path
+
+    from saddlepoint.cli.table import table
+    from saddlepoint.results import open_run
+    from saddlepoint.results.compare import compare
+    from saddlepoint.results.store import write_bytes
+
+    runs = [open_run(given.first), open_run(given.second)]
+    found = compare(*runs)
+    rows = [row for each in found for row in _rows(each)]
+    worse = [line for each in found for line in _worse(each, given.no_worse)]
+    if given.json:
+        print(json.dumps({"comparisons": [each.summary() for each in found], "worse": worse}, ensure_ascii=False))
+    else:
+        names = " → ".join(str(run.spec["model"]["reference"]) for run in runs)
+        print(f"{names} · {runs[0].spec['data']['reference']}\n")
+        table(rows)
+        for each in found:
+            print(f"\n{each.norm} ε {each.eps:g}: {_flips(each)}")
+        for line in worse:
+            print(f"worse: {line}")
+    if given.markdown:
+        write_bytes(Path(given.markdown).absolute(), _markdown(found, rows).encode())
+    return int(bool(worse))
+
+
+def _rows(each: "Comparison") -> list[dict[str, object]]:
+    from saddlepoint.results import percent
+
+    return [
+        {
+            f"{each.norm} ε": f"{each.eps:g}",
+            "accuracy": kind,
+            "first": percent(one.first / one.examples),
+            "second": percent(one.second / one.examples),
+            "change": f"{100 * one.change:+.1f}",
+            "95 % interval": "{:+.1f} … {:+.1f}".format(*(100 * end for end in one.interval)),
+            "lost": one.lost,
+            "won": one.won,
+            "p": f"{one.p:.2g}",
+            "examples": one.examples,
+        }
+        for kind, one in each.differences.items()
+    ]
+
+
+def _flips(each: "Comparison") -> str:
+    """Return which standings changed into which, the most frequent first."""
+    changed = sorted((-count, str(one), str(other)) for (one, other), count in each.flips.items() if one != other)
+    return ", ".join(f"{-count} {one} → {other}" for count, one, other in changed) or "no example changed"
+
+
+def _worse(each: "Comparison", asked: list[str]) -> list[str]:
+    from saddlepoint.errors import InputError
+
+    lines = []
+    for kind in asked:
+        if kind not in each.differences:
+            raise InputError(f"--no-worse {kind} given; expected runs that both have certificates")
+        one = each.differences[kind]
+        if one.won < one.lost and one.p < 0.05:
+            lines.append(
+                f"{kind} accuracy at {each.norm} ε {each.eps:g}: {100 * one.change:+.1f} points, p {one.p:.2g}"
+            )
+    return lines
+
+
+def _markdown(found: "list[Comparison]", rows: list[dict[str, object]]) -> str:
+    cells = [list(rows[0]), ["--:"] * len(rows[0]), *(list(map(str, row.values())) for row in rows)]
+    lines = [f"| {' | '.join(row)} |" for row in cells]
+    lines += ["", *(f"- {each.norm} ε {each.eps:g}: {_flips(each)}" for each in found)]
+    return "\n".join(lines) + "\n"
