@@ -17,7 +17,10 @@ examples:
 
 --require takes clean, attacked, certified or robust (the certified side), >= a share, @ an eps; attacked is an upper
 bound, and no promise of robustness.
-exit code: 0; 1 when a requirement is not met, or with --strict when gradients seem to be masked; 2 on bad input"""
+An evaluation that may end early (--time, --minutes, --width) takes the images in a random order, and what it says of
+all of them holds whenever it stops.
+exit code: 0; 1 when a requirement is not met, or with --strict when gradients seem to be masked; 2 on bad input; 3 when
+it ended before a requirement was decided"""
 
 
 def register(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -64,6 +67,14 @@ def examples(parser: Parser) -> None:
         help="passes that a search may spend on an example (default: any)",
     )
     add("--time", type=float, metavar="S", help="begin nothing after S seconds; the same command goes on")
+    add("--minutes", type=float, metavar="M", help="the same in minutes; with --require, stop as soon as it is decided")
+    add(
+        "--width",
+        type=float,
+        metavar="W",
+        help="stop when accuracies of all images are known to within W, such as 0.05",
+    )
+    add("--looks", type=positive, metavar="K", help="look K times, as planned, instead of at any time: narrower")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, … (default: cuda where present)")
     add("--out", default="run", metavar="DIR", help="the run folder, made when missing (default: run)")
     add("--require", action="append", default=[], metavar="RULE", help='such as "certified>=0.8@0.1"; several may be')
@@ -77,8 +88,8 @@ def _run(given: argparse.Namespace) -> int:
     return run(given)
 
 
-def requirement(text: str) -> tuple[str, float, float]:
-    """Return what a rule asks for: which accuracy, at least how much, at which ε; see --require.
+def requirement(text: str) -> tuple[str, float, float | None]:
+    """Return what a rule asks for: which accuracy, at least how much, at which ε, if it says so; see --require.
 
     Raises:
         InputError: it is none.
@@ -90,9 +101,9 @@ def requirement(text: str) -> tuple[str, float, float]:
     found = re.fullmatch(r"(clean|attacked|certified|robust)>=([0-9.]+)(?:@([0-9./e-]+))?", text.replace(" ", ""))
     try:
         share = float(found[2]) if found else -1.0
-        eps: Any = -1.0 if found is None or found[3] is None else float(Number(found[3]))
+        eps: Any = None if found is None or found[3] is None else float(Number(found[3]))
     except (ValueError, argparse.ArgumentTypeError):
-        share, eps = -1.0, -1.0
+        share, eps = -1.0, None
     if found is None or not 0 <= share <= 1:
         raise InputError(f'--require {text!r} given; expected a rule such as "certified>=0.8@8/255"')
     return ("certified" if found[1] == "robust" else found[1]), share, eps

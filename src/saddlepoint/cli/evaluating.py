@@ -1,10 +1,10 @@
 """An evaluation on the command line: progress, the bracket, and whether it is what was required."""
 
 import json
-import math
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
 
@@ -21,17 +21,28 @@ from saddlepoint.cli.table import table
 from saddlepoint.cli.warned import warned
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation import Evaluation, ThreatModel, evaluate
+from saddlepoint.evaluation.stopping import Rule, Stop
 from saddlepoint.models import load_classifier
 from saddlepoint.results import Bracket, by_label, namer, percent
 from saddlepoint.results.store import write_bytes
 
+UNDECIDED = 3
 RADII = {"linf": Number("0.1"), "l2": Number("0.5"), "l1": Number("12")}
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Whether a requirement is met, None while that is open; and a line about one that is not."""
+
+    met: bool | None
+    line: str | None
 
 
 def run(given: Namespace) -> int:
     """Evaluate, print the bracket, and return 1 if a requirement is not met."""
     radii: Sequence[Number] = given.eps or [RADII[given.norm]]
-    rules = [(text, *requirement(text)) for text in given.require]
+    rules = [Rule(*requirement(text)) for text in given.require]
+    stop = _stop(given, rules)
     threats = [ThreatModel(given.norm, float(eps)) for eps in radii]
     suite = _suite(given.suite)
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -50,25 +61,29 @@ def run(given: Namespace) -> int:
             first=given.first,
             batch_size=given.batch_size,
             budget=given.budget,
-            seconds=given.time,
+            seconds=_seconds(given),
+            stop=stop,
             observe=observe,
         )
-    seconds, unmet = time.perf_counter() - begin, [_unmet(found.brackets, *rule) for rule in rules]
-    failed = [line for line in unmet if line is not None]
+    seconds = time.perf_counter() - begin
+    gates = [_gate(found, text, rule) for text, rule in zip(given.require, rules, strict=True)]
+    failed = [gate.line for gate in gates if gate.line is not None]
     spelled = {float(eps): eps.text for eps in radii}
     if given.json:
-        told = {"out": str(found.run.path), "seconds": seconds, "note": found.note, "unmet": failed}
+        told = {"out": str(found.run.path), "seconds": seconds, "note": found.note, "unmet": failed, **_early(found)}
         print(json.dumps({**told, "summary": found.summary}, ensure_ascii=False))
     else:
         _print(given, found, seconds, spelled)
         for line in failed:
-            print(f"not met: {line}")
+            print(line)
         if not found.run.finished:
-            print("stopped by --time; the same command goes on")
+            print(_stopped(found))
     if given.markdown:
-        write_bytes(Path(given.markdown).absolute(), _markdown(given, found, unmet, spelled).encode())
+        write_bytes(Path(given.markdown).absolute(), _markdown(given, found, gates, spelled).encode())
     masked = told_findings(found.summary)
-    return 1 if failed or (given.strict and masked) else 0
+    if any(gate.met is False for gate in gates) or (given.strict and masked):
+        return 1
+    return UNDECIDED if failed else 0
 
 
 def _suite(name: str) -> Step | tuple[Step, ...]:
@@ -103,15 +118,17 @@ def _by_class(found: Evaluation) -> list[str]:
     return [f"attacked accuracy by class: from {low} to {high}"]
 
 
-def _markdown(given: Namespace, found: Evaluation, unmet: Sequence[str | None], spelled: dict[float, str]) -> str:
+def _markdown(given: Namespace, found: Evaluation, gates: Sequence[Gate], spelled: dict[float, str]) -> str:
     """Return the summary for a pull request."""
     rows = [_row(each, given.norm, spelled.get(each.eps, f"{each.eps:g}")) for each in found.brackets]
     cells = [list(rows[0]), ["--:"] * len(rows[0]), *(list(map(str, row.values())) for row in rows)]
     lines = [f"### Robust accuracy of {given.model} on {given.data}", ""]
     lines += [f"| {' | '.join(row)} |" for row in cells]
     lines += ["", found.brackets[-1].in_words(spelled.get(found.brackets[-1].eps)), ""]
-    for rule, line in zip(given.require, unmet, strict=True):
-        lines.append(f"- {'met' if line is None else '**not met**'}: `{rule}`")
+    if not found.run.finished:
+        lines += [_stopped(found), ""]
+    words = {True: "met", False: "**not met**", None: "**undecided**"}
+    lines += [f"- {words[gate.met]}: `{rule}`" for rule, gate in zip(given.require, gates, strict=True)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -127,13 +144,46 @@ def _row(each: Bracket, norm: str, eps: str) -> dict[str, object]:
     }
 
 
-def _unmet(found: Sequence[Bracket], text: str, kind: str, least: float, eps: float) -> str | None:
-    """Return one line about a requirement that is not met; None of one that is."""
-    chosen = [each for each in found if eps < 0 or math.isclose(each.eps, eps)]
-    if not chosen:
-        raise InputError(f"--require {text!r} asks for an eps that was not evaluated; expected it among --eps")
-    each = chosen[-1]
-    got = each.share({"clean": each.clean, "certified": each.certified, "attacked": each.attacked}[kind])
-    if got is not None and got >= least:
+def _seconds(given: Namespace) -> float | None:
+    limit: float | None = given.time if given.minutes is None else 60 * given.minutes
+    return limit
+
+
+def _stop(given: Namespace, rules: Sequence[Rule]) -> Stop | None:
+    """Return what may end the evaluation early, if that was asked for."""
+    if given.looks is not None and given.width is None and _seconds(given) is None:
+        raise InputError(f"--looks is {given.looks}, and nothing to stop at; expected --width or --minutes, too")
+    if given.width is None and (_seconds(given) is None or not rules):
         return None
-    return f"{text}: {kind} accuracy is {percent(got) or 'unknown'}"
+    return Stop(given.width, tuple(rules) if _seconds(given) is not None else (), given.looks)
+
+
+def _gate(found: Evaluation, text: str, rule: Rule) -> Gate:
+    """Hold the evaluation against a requirement: these images if all were evaluated, else all of them, at 95 %."""
+    each = rule.of(found.brackets)
+    if each is None:
+        raise InputError(f"--require {text!r} asks for an eps that was not evaluated; expected it among --eps")
+    if not found.run.finished:
+        met = found.stop.decided(rule, found.done.seen, found.done.whole, found.done.brackets)
+        return Gate(met, None if met else f"{'undecided' if met is None else 'not met'}: {text}")
+    got = each.share({"clean": each.clean, "certified": each.certified, "attacked": each.attacked}[rule.kind])
+    if got is not None and got >= rule.least:
+        return Gate(True, None)
+    return Gate(False, f"not met: {text}: {rule.kind} accuracy is {percent(got) or 'unknown'}")
+
+
+def _early(found: Evaluation) -> dict[str, object]:
+    """Return what is known of all images, of an evaluation that ended early."""
+    if found.run.finished:
+        return {}
+    return {"seen": found.done.seen, "whole": found.done.whole, "ends": {k: list(v) for k, v in found.ends.items()}}
+
+
+def _stopped(found: Evaluation) -> str:
+    """Return one line about all images, of an evaluation that ended early."""
+    last, ends = found.robust_accuracy, found.ends
+    low = ends["certified"][0] if last.proven else 0.0
+    return (
+        f"stopped after {found.done.seen} of {found.done.whole} images: of all, robust accuracy lies between "
+        f"{percent(low)} and {percent(ends['attacked'][1])}, at 95 % whenever one stops; the same command goes on"
+    )

@@ -14,8 +14,9 @@ from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, load_dataset, matched, question_data
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.evaluation.job import Job
-from saddlepoint.evaluation.run import Observe, run
+from saddlepoint.evaluation.run import Done, Observe, run
 from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, described_model
+from saddlepoint.evaluation.stopping import Ends, Stop
 from saddlepoint.geometry import Ball
 from saddlepoint.results import Bracket, Judged, RunFolder, brackets, judged, open_run, percent
 
@@ -28,11 +29,23 @@ class Evaluation:
 
     Attributes:
         run: the run folder, as it was at the end.
+        done: how far it is.
         note: why no certificate ran, if none did.
+        stop: what could end it early.
     """
 
     run: RunFolder
+    done: Done
     note: str | None = None
+    stop: Stop = Stop()  # noqa: RUF009 - frozen
+
+    @property
+    def ends(self) -> Ends:
+        """Between which shares the accuracies of all examples lie at the largest ε, also if some were not evaluated.
+
+        It holds whenever one stops, at 95 % jointly: those that were are the first of a random order (`Stop`).
+        """
+        return self.stop.ends(self.done.seen, self.done.whole, self.done.brackets[-1])
 
     def records(self) -> Any:  # noqa: ANN401 - pyarrow has no types
         """Return the records as a pyarrow.Table."""
@@ -85,6 +98,7 @@ def evaluate(
     batch_size: int = 64,
     budget: int | None = None,
     seconds: float | None = None,
+    stop: Stop | None = None,
     observe: Observe | None = None,
 ) -> Evaluation:
     """Bracket robust accuracy: attacks bound it from above, certificates from below.
@@ -102,8 +116,9 @@ def evaluate(
         first: the first examples instead.
         batch_size: rows of every call of the model; part of the specification.
         budget: passes, forward plus backward, that the search may spend on an example.
-        seconds: after which no further shard of examples is begun; the same call goes on. A clock chooses no examples:
-            those that are done are the first of the sample's order.
+        seconds: after which no further shard of examples is begun; the same call goes on.
+        stop: what else ends it before the last example. Where it may end early, examples come in a random order that
+            the seed fixes, so that neither clock nor rule chooses the easy ones.
         observe: told how far it is, and the bracket so far.
 
     Raises:
@@ -132,8 +147,8 @@ def evaluate(
         budget=budget,
     )
     folder = Path(tempfile.mkdtemp(prefix="saddlepoint-")) / "run" if out is None else Path(out)
-    run(Job(spec, classifier, examples, graphs), folder, seconds=seconds, observe=observe)
-    return Evaluation(open_run(folder), note)
+    done = run(Job(spec, classifier, examples, graphs), folder, seconds=seconds, stop=stop, observe=observe)
+    return Evaluation(open_run(folder), done, note, stop or Stop())
 
 
 def _threats(given: Ball | ThreatModel | Sequence[Ball | ThreatModel]) -> tuple[ThreatModel, ...]:

@@ -3,11 +3,13 @@
 import math
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from saddlepoint import random
 from saddlepoint.data.datasets import Dataset
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation.job import Earlier, Job, Row
@@ -15,14 +17,32 @@ from saddlepoint.evaluation.pending import Pending
 from saddlepoint.evaluation.provenance import provenance
 from saddlepoint.evaluation.shard import SHARD, complete, evaluate_shard
 from saddlepoint.evaluation.spec import prefix
+from saddlepoint.evaluation.stopping import Stop
 from saddlepoint.results import Bracket, Keep, RunError, Tally, Writer, open_run, writing
 
 LOSS = 5.0
 """Seconds of work that a kill can cost, once an example is done."""
-TIMED = 2
-"""Batches of a shard when a clock may end the session after each."""
+TIMED = 4
+"""Batches of a shard if the evaluation may end after each."""
 Observe = Callable[[int, int, Bracket | None], None]
 """Told how many examples are done, of how many, and the bracket of those at the largest ε."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How far an evaluation is.
+
+    Attributes:
+        seen: examples of its order that have all their records, without a gap.
+        whole: all examples.
+        brackets: of those that are done, by radius.
+        summary: of the run folder, if it is complete.
+    """
+
+    seen: int
+    whole: int
+    brackets: list[Bracket]
+    summary: dict[str, Any] | None = None
 
 
 def run(
@@ -31,18 +51,21 @@ def run(
     *,
     keep: Keep = "broken",
     seconds: float | None = None,
+    stop: Stop | None = None,
     observe: Observe | None = None,
     warn: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any] | None:
-    """Write the records that a run folder lacks; return its summary, or None if the time was over before.
+) -> Done:
+    """Write the records that a run folder lacks; return how far that came.
 
-    What an earlier session has found of an example is taken over, record by record.
+    What an earlier session has found of an example is taken over, record by record. Where it may be stopped, examples
+    come in a random order that the seed fixes, and whole shards are finished: no hard example is left out.
 
     Args:
         job: what is computed.
         folder: of the run, made when missing.
         keep: which points are kept.
         seconds: after which no further shard is begun.
+        stop: what else ends it early.
         observe: told how far it is.
         warn: told of each shard whose points were lost.
 
@@ -53,34 +76,70 @@ def run(
         for line in writer.lost:
             warn(line)
         _check_unchanged(job.data, writer)
-        left = [n for n, identity in enumerate(job.data.ids) if not complete(job, identity, writer.earlier)]
+        left = {n for n, identity in enumerate(job.data.ids) if not complete(job, identity, writer.earlier)}
         pending = Pending(folder)
         job = replace(job, pending=pending, earlier=_earlier(folder, {job.data.ids[n] for n in left}, writer))
-        tally = Tally(
-            job.spec.threats[-1].eps, writer.earlier.values(), "certificate" if job.spec.certify else "attack"
-        )
         end = math.inf if seconds is None else time.monotonic() + seconds
-        size = job.spec.batch_size * (SHARD if seconds is None else TIMED)
+        done = Done(0, len(job.data), [])
         try:
-            for start in range(0, len(left), size):
-                if start and time.monotonic() > end:
-                    return None
-                _shard(job, left[start : start + size], writer, tally, observe)
+            for part, tallies in _parts(job, writer, early=stop is not None or seconds is not None, stop=stop):
+                missing = [place for place in part.places if place in left]
+                if missing and part.begin and time.monotonic() > end:
+                    return done
+                if missing:
+                    _shard(job, missing, writer, tallies, observe)
+                done = Done(part.end, len(job.data), [bracket for tally in tallies if (bracket := tally.bracket)])
+                if stop is not None and done.seen < done.whole and stop.reached(done.seen, done.whole, done.brackets):
+                    return done
         finally:
             pending.write()
-        return writer.finish()
+        return replace(done, summary=writer.finish())
 
 
-def _shard(job: Job, places: list[int], writer: Writer, tally: Tally, observe: Observe | None) -> None:
-    _told(observe, tally, job)
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Examples that are evaluated together, and where in the order they begin and end."""
+
+    places: list[int]
+    begin: int
+    end: int
+
+
+def _parts(job: Job, writer: Writer, *, early: bool, stop: Stop | None) -> Iterator[tuple[_Part, list[Tally]]]:
+    """Yield the parts of the order, and the tallies of all records up to each, one tally per radius."""
+    last = "certificate" if job.spec.certify else "attack"
+    tallies, known = [Tally(each.eps, last) for each in job.spec.threats], dict[str, list[Row]]()
+    for row in writer.earlier.values():
+        known.setdefault(row["id"], []).append(row)
+    places, size = order(job, early=early), job.spec.batch_size * (TIMED if early else SHARD)
+    ends = {*range(size, len(places), size), len(places)} | set([] if stop is None else stop.times(len(places)))
+    for begin, end in pairwise(sorted({0, *ends})):
+        part = _Part(places[begin:end], begin, end)
+        for place in part.places:
+            for row in known.get(job.data.ids[place], ()):
+                for tally in tallies:
+                    tally.add(row)
+        yield part, tallies
+
+
+def order(job: Job, *, early: bool) -> list[int]:
+    """Return the places of the examples as they are evaluated; in a random order if that may end early."""
+    places = list(range(len(job.data)))
+    if not early:
+        return places
+    return sorted(places, key=lambda place: random.key(job.spec.seed, "order", job.data.ids[place]))
+
+
+def _shard(job: Job, places: list[int], writer: Writer, tallies: list[Tally], observe: Observe | None) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for row, point, clean in evaluate_shard(job, places):
             writer.add(row, point, clean, again=True)
-            tally.add(row)
+            for tally in tallies:
+                tally.add(row)
             if job.pending is not None and row.get("kind", "attack") == "attack":
                 job.pending.forget(f"{prefix(row['norm'], row['eps'])}{row['id']}")
-            _told(observe, tally, job)
+            _told(observe, tallies[-1], job)
 
 
 def _told(observe: Observe | None, tally: Tally, job: Job) -> None:

@@ -37,16 +37,13 @@ class Tally:
 
     Args:
         eps: the radius.
-        records: those that are there already.
         last: the kind of record after which an example is done: "certificate", or "attack" where none is proven.
     """
 
-    def __init__(self, eps: float, records: Iterable[Mapping[str, Any]], last: str) -> None:
+    def __init__(self, eps: float, last: str) -> None:
         self._eps, self._last, self._norm = eps, last, ""
         self._standing, self._done = dict[str, Standing](), set[str]()
         self._counts = Counter[Standing]()
-        for row in records:
-            self.add(row)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Count a record."""

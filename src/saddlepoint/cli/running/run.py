@@ -37,7 +37,8 @@ def run(given: Namespace) -> int:
     with warned(), bounded():
         question_data(chosen.classifier, data)
     with interruptible(), bounded(), progress(silent=given.json) as observe:
-        summary = evaluation.run(job, chosen.out, keep=given.keep or "broken", observe=observe, warn=_warn)
+        done = evaluation.run(job, chosen.out, keep=given.keep or "broken", observe=observe, warn=_warn)
+    summary = done.summary
     assert summary is not None, "no clock ends an attack"  # noqa: S101 - an internal invariant
     seconds = time.perf_counter() - begin
     if given.json:

@@ -1,0 +1,99 @@
+"""When an evaluation may stop before its last example, and what may then be said of all of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, isclose
+
+from saddlepoint.results import Bracket
+from saddlepoint.results.bracket import LEVEL
+from saddlepoint.results.sequences import planned, sequence
+
+Ends = dict[str, tuple[float, float]]
+"""For clean, certified and attacked accuracy of all examples: between which two shares it lies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An accuracy of all examples that must not be lower.
+
+    Attributes:
+        kind: clean, certified or attacked.
+        least: the share.
+        eps: at this radius; None for the largest.
+    """
+
+    kind: str
+    least: float
+    eps: float | None = None
+
+    def of(self, found: Sequence[Bracket]) -> Bracket | None:
+        """Return the bracket that the rule is about; None if its radius is not among them."""
+        chosen = [each for each in found if self.eps is None or isclose(each.eps, self.eps)]
+        return chosen[-1] if chosen else None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Examples come in a random order that a seed fixes before any is seen; those that are done are the first of it.
+
+    Attributes:
+        width: stop when attacked and certified accuracy of all examples are each known to within so much.
+        rules: stop when each is decided.
+        looks: how often one looks, at times that are planned; None for after each shard, at whichever time.
+    """
+
+    width: float | None = None
+    rules: tuple[Rule, ...] = ()
+    looks: int | None = None
+
+    def due(self, seen: int, whole: int) -> bool:
+        """Whether one may look now."""
+        return self.looks is None or seen == whole or seen in self.times(whole)
+
+    def times(self, whole: int) -> list[int]:
+        """Return after how many examples one looks, if looks are planned."""
+        looks = self.looks or 0
+        return [ceil(whole * look / looks) for look in range(1, looks + 1)]
+
+    def reached(self, seen: int, whole: int, found: Sequence[Bracket]) -> bool:
+        """Whether no further example is needed."""
+        if not self.due(seen, whole) or not found:
+            return False
+        narrow = self.width is not None and self._narrow(seen, whole, found[-1])
+        decided = bool(self.rules) and all(self.decided(rule, seen, whole, found) is not None for rule in self.rules)
+        return narrow or decided
+
+    def decided(self, rule: Rule, seen: int, whole: int, found: Sequence[Bracket]) -> bool | None:
+        """Return whether a rule holds for all examples; None while that is open."""
+        bracket = rule.of(found)
+        if bracket is None:
+            return None
+        low, high = self.ends(seen, whole, bracket)[rule.kind]
+        return True if low >= rule.least else False if high < rule.least else None
+
+    def ends(self, seen: int, whole: int, bracket: Bracket) -> Ends:
+        """Return between which shares the accuracies of all examples lie, jointly at the level of intervals.
+
+        An example with an error counts as right for the upper end and as wrong for the lower.
+        """
+        errors = seen - bracket.examples
+        kinds = {
+            "clean": bracket.clean,
+            "certified": bracket.certified,
+            "attacked": bracket.attacked,
+        }
+        alpha = (1 - LEVEL) / len(kinds)
+        ends = {}
+        for kind, count in kinds.items():
+            spare = 0 if kind == "certified" else errors
+            if self.looks is None:
+                low, high = sequence(count + spare, seen, whole, alpha, count)
+            else:
+                low, high = planned(count + spare, seen, whole, alpha / self.looks, count)
+            ends[kind] = (low / whole, high / whole)
+        return ends
+
+    def _narrow(self, seen: int, whole: int, bracket: Bracket) -> bool:
+        ends = self.ends(seen, whole, bracket)
+        asked = (*(("attacked",) if bracket.searched else ()), *(("certified",) if bracket.proven else ()))
+        return all(ends[kind][1] - ends[kind][0] <= (self.width or 0.0) for kind in asked)
