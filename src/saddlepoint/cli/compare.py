@@ -41,7 +41,7 @@ def _run(given: argparse.Namespace) -> int:
 
     from saddlepoint.cli.table import table
     from saddlepoint.results import open_run
-    from saddlepoint.results.compare import compare
+    from saddlepoint.results.compare import compare, in_words
     from saddlepoint.results.store import write_bytes
 
     runs = [open_run(given.first), open_run(given.second)]
@@ -55,7 +55,7 @@ def _run(given: argparse.Namespace) -> int:
         print(f"{names} · {runs[0].spec['data']['reference']}\n")
         table(rows)
         for each in found:
-            print(f"\n{each.norm} ε {each.eps:g}: {_flips(each)}")
+            print(f"\n{each.norm} ε {each.eps:g}: {in_words(each)}")
         for line in worse:
             print(f"worse: {line}")
     if given.markdown:
@@ -83,12 +83,6 @@ def _rows(each: "Comparison") -> list[dict[str, object]]:
     ]
 
 
-def _flips(each: "Comparison") -> str:
-    """Return which standings changed into which, the most frequent first."""
-    changed = sorted((-count, str(one), str(other)) for (one, other), count in each.flips.items() if one != other)
-    return ", ".join(f"{-count} {one} → {other}" for count, one, other in changed) or "no example changed"
-
-
 def _worse(each: "Comparison", asked: list[str]) -> list[str]:
     from saddlepoint.errors import InputError
 
@@ -105,7 +99,9 @@ def _worse(each: "Comparison", asked: list[str]) -> list[str]:
 
 
 def _markdown(found: "list[Comparison]", rows: list[dict[str, object]]) -> str:
+    from saddlepoint.results.compare import in_words
+
     cells = [list(rows[0]), ["--:"] * len(rows[0]), *(list(map(str, row.values())) for row in rows)]
     lines = [f"| {' | '.join(row)} |" for row in cells]
-    lines += ["", *(f"- {each.norm} ε {each.eps:g}: {_flips(each)}" for each in found)]
+    lines += ["", *(f"- {each.norm} ε {each.eps:g}: {in_words(each)}" for each in found)]
     return "\n".join(lines) + "\n"

@@ -13,6 +13,7 @@ _EPILOG = """\
 examples:
   saddlepoint evaluate
   saddlepoint evaluate --model models/mine --data cifar10:DIR --eps 2/255 4/255 8/255 --limit 1000 --out runs/mine
+  saddlepoint evaluate --model models/next --data cifar10:DIR --eps 8/255 --from runs/mine --out runs/next
   saddlepoint evaluate --model onnx:net.onnx --data npz:test.npz --eps 2/255 --require "attacked>=0.5@2/255"
 
 --require takes clean, attacked, certified or robust (the certified side), >= a share, @ an eps; attacked is an upper
@@ -42,6 +43,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
         metavar="METHOD",
         help="auto, none, interval, crown-ibp, crown, alpha-crown, lp, milp",
     )
+    add("--from", dest="earlier", metavar="RUN", help="a run on an earlier version of the model: try its points first")
     add("--strict", action="store_true", help="exit 1 if gradients seem to be masked")
     parser.set_defaults(run=_run)
 

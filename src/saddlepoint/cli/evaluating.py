@@ -3,10 +3,11 @@
 import json
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import torch
 
@@ -22,8 +23,10 @@ from saddlepoint.cli.warned import warned
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation import Evaluation, ThreatModel, evaluate
 from saddlepoint.evaluation.stopping import Rule, Stop
+from saddlepoint.evaluation.transfer import NAME
 from saddlepoint.models import load_classifier
-from saddlepoint.results import Bracket, by_label, namer, percent
+from saddlepoint.results import Bracket, RunFolder, by_label, compare, namer, open_run, percent
+from saddlepoint.results.compare import in_words
 from saddlepoint.results.store import write_bytes
 
 UNDECIDED = 3
@@ -47,6 +50,7 @@ def run(given: Namespace) -> int:
     suite = _suite(given.suite)
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
     classifier = load_classifier(given.model, weights=given.weights, mean=given.mean, std=given.std, device=device)
+    earlier = None if given.earlier is None else open_run(given.earlier)
     begin = time.perf_counter()
     with warned(), interruptible(), progress(silent=given.json) as observe:
         found = evaluate(
@@ -63,6 +67,7 @@ def run(given: Namespace) -> int:
             budget=given.budget,
             seconds=_seconds(given),
             stop=stop,
+            points=earlier,
             observe=observe,
         )
     seconds = time.perf_counter() - begin
@@ -74,6 +79,8 @@ def run(given: Namespace) -> int:
         print(json.dumps({**told, "summary": found.summary}, ensure_ascii=False))
     else:
         _print(given, found, seconds, spelled)
+        if earlier is not None:
+            print(_since(earlier, found))
         for line in failed:
             print(line)
         if not found.run.finished:
@@ -104,6 +111,19 @@ def _print(given: Namespace, found: Evaluation, seconds: float, spelled: dict[fl
         print(line)
     told = f"broken by: {broken or 'none'} · " if last.searched else ""
     print(f"{told}{seconds:.1f} s in this session · {found.run.path}")
+
+
+def _since(earlier: RunFolder, found: Evaluation) -> str:
+    """Return one line: what the points of an earlier run broke, what was spent, and which examples flipped."""
+    last = found.robust_accuracy
+    spent, before = (_passes(run.summary()) for run in (found.run, earlier))
+    changes = compare(earlier, found.run)[-1]
+    broken = f"of {last.counts['broken']} broken, {last.attacks.get(NAME, 0)} by a point of {earlier.path.name}"
+    return f"{broken}; {spent} passes, there {before}; since then: {in_words(changes)}"
+
+
+def _passes(summary: Mapping[str, Any]) -> int:
+    return int(summary["forwards"] + summary["backwards"])
 
 
 def _by_class(found: Evaluation) -> list[str]:

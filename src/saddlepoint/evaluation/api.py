@@ -17,6 +17,7 @@ from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.run import Done, Observe, run
 from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, described_model
 from saddlepoint.evaluation.stopping import Ends, Stop
+from saddlepoint.evaluation.transfer import points_of
 from saddlepoint.geometry import Ball
 from saddlepoint.results import Bracket, Judged, RunFolder, brackets, judged, open_run, percent
 
@@ -99,6 +100,7 @@ def evaluate(
     budget: int | None = None,
     seconds: float | None = None,
     stop: Stop | None = None,
+    points: RunFolder | None = None,
     observe: Observe | None = None,
 ) -> Evaluation:
     """Bracket robust accuracy: attacks bound it from above, certificates from below.
@@ -119,6 +121,8 @@ def evaluate(
         seconds: after which no further shard of examples is begun; the same call goes on.
         stop: what else ends it before the last example. Where it may end early, examples come in a random order that
             the seed fixes, so that neither clock nor rule chooses the easy ones.
+        points: a run on an earlier version of the model: its points are tried before any attack, and what they do not
+            break is searched as ever.
         observe: told how far it is, and the bracket so far.
 
     Raises:
@@ -136,6 +140,7 @@ def evaluate(
         raise InputError(
             f"neither an attack nor a certificate was asked for, or can run ({note}); expected one of them"
         )
+    earlier = None if points is None else points_of(points, chosen[0].norm)
     spec = Spec(
         model=described_model(classifier),
         data=described_data(examples, limit, first),
@@ -145,9 +150,12 @@ def evaluate(
         seed=seed,
         batch_size=min(batch_size, len(examples)),
         budget=budget,
+        points=None if earlier is None else earlier.described(),
     )
     folder = Path(tempfile.mkdtemp(prefix="saddlepoint-")) / "run" if out is None else Path(out)
-    done = run(Job(spec, classifier, examples, graphs), folder, seconds=seconds, stop=stop, observe=observe)
+    done = run(
+        Job(spec, classifier, examples, graphs, points=earlier), folder, seconds=seconds, stop=stop, observe=observe
+    )
     return Evaluation(open_run(folder), done, note, stop or Stop())
 
 

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saddlepoint.attacks.engine.example import Passes
 from saddlepoint.certificates import Graph
 from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, Sample
 from saddlepoint.evaluation.pending import Pending
 from saddlepoint.evaluation.spec import Spec, ThreatModel
+from saddlepoint.evaluation.transfer import Points
 
 Pixels = NDArray[np.float32]
 Row = Mapping[str, Any]
@@ -38,6 +40,7 @@ class Job:
     Attributes:
         pending: stages of the cascade that were done of examples without a record.
         earlier: records of examples that lack others.
+        points: of a run on an earlier version of the model, tried before any attack.
     """
 
     spec: Spec
@@ -46,6 +49,7 @@ class Job:
     graphs: tuple[Graph, Graph] | None = None
     pending: Pending | None = None
     earlier: Earlier = field(default_factory=Earlier)
+    points: Points | None = None
 
 
 @dataclass
@@ -58,6 +62,7 @@ class Example:
         searched: whether an earlier session has attacked it at this radius.
         tried: whether one has tried all certificates.
         finite: whether the model has a prediction for it.
+        spent: passes on points of an earlier run that did not break it.
     """
 
     index: int
@@ -70,6 +75,7 @@ class Example:
     searched: bool = False
     tried: bool = False
     finite: bool = True
+    spent: Passes = field(default_factory=Passes)
 
     @property
     def right(self) -> bool:
@@ -84,7 +90,7 @@ class Example:
     def begin(self, threat: ThreatModel, earlier: Earlier) -> None:
         """Come to the next radius, and take over what an earlier session found there."""
         attack, proof = (earlier.record(self.id, threat, kind) for kind in ("attack", "certificate"))
-        self.tried = proof is not None
+        self.tried, self.spent = proof is not None, Passes()
         self.proven = proof is not None and 0 < proof["lower_bound"] < float("inf")
         # A point that broke it serves at larger radii, too; where it was not kept, it must be found again.
         found = attack is not None and attack["success"] and attack["attack"] != "clean"

@@ -8,18 +8,20 @@ is broken at one ε is broken at every larger one, and its point is used again.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import torch
 
 from saddlepoint import losses, random
-from saddlepoint.attacks import Input, Setting, run_attack
+from saddlepoint.attacks import Input, Row, Setting, run_attack
 from saddlepoint.certificates import certify
 from saddlepoint.errors import AttackError, InputError, ModelError
 from saddlepoint.evaluation.job import Example, Job, Pixels
 from saddlepoint.evaluation.records import identified, method_line, record
 from saddlepoint.evaluation.spec import ThreatModel, prefix
+from saddlepoint.evaluation.transfer import NAME, TRY, inputs
 from saddlepoint.results.schema import key_of
 
 Record = tuple[dict[str, Any], Pixels | None, Pixels | None]
@@ -143,6 +145,7 @@ def _attack(job: Job, threat: ThreatModel, examples: list[Example]) -> Iterator[
             row, point = each.broken
             yield {**row, "eps": threat.eps}, point, each.sample.x.numpy()
     open_ = {each.id: each for each in examples if each.broken is None}
+    yield from _transferred(job, threat, open_)
     while open_:
         try:
             yield from _searched(job, threat, open_)
@@ -153,33 +156,65 @@ def _attack(job: Job, threat: ThreatModel, examples: list[Example]) -> Iterator[
             yield {**_identified(each, threat, method_line(job.spec.suite)), "error": str(error)}, None, None
 
 
+def _transferred(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> Iterator[Record]:
+    """Try the points of an earlier run, and take from what is open what they break."""
+    if job.points is None:
+        return
+    starts = inputs(job.points, [(each.index, each.sample) for each in open_.values() if each.right], threat)
+    for row in run_attack(job.classifier, starts, (TRY,), replace(_setting(job, threat), stop=0.0)):
+        if row.success:
+            found = replace(row, attack=NAME)
+            yield _broken(found, open_.pop(str(row.input.id)), method_line(job.spec.suite), threat)
+        else:
+            open_[str(row.input.id)].spent = row.passes
+
+
+def _broken(row: Row, each: Example, method: str, threat: ThreatModel) -> Record:
+    """Return the record of a broken example, and note that it is.
+
+    Raises:
+        AttackError: the example was certified.
+    """
+    found, point = record(row, each.sample.digest, method, threat.norm), row.x_adv.cpu().numpy()
+    each.broken = found, point
+    if each.proven:
+        raise AttackError(
+            f"{each.id!r} was certified at {threat.norm} eps {threat.eps:g} and is broken by {row.attack}; "
+            "this is a defect of saddlepoint: please report it"
+        )
+    return found, point, each.sample.x.numpy()
+
+
 def _searched(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> Iterator[Record]:
     """Attack what is open, and take from it what has its record."""
     spec, method, pending = job.spec, method_line(job.spec.suite), job.pending
     before = prefix(threat.norm, threat.eps)
-    inputs = [Input(e.index, e.id, e.sample.x, e.sample.y, threat.eps) for e in open_.values()]
-    setting = Setting(
-        ball=threat.ball,
-        box=threat.box,
-        batch=spec.batch_size,
-        device=job.classifier.device,
-        seed=spec.seed,
-        stop=math.inf if spec.stop == "never" else 0.0,
-        budget=spec.budget,
+    given = [Input(e.index, e.id, e.sample.x, e.sample.y, threat.eps) for e in open_.values()]
+    setting = replace(
+        _setting(job, threat),
         earlier={} if pending is None else pending.of(before),
         settled=None if pending is None else lambda each: pending.note(f"{before}{each.input.id}", each.settled()),
     )
-    for row in run_attack(job.classifier, inputs, spec.suite, setting, spec.precision):  # type: ignore[arg-type]
+    for row in run_attack(job.classifier, given, spec.suite, setting, spec.precision):  # type: ignore[arg-type]
         each = open_.pop(str(row.input.id))
-        found, point = record(row, each.sample.digest, method, threat.norm), row.x_adv.cpu().numpy()
+        found = replace(row, passes=row.passes + each.spent)
         if row.success:
-            each.broken = found, point
-            if each.proven:
-                raise AttackError(
-                    f"{each.id!r} was certified at {threat.norm} eps {threat.eps:g} and is broken by {row.attack}; "
-                    "this is a defect of saddlepoint: please report it"
-                )
-        yield found, point, each.sample.x.numpy()
+            yield _broken(found, each, method, threat)
+        else:
+            told = record(found, each.sample.digest, method, threat.norm)
+            yield told, row.x_adv.cpu().numpy(), each.sample.x.numpy()
+
+
+def _setting(job: Job, threat: ThreatModel) -> Setting:
+    return Setting(
+        ball=threat.ball,
+        box=threat.box,
+        batch=job.spec.batch_size,
+        device=job.classifier.device,
+        seed=job.spec.seed,
+        stop=math.inf if job.spec.stop == "never" else 0.0,
+        budget=job.spec.budget,
+    )
 
 
 def _identified(each: Example, threat: ThreatModel, method: str) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class Spec:
         precision: of the search.
         budget: passes that the search may spend on an example; None for no limit.
         stop: "fooled", or "never" to search every example to the end.
+        points: digests of the model and the records of the run whose points are tried first; None for none.
     """
 
     model: Mapping[str, Any]
@@ -67,6 +68,7 @@ class Spec:
     precision: str = "fp32"
     budget: int | None = None
     stop: str = "fooled"
+    points: Mapping[str, Any] | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return the specification as plain data; `Spec.of` reads it back."""
@@ -82,6 +84,7 @@ class Spec:
             "precision": self.precision,
             "budget": self.budget,
             "stop": self.stop,
+            "points": self.points and dict(self.points),
         }
 
     @classmethod
@@ -105,6 +108,7 @@ class Spec:
             precision=plain["precision"],
             budget=plain["budget"],
             stop=plain["stop"],
+            points=plain["points"],
         )
 
 

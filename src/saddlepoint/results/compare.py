@@ -113,6 +113,12 @@ def compare(first: RunFolder, second: RunFolder) -> list[Comparison]:
     return [_compared(*threat, pairs) for threat, pairs in sorted(shared.items())]
 
 
+def in_words(each: Comparison) -> str:
+    """Return which standings changed into which, the most frequent first."""
+    changed = sorted((-count, str(one), str(other)) for (one, other), count in each.flips.items() if one != other)
+    return ", ".join(f"{-count} {one} → {other}" for count, one, other in changed) or "no example changed"
+
+
 def mcnemar(lost: int, won: int) -> float:
     """Return the p-value of McNemar's exact test, two-sided: flips fall either way with probability ½."""
     from scipy.stats import binomtest
