@@ -8,7 +8,9 @@ is broken at one ε is broken at every larger one, and its point is used again.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -26,6 +28,8 @@ from saddlepoint.results.schema import key_of
 
 Record = tuple[dict[str, Any], Pixels | None, Pixels | None]
 """A row of the run folder, x_adv, and the clean image."""
+READERS = 4
+"""Threads that read and decode examples."""
 SHARD = 16
 """Batches that are searched as one stream: rows that finish are refilled, and the batch stays full until its end."""
 _FAILURES = (ModelError, RuntimeError, ValueError, IndexError)
@@ -43,17 +47,24 @@ def evaluate_shard(job: Job, places: Sequence[int]) -> Iterator[Record]:
     waiting, size = iter(places), job.spec.batch_size
     while part := list(islice(waiting, SHARD * size)):
         examples = list[Example]()
-        for start in range(0, len(part), size):
-            chunk = list[Example]()
-            for place in part[start : start + size]:
-                try:
-                    chunk.append(Example(place, job.data.ids[place], job.data.read(place)))
-                except InputError as error:
-                    yield from _errors(job, place, str(error))
-            if chunk:
-                yield from _unpredicted(job, chunk)
-                examples += [each for each in chunk if each.finite]
+        with ThreadPoolExecutor(READERS) as pool:
+            coming = pool.map(partial(_read, job), part)  # while the model predicts, the next images are decoded
+            while read := list(islice(coming, size)):
+                for place, reason in (each for each in read if not isinstance(each, Example)):
+                    yield from _errors(job, place, reason)
+                chunk = [each for each in read if isinstance(each, Example)]
+                if chunk:
+                    yield from _unpredicted(job, chunk)
+                    examples += [each for each in chunk if each.finite]
         yield from _cascade(job, examples)
+
+
+def _read(job: Job, place: int) -> Example | tuple[int, str]:
+    """Return an example, or its place and why it cannot be read."""
+    try:
+        return Example(place, job.data.ids[place], job.data.read(place))
+    except InputError as error:
+        return place, str(error)
 
 
 def _unpredicted(job: Job, examples: list[Example]) -> Iterator[Record]:

@@ -20,29 +20,46 @@ from saddlepoint.results.shards import names, read_rows
 SHARD = "shard"
 """Beside the columns of a row: the name of the shard that holds it."""
 _FOUND = tuple(name for name in NAMES if name not in ("kept", "seconds"))
+_ORDER = [("index", "ascending"), ("key", "ascending")]
 _SHARDED = SCHEMA.append(pa.field(SHARD, pa.string(), nullable=False))
 
 
-def load(folder: Path) -> Any:  # noqa: ANN401 - pyarrow has no types
+def load(folder: Path, columns: Sequence[str] = NAMES) -> Any:  # noqa: ANN401 - pyarrow has no types
     """Return the rows of all shards, one per key, sorted by index and key, with the column `shard`.
+
+    Args:
+        folder: of the run.
+        columns: that are wanted; of a large run each takes its memory.
 
     Raises:
         RunError: a shard cannot be read, or two rows of a key differ.
     """
-    tables = [_SHARDED.empty_table()]
-    for name in names(folder):
-        table = read_rows(folder, name)
-        column = pa.repeat(pa.scalar(name), table.num_rows)
-        tables.append(table.append_column(_SHARDED.field(SHARD), column).cast(_SHARDED))
     import pyarrow.compute as pc
 
-    table = pa.concat_tables(tables)
+    kept = tuple(dict.fromkeys((*columns, "index", "key")))
+    table = _read(folder, kept)
     if pc.count_distinct(table["key"]).as_py() < table.num_rows:
-        places: dict[str, list[int]] = defaultdict(list)
-        for place, identity in enumerate(table["key"].to_pylist()):
-            places[identity].append(place)
-        table = table.take([_survivor(table, found) for found in places.values()])
-    return table.sort_by([("index", "ascending"), ("key", "ascending")])
+        table = _merged(_read(folder, NAMES)).select([*kept, SHARD])
+    order = pc.sort_indices(table.select(["index", "key"]), sort_keys=_ORDER)
+    sorted_already = pc.all(pc.greater(order.slice(1), order.slice(0, max(len(order) - 1, 0)))).as_py() is not False
+    return table if sorted_already else table.take(order)
+
+
+def _read(folder: Path, columns: Sequence[str]) -> Any:  # noqa: ANN401
+    schema = pa.schema([_SHARDED.field(name) for name in (*columns, SHARD)])
+    tables = [schema.empty_table()]
+    for name in names(folder):
+        table = read_rows(folder, name).select(list(columns))
+        column = pa.repeat(pa.scalar(name), table.num_rows)
+        tables.append(table.append_column(_SHARDED.field(SHARD), column).cast(schema))
+    return pa.concat_tables(tables)
+
+
+def _merged(table: Any) -> Any:  # noqa: ANN401
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, identity in enumerate(table["key"].to_pylist()):
+        places[identity].append(place)
+    return table.take([_survivor(table, found) for found in places.values()])
 
 
 def said(row: Mapping[str, object]) -> str:

@@ -20,7 +20,7 @@ def settle(folder: Path, retention: Retention) -> None:
         RunError: a shard cannot be read or written, or two rows of an id differ.
     """
     home, keep = dict[str, str](), set[str]()
-    for row in records(load(folder).select(["key", "index", "label", "success", "attack", "error", SHARD])):
+    for row in records(load(folder, ["key", "index", "label", "success", "attack", "error"])):
         home[row["key"]] = row[SHARD]
         if retention.keeps(row):
             keep.add(row["key"])

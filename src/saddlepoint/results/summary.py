@@ -24,7 +24,7 @@ def summarise(table: Any) -> dict[str, Any]:  # noqa: ANN401 - pyarrow has no ty
     wrong from the start. `doubts` counts the examples per sign of masked gradients.
     """
     threats = [each.summary() for each in brackets(standings(records(table)))]
-    whole, table = table, _attacks(table)
+    whole, table = table, _attacks(table.select([*_COLUMNS, "kind", "eps"]))
     count: Counter[str] = Counter()
     doubts, broken, accuracy = Counter[str](), Counter[str](), 0.0
     for row in records(table.select(_COLUMNS)):

@@ -82,7 +82,7 @@ class Writer:
         self._folder, self._retention, self._shard_rows, self._seconds = folder, retention, shard_rows, seconds
         columns = ["key", "id", "digest", "index", "label", "success", "attack", "error", "method", "lower_bound"]
         columns += ["kind", "norm", "eps", "clean_correct"]
-        earlier = load(folder).select(columns).to_pylist()
+        earlier = load(folder, columns).select(columns).to_pylist()
         for row in earlier:
             retention.note(row)
         self.digests: dict[str, str] = {row["id"]: row["digest"] for row in earlier if row["error"] is None}
