@@ -40,7 +40,7 @@ def data(classifier):
 
 
 def _evaluate(classifier, data, out=None, **how):
-    return sp.evaluate(classifier, data, BALLS, suite=SUITE, out=out, batch_size=8, **how)
+    return sp.evaluate(classifier, data, BALLS, suite=SUITE, out=out, batch_size=8, checks=False, **how)
 
 
 def test_the_bracket_holds_and_every_example_has_one_verdict(classifier, data):
@@ -71,7 +71,14 @@ def test_an_observer_sees_the_bracket_grow_to_the_final_one(classifier, data):
     assert (last.norm, last.eps) == (due.norm, due.eps)
     again = []
     sp.evaluate(
-        classifier, data, BALLS, suite=SUITE, batch_size=8, out=found.run.path, observe=lambda *told: again.append(told)
+        classifier,
+        data,
+        BALLS,
+        suite=SUITE,
+        batch_size=8,
+        checks=False,
+        out=found.run.path,
+        observe=lambda *told: again.append(told),
     )
     assert again == []  # nothing is left to do
 
@@ -193,7 +200,7 @@ def test_a_certificate_that_is_broken_stops_the_run(classifier, data, monkeypatc
     monkeypatch.setattr(shard, "certify", lying)
     monkeypatch.setattr(shard, "audited", lambda *_: True)
     with pytest.raises(SaddlepointError, match="was certified at linf eps .* and is broken by .*defect of saddlepoint"):
-        sp.evaluate(classifier, data, sp.Linf(0.3), suite=SUITE, batch_size=8)
+        sp.evaluate(classifier, data, sp.Linf(0.3), suite=SUITE, batch_size=8, checks=False)
 
 
 def test_a_model_without_certificates_says_so_and_goes_on(data):

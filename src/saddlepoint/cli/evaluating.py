@@ -68,6 +68,7 @@ def run(given: Namespace) -> int:
             seconds=_seconds(given),
             stop=stop,
             points=earlier,
+            checks=not given.no_checks,
             observe=observe,
         )
     seconds = time.perf_counter() - begin
@@ -75,10 +76,19 @@ def run(given: Namespace) -> int:
     failed = [gate.line for gate in gates if gate.line is not None]
     spelled = {float(eps): eps.text for eps in radii}
     if given.json:
-        told = {"out": str(found.run.path), "seconds": seconds, "note": found.note, "unmet": failed, **_early(found)}
+        told = {
+            "out": str(found.run.path),
+            "seconds": seconds,
+            "note": found.note,
+            "unmet": failed,
+            "checks": found.run.checks(),
+            **_early(found),
+        }
         print(json.dumps({**told, "summary": found.summary}, ensure_ascii=False))
     else:
         _print(given, found, seconds, spelled)
+        for line in _checked(found.run.checks()):
+            print(line)
         if earlier is not None:
             print(_since(earlier, found))
         for line in failed:
@@ -111,6 +121,13 @@ def _print(given: Namespace, found: Evaluation, seconds: float, spelled: dict[fl
         print(line)
     told = f"broken by: {broken or 'none'} · " if last.searched else ""
     print(f"{told}{seconds:.1f} s in this session · {found.run.path}")
+
+
+def _checked(checks: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return how many checks passed, and a line for each that did not."""
+    odd = [each for each in checks if each["outcome"] in ("warn", "fail")]
+    lines = [f"checks: {len(checks) - len(odd)} of {len(checks)} passed"] if checks else []
+    return lines + [f"  {each['outcome']}: {each['name']}: {each['measured']}; {each['consequence']}" for each in odd]
 
 
 def _since(earlier: RunFolder, found: Evaluation) -> str:

@@ -13,6 +13,7 @@ from saddlepoint.certificates import Graph, graphs_of
 from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, load_dataset, matched, question_data
 from saddlepoint.errors import InputError, ModelError
+from saddlepoint.evaluation.checks import check
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.run import Done, Observe, run
 from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, described_model
@@ -101,6 +102,7 @@ def evaluate(
     seconds: float | None = None,
     stop: Stop | None = None,
     points: RunFolder | None = None,
+    checks: bool = True,
     observe: Observe | None = None,
 ) -> Evaluation:
     """Bracket robust accuracy: attacks bound it from above, certificates from below.
@@ -123,6 +125,8 @@ def evaluate(
             the seed fixes, so that neither clock nor rule chooses the easy ones.
         points: a run on an earlier version of the model: its points are tried before any attack, and what they do not
             break is searched as ever.
+        checks: whether to check on a few examples that the evaluation can be believed (`evaluation.checks`), once it is
+            complete.
         observe: told how far it is, and the bracket so far.
 
     Raises:
@@ -153,9 +157,10 @@ def evaluate(
         points=None if earlier is None else earlier.described(),
     )
     folder = Path(tempfile.mkdtemp(prefix="saddlepoint-")) / "run" if out is None else Path(out)
-    done = run(
-        Job(spec, classifier, examples, graphs, points=earlier), folder, seconds=seconds, stop=stop, observe=observe
-    )
+    job = Job(spec, classifier, examples, graphs, points=earlier)
+    done = run(job, folder, seconds=seconds, stop=stop, observe=observe)
+    if checks and attacks and done.summary is not None:
+        check(job, folder, done.summary)
     return Evaluation(open_run(folder), done, note, stop or Stop())
 
 

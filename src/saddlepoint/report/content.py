@@ -59,6 +59,7 @@ def content(run: RunFolder, *, images: bool, baseline: RunFolder | None = None) 
         "gallery": [_named(each, name) for each in gallery(run, attacks)] if images else [],
         "images": images,
         "doubts": summary["doubts"],
+        "checks": run.checks(),
         "errors": summary["errors"],
         "suite": [_described(step) for step in run.spec["suite"]],
         "certify": run.spec.get("certify", []),

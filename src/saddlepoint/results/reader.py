@@ -17,7 +17,7 @@ from saddlepoint.results.spec import digest
 from saddlepoint.results.store import read_document
 from saddlepoint.results.summary import summarise
 
-SPEC, PROVENANCE, SUMMARY = "spec.json", "provenance.json", "summary.json"
+SPEC, PROVENANCE, SUMMARY, CHECKS = "spec.json", "provenance.json", "summary.json", "checks.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +44,15 @@ class RunFolder:
     def summary(self) -> dict[str, Any]:
         """Return the counts and accuracies that follow from the rows, also of a run that is not finished."""
         return summarise(self._table)
+
+    def checks(self) -> list[dict[str, str]]:
+        """Return the checks that were run on these records: name, outcome, measured and consequence of each."""
+        path = self.path / CHECKS
+        if not path.exists():
+            return []
+        content = read_document(path, ("rows", str), ("checks", list))
+        found: list[dict[str, str]] = content["checks"]
+        return found if content["rows"] == self.summary()["rows"] else []
 
     def point(self, identity: str, eps: float | None = None) -> NDArray[np.float32]:
         """Return x_adv of an example, float32 (C, H, W), at a radius where the run has several.

@@ -1,0 +1,244 @@
+"""Checks that an evaluation can be believed, as data: the list of Carlini et al. 2019, run on a sample of the examples.
+
+Each check is passed, failed, a warning or not run, with what was measured and what follows if it is not passed.
+"""
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from saddlepoint import random
+from saddlepoint.attacks import FGSM, PGD, Attack, attack
+from saddlepoint.data.datasets import Dataset, Sample
+from saddlepoint.errors import InputError, ModelError
+from saddlepoint.evaluation.job import Job
+from saddlepoint.evaluation.spec import ThreatModel
+from saddlepoint.geometry import BALLS
+from saddlepoint.results.reader import CHECKS
+from saddlepoint.results.store import read_document, write_document
+from saddlepoint.typing import Images, Labels
+
+SAMPLE = 64
+"""Examples that are attacked for the checks, at most."""
+PAIRED = 2000
+"""Examples among which pairs are sought that are too close, at most."""
+NOISE = 20
+"""Random points that are tried per example."""
+
+Outcome = Literal["pass", "warn", "fail", "not run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check.
+
+    Attributes:
+        name: what ought to hold.
+        outcome: whether it does.
+        measured: what was seen.
+        consequence: what follows where it does not hold.
+    """
+
+    name: str
+    outcome: Outcome
+    measured: str
+    consequence: str
+
+    def plain(self) -> dict[str, str]:
+        """Return the check as plain data."""
+        return asdict(self)
+
+
+def checks(job: Job, summary: Mapping[str, Any]) -> list[Check]:
+    """Return all checks, at the largest radius of an evaluation that is complete.
+
+    Args:
+        job: of the evaluation.
+        summary: of its run folder.
+    """
+    sample = _Sample.of(job)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            found = [*_of_attacks(sample), _deterministic(sample)] if len(sample.y) else []
+        except ModelError as error:
+            found = [Check("the model can be attacked", "fail", str(error), "nothing was checked by attacks")]
+    return [*found, *_of_records(job, summary), *_of_data(job.data, job.spec.threats[-1])]
+
+
+def check(job: Job, folder: Path, summary: Mapping[str, Any]) -> None:
+    """Write the checks beside the records that they are of, unless they are there."""
+    path = folder / CHECKS
+    if path.exists() and read_document(path).get("rows") == summary["rows"]:
+        return
+    write_document(path, {"rows": summary["rows"], "checks": [each.plain() for each in checks(job, summary)]})
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """Correctly classified examples, and how to attack them."""
+
+    job: Job
+    x: Images
+    y: Labels
+
+    @classmethod
+    def of(cls, job: Job) -> "_Sample":
+        """Return the first of the random order that can be read and are classified correctly."""
+        places = sorted(range(len(job.data)), key=lambda n: random.key(job.spec.seed, "checks", job.data.ids[n]))
+        samples = _readable(job.data, places[:SAMPLE])
+        x, y = torch.stack([each.x for each in samples]), torch.tensor([each.y for each in samples])
+        right = job.classifier.predict(x, box=job.spec.threats[-1].box).label.cpu() == y
+        return cls(job, x[right], y[right])
+
+    @property
+    def threat(self) -> ThreatModel:
+        """The largest one."""
+        return self.job.spec.threats[-1]
+
+    def broken(self, method: Attack, eps: float) -> int:
+        """Return how many an attack breaks."""
+        spec = self.job.spec
+        ball, box = BALLS[self.threat.norm](eps), self.threat.box
+        found = attack(
+            self.job.classifier, self.x, self.y, ball, method, seed=spec.seed, batch_size=spec.batch_size, box=box
+        )
+        return int(found.success.sum())
+
+    def by_noise(self) -> int:
+        """Return how many any of several points, uniform in the ball, breaks."""
+        region = self.threat.ball.at(self.x, *(self.threat.box or (None, None)))
+        keys = torch.tensor([random.key(self.job.spec.seed, "noise", n) for n in range(len(self.y))])
+        hit = torch.zeros_like(self.y, dtype=torch.bool)
+        for draw in range(NOISE):
+            points = self.x + region.start(keys, draw)
+            hit |= self.job.classifier.predict(points, box=self.threat.box).label.cpu() != self.y
+        return int(hit.sum())
+
+
+def _of_attacks(sample: _Sample) -> list[Check]:
+    eps, count = sample.threat.eps, len(sample.y)
+    single, short = sample.broken(FGSM(), eps), sample.broken(PGD(steps=10), eps)
+    steps, doubled = sample.broken(PGD(steps=40), eps), sample.broken(PGD(steps=80), eps)
+    wider, noise = sample.broken(PGD(steps=40), 2 * eps), sample.by_noise()
+    whole = _whole(sample)
+    all_, slack = sample.broken(PGD(steps=40, loss="margin"), whole), max(1, count // 50)
+    masked = "gradients mislead; robust accuracy may be overestimated"
+    return [
+        _at_least("several steps break no less than one", short, single, count, slack, masked),
+        _at_least("a larger ball breaks no less", wider, steps, count, 0, masked),
+        _at_least("an attack that may do anything breaks all", all_, count, count, 0, masked),
+        _at_least("an attack breaks no less than noise", steps, noise, count, 0, masked),
+        Check(
+            "twice the steps break no more",
+            "pass" if doubled - steps <= slack else "warn",
+            f"{steps} of {count} with 40 steps of PGD, {doubled} with 80",
+            "attacks of so few steps have not converged; take a stronger suite",
+        ),
+    ]
+
+
+def _whole(sample: _Sample) -> float:
+    """Return a radius that holds the whole box."""
+    pixels = sample.x[0].numel()
+    return {"linf": 1.0, "l2": math.sqrt(pixels), "l1": float(pixels)}[sample.threat.norm]
+
+
+def _at_least(name: str, more: int, less: int, count: int, slack: int, consequence: str) -> Check:
+    outcome: Outcome = "pass" if more >= less else "warn" if more >= less - slack else "fail"
+    return Check(name, outcome, f"{more} of {count}, against {less}", consequence)
+
+
+def _deterministic(sample: _Sample) -> Check:
+    """Compare two forwards, the second beside other images."""
+    box = sample.threat.box
+    first, second = (sample.job.classifier.predict(x, box=box).logits for x in (sample.x, sample.x.flip(0)))
+    gap = float((first - second.flip(0)).abs().max() / first.abs().max())
+    outcome: Outcome = "pass" if gap <= 1e-4 else "fail"
+    return Check(
+        "logits are the same again, beside other images",
+        outcome,
+        f"they differ by {gap:.2g} of the largest",
+        "the model is stochastic or mixes its batch: attack it through sp.EOT, or mend it",
+    )
+
+
+def _of_records(job: Job, summary: Mapping[str, Any]) -> list[Check]:
+    doubts, examples, errors = summary["doubts"], summary["examples"], summary["errors"]
+    masked = "robust accuracy may be overestimated"
+
+    def rare(name: str, sign: str, share: float) -> Check:
+        count = doubts.get(sign, 0)
+        outcome: Outcome = "pass" if count <= share * examples else "warn"
+        return Check(name, outcome if job.spec.suite else "not run", f"{count} of {examples}", masked)
+
+    return [
+        rare("no black box gets further than gradients", "black box beats gradients", 0.01),
+        rare("gradients are not zero, also at the bounds of the box", "zero gradient", 0.002),
+        Check(
+            "every example could be judged",
+            "pass" if not errors else "warn",
+            f"{errors} of {examples} have an error",
+            "they count in no accuracy; see `error` in the records",
+        ),
+    ]
+
+
+def _of_data(data: Dataset, threat: ThreatModel) -> list[Check]:
+    """Look for facts about the data that bound every accuracy; nothing is dropped for them."""
+    places = sorted(range(len(data)), key=lambda n: random.key(0, "pairs", data.ids[n]))[:PAIRED]
+    samples = _readable(data, sorted(places))
+    x, y = torch.stack([each.x for each in samples]).flatten(1), torch.tensor([each.y for each in samples])
+    close, twins = _close(x, y, threat)
+    images = Counter(row.numpy().tobytes() for row in x)
+    copies = sum(count - 1 for count in images.values())
+    shown = ", ".join(f"{samples[i].id} and {samples[j].id}" for i, j in close[:3])
+    return [
+        Check(
+            "no two classes are closer than 2 eps",
+            "pass" if not close else "warn",
+            f"{len(close)} pairs of {len(samples)} examples{': ' + shown if close else ''}",
+            "no classifier is robust at both: an upper bound on what can be reached, whatever the model",
+        ),
+        Check(
+            "no image occurs twice",
+            "pass" if not copies else "warn",
+            f"{copies} copies among {len(samples)}",
+            "intervals are for independent draws; copies narrow them without cause",
+        ),
+        Check(
+            "no image has two labels",
+            "pass" if not twins else "warn",
+            f"{twins} pairs of equal images with different labels",
+            "one of the labels is wrong; both count",
+        ),
+    ]
+
+
+def _readable(data: Dataset, places: Sequence[int]) -> list[Sample]:
+    """Return the examples at these places, but for those that cannot be read."""
+    samples = list[Sample]()
+    for place in places:
+        with suppress(InputError):
+            samples.append(data.read(place))
+    return samples
+
+
+def _close(x: Images, y: Labels, threat: ThreatModel) -> tuple[list[tuple[int, int]], int]:
+    """Return the pairs of different labels whose balls meet, and how many of them are equal images."""
+    power = {"linf": math.inf, "l2": 2.0, "l1": 1.0}[threat.norm]
+    pairs, equal = list[tuple[int, int]](), 0
+    for begin in range(0, len(x), 256):
+        distance = torch.cdist(x[begin : begin + 256], x, p=power)
+        other = y[begin : begin + 256, None] != y
+        near = (other & (distance <= 2 * threat.eps)).nonzero().tolist()
+        pairs += [(begin + i, j) for i, j in near if begin + i < j]
+        equal += sum(begin + i < j for i, j in (other & (distance == 0)).nonzero().tolist())
+    return pairs, equal
