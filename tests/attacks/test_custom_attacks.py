@@ -216,6 +216,7 @@ def test_losses_are_named_when_an_attack_is_made():
         inspect.unwrap(sp.FGSM.__init__)(sp.FGSM.__new__(sp.FGSM), loss="hinge")
 
 
+@pytest.mark.slow
 def test_cascades_of_different_goals_lose_no_adversarial_point(case):
     classifier, x, y = case
     ball = sp.Linf(0.3)

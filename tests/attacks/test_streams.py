@@ -33,6 +33,7 @@ def test_inference_mode_is_refused(case):
         sp.attack(classifier, x, y, sp.Linf(0.05), sp.PGD(steps=5))
 
 
+@pytest.mark.slow
 def test_inputs_stream_through_bounded_memory(case):
     classifier, x, y = case
     pulled, delivered, ahead = 0, 0, []

@@ -74,7 +74,12 @@ def test_a_trap_catches_a_weak_attack(panel, truth, trap):
         assert accuracy > stronger + 3 * POINTS
 
 
-@pytest.mark.parametrize("trap", TRAPS.values(), ids=TRAPS)
+SLOW = {"scaled logits", "JPEG", "shattered gradients", "k winners take all", "clamp of its own"}
+
+
+@pytest.mark.parametrize(
+    "trap", [pytest.param(TRAPS[name], id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name in TRAPS]
+)
 def test_a_trap_is_seen_through_or_named(panel, truth, suite, trap):
     accuracy, said = evaluate(panel, trap.defend(panel[0]), suite)
     if any(cue in said for cue in trap.cues):

@@ -66,6 +66,7 @@ def test_a_milp_is_brute_force_over_activation_patterns(seed):
     assert single.outputs == 3
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**4), st.floats(0.01, 0.4))
 @settings(max_examples=8, deadline=None)
 def test_crown_is_below_the_lp_the_lp_below_the_milp_and_that_below_any_attack(seed, eps):

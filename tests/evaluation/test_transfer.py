@@ -23,7 +23,7 @@ def case():
     torch.manual_seed(1)
     layers = (nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 4))
     classifier = sp.Classifier(nn.Sequential(*layers), name="first")
-    images = np.random.default_rng(0).random((60, 1, 8, 8), np.float32)
+    images = np.random.default_rng(0).random((40, 1, 8, 8), np.float32)
     labels = classifier.predict(torch.from_numpy(images)).label.numpy().copy()
     sibling = sp.Classifier(copy.deepcopy(classifier.module), name="second")
     with torch.no_grad():
@@ -64,9 +64,9 @@ def test_a_point_of_a_larger_ball_is_projected_and_one_of_another_image_is_not_u
     found = _evaluate(second, data, [sp.Linf(0.045)], points=larger.run)
     assert found.robust_accuracy.attacks[NAME] > 0
     assert all(row["distance"] <= 0.045 for row in found.records().to_pylist())
-    images = np.stack([data.read(index).x.numpy() for index in range(60)])
+    images = np.stack([data.read(index).x.numpy() for index in range(40)])
     images[:, 0, 0, 0] = 1 - images[:, 0, 0, 0]
-    other = of_arrays("made", "made", images, np.array([data.read(index).y for index in range(60)]))
+    other = of_arrays("made", "made", images, np.array([data.read(index).y for index in range(40)]))
     assert NAME not in _evaluate(second, other, [sp.Linf(0.05)], points=larger.run).robust_accuracy.attacks
     with pytest.raises(sp.InputError, match="has no point of a l2 ball"):
         _evaluate(second, data, [sp.L2(0.1)], points=larger.run)

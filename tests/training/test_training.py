@@ -30,7 +30,12 @@ def _weights(folder):
     return sp.load_classifier(str(folder)).module.state_dict()
 
 
-@pytest.mark.parametrize("name", recipe.names())
+FAST = {"standard", "pgd-at", "fgsm-rs", "ibp", "imagenet"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in recipe.names()]
+)
 def test_every_recipe_trains_and_resumes_bit_for_bit(name, tmp_path, monkeypatch):
     chosen = replace(load_recipe(name, "digits"), **SMALL, ema=0.9, clip=1.0, augment=("crop", "flip"))
     chosen = replace(chosen, replays=min(chosen.replays, 2))
