@@ -85,6 +85,14 @@ def test_five_points_of_ten_thousand_take_less_than_half():
     assert not Stop(width=0.05, looks=5).reached(4100, 10_000, [bracket(3900, 1850, 4100)])  # no look was planned
 
 
+def test_between_planned_looks_nothing_is_concluded_and_several_radii_share_alpha():
+    planned_ = Stop(looks=5)
+    assert planned_.ends(300, 1000, bracket(280, 150, 300))["attacked"] == (0.15, 0.85)
+    assert planned_.decided(Rule("attacked", 0.8), 300, 1000, [bracket(280, 150, 300)]) is None
+    one, three = (Stop().ends(500, 1000, bracket(480, 250, 500), radii)["attacked"] for radii in (1, 3))
+    assert three[0] < one[0] < one[1] < three[1]
+
+
 def test_rules_are_decided_both_ways_and_errors_count_against_what_is_claimed():
     rule, stop = Rule("attacked", 0.5), Stop()
     assert stop.decided(rule, 500, 1000, [bracket(480, 400, 500)]) is True

@@ -4,6 +4,7 @@ import json
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
@@ -25,7 +26,7 @@ from saddlepoint.evaluation import Evaluation, ThreatModel, evaluate
 from saddlepoint.evaluation.stopping import Rule, Stop
 from saddlepoint.evaluation.transfer import NAME
 from saddlepoint.models import load_classifier
-from saddlepoint.results import Bracket, RunFolder, by_label, compare, namer, open_run, percent
+from saddlepoint.results import Bracket, RunError, RunFolder, by_label, compare, namer, open_run, percent
 from saddlepoint.results.compare import in_words
 from saddlepoint.results.store import write_bytes
 
@@ -134,9 +135,11 @@ def _since(earlier: RunFolder, found: Evaluation) -> str:
     """Return one line: what the points of an earlier run broke, what was spent, and which examples flipped."""
     last = found.robust_accuracy
     spent, before = (_passes(run.summary()) for run in (found.run, earlier))
-    changes = compare(earlier, found.run)[-1]
     broken = f"of {last.counts['broken']} broken, {last.attacks.get(NAME, 0)} by a point of {earlier.path.name}"
-    return f"{broken}; {spent} passes, there {before}; since then: {in_words(changes)}"
+    told = f"{broken}; {spent} passes, there {before}"
+    with suppress(RunError):  # other radii, or other examples
+        told += f"; since then: {in_words(compare(earlier, found.run)[-1])}"
+    return told
 
 
 def _passes(summary: Mapping[str, Any]) -> int:
@@ -192,7 +195,7 @@ def _stop(given: Namespace, rules: Sequence[Rule]) -> Stop | None:
         raise InputError(f"--looks is {given.looks}, and nothing to stop at; expected --width or --minutes, too")
     if given.width is None and (_seconds(given) is None or not rules):
         return None
-    return Stop(given.width, tuple(rules) if _seconds(given) is not None else (), given.looks)
+    return Stop(given.width, tuple(rules), given.looks)
 
 
 def _gate(found: Evaluation, text: str, rule: Rule) -> Gate:

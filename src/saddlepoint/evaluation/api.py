@@ -47,7 +47,7 @@ class Evaluation:
 
         It holds whenever one stops, at 95 % jointly: those that were are the first of a random order (`Stop`).
         """
-        return self.stop.ends(self.done.seen, self.done.whole, self.done.brackets[-1])
+        return self.stop.ends(self.done.seen, self.done.whole, self.done.brackets[-1], len(self.done.brackets))
 
     def records(self) -> Any:  # noqa: ANN401 - pyarrow has no types
         """Return the records as a pyarrow.Table."""

@@ -59,7 +59,7 @@ class Stop:
         """Whether no further example is needed."""
         if not self.due(seen, whole) or not found:
             return False
-        narrow = self.width is not None and self._narrow(seen, whole, found[-1])
+        narrow = self.width is not None and self._narrow(seen, whole, found)
         decided = bool(self.rules) and all(self.decided(rule, seen, whole, found) is not None for rule in self.rules)
         return narrow or decided
 
@@ -68,13 +68,20 @@ class Stop:
         bracket = rule.of(found)
         if bracket is None:
             return None
-        low, high = self.ends(seen, whole, bracket)[rule.kind]
+        low, high = self.ends(seen, whole, bracket, len(found))[rule.kind]
         return True if low >= rule.least else False if high < rule.least else None
 
-    def ends(self, seen: int, whole: int, bracket: Bracket) -> Ends:
+    def ends(self, seen: int, whole: int, bracket: Bracket, radii: int = 1) -> Ends:
         """Return between which shares the accuracies of all examples lie, jointly at the level of intervals.
 
-        An example with an error counts as right for the upper end and as wrong for the lower.
+        An example with an error counts as right for the upper end and as wrong for the lower. Between planned looks
+        nothing is concluded: the ends are what the examples that were seen say of themselves.
+
+        Args:
+            seen: how many are done, the first of the order.
+            whole: how many there are.
+            bracket: of those that are done.
+            radii: at how many radii one looks.
         """
         errors = seen - bracket.examples
         kinds = {
@@ -82,18 +89,20 @@ class Stop:
             "certified": bracket.certified,
             "attacked": bracket.attacked,
         }
-        alpha = (1 - LEVEL) / len(kinds)
+        alpha = (1 - LEVEL) / len(kinds) / radii
         ends = {}
         for kind, count in kinds.items():
             spare = 0 if kind == "certified" else errors
-            if self.looks is None:
+            if not self.due(seen, whole):
+                low, high = count, whole - (seen - count - spare)
+            elif self.looks is None:
                 low, high = sequence(count + spare, seen, whole, alpha, count)
             else:
                 low, high = planned(count + spare, seen, whole, alpha / self.looks, count)
             ends[kind] = (low / whole, high / whole)
         return ends
 
-    def _narrow(self, seen: int, whole: int, bracket: Bracket) -> bool:
-        ends = self.ends(seen, whole, bracket)
+    def _narrow(self, seen: int, whole: int, found: Sequence[Bracket]) -> bool:
+        bracket, ends = found[-1], self.ends(seen, whole, found[-1], len(found))
         asked = (*(("attacked",) if bracket.searched else ()), *(("certified",) if bracket.proven else ()))
         return all(ends[kind][1] - ends[kind][0] <= (self.width or 0.0) for kind in asked)

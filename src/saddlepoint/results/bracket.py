@@ -82,12 +82,12 @@ class Bracket:
         """
         if not self.examples:
             return "No example could be read."
-        low = percent(self.share(self.certified)) if self.proven else "0 % (no certificate ran)"
+        low = f"{percent(self.share(self.certified))} (certified)" if self.proven else "0 % (no certificate ran)"
         lower = self.interval(self.certified)[0] if self.proven else 0.0
         how = "attacked" if self.searched else "clean: no attack ran"
         return (
             f"Of these {self.examples} images, robust accuracy at {self.norm} ε {eps or f'{self.eps:g}'} lies between "
-            f"{low} (certified) and {percent(self.share(self.attacked))} ({how}); of images drawn like them, "
+            f"{low} and {percent(self.share(self.attacked))} ({how}); of images drawn like them, "
             f"between {percent(lower)} and {percent(self.interval(self.attacked)[1])} at {LEVEL:.0%} confidence."
         )
 
