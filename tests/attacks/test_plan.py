@@ -104,6 +104,7 @@ def test_a_budget_of_passes_is_kept(case, budget, suite, precision):
         assert (search[~result.success] >= 2).all()
 
 
+@pytest.mark.slow
 def test_a_budget_beyond_need_restricts_nothing(case):
     classifier, x, y = case
     suite = [sp.FGSM(), sp.PGD(steps=5), sp.PGD(restarts=2)]
