@@ -106,6 +106,29 @@ def test_checks_belong_to_their_records_and_are_shown(digits, tmp_path):
     assert "What ought to hold" not in report(sp.open_run(tmp_path), images=False)
 
 
+class Failing(nn.Module):
+    """Raises where the first pixel says so."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        if bool((x[:, 0, 0, 0] > 0.9).any()):
+            raise ValueError("no such\npixel")
+        return self.net(x)
+
+
+def test_an_evaluation_is_not_lost_for_its_checks(digits):
+    twin, x, y = digits
+    x = x.clone()
+    x[3, 0, 0, 0] = 1
+    checks = evaluated(sp.Classifier(Failing(twin)), x, y).run.checks()
+    assert checks[0]["outcome"] == "fail"
+    assert checks[0]["measured"].endswith("no such pixel")
+    assert outcomes(evaluated(twin, x[:8], y[:8], eps=0.8))  # twice that is more than the box
+
+
 def test_the_command_counts_them(tmp_path, capsys):
     base = ["evaluate", "--suite", "fgsm", "--certify", "none", "--limit", "20", "--batch-size", "20"]
     assert main([*base, "--out", str(tmp_path / "a")]) == 0

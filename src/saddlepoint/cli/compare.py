@@ -41,12 +41,12 @@ def _run(given: argparse.Namespace) -> int:
 
     from saddlepoint.cli.table import table
     from saddlepoint.results import open_run
-    from saddlepoint.results.compare import compare, in_words
+    from saddlepoint.results.compare import compare, in_words, shown
     from saddlepoint.results.store import write_bytes
 
     runs = [open_run(given.first), open_run(given.second)]
     found = compare(*runs)
-    rows = [row for each in found for row in _rows(each)]
+    rows = [{"norm": each.norm, **row} for each in found for row in shown(each)]
     worse = [line for each in found for line in _worse(each, given.no_worse)]
     if given.json:
         print(json.dumps({"comparisons": [each.summary() for each in found], "worse": worse}, ensure_ascii=False))
@@ -61,26 +61,6 @@ def _run(given: argparse.Namespace) -> int:
     if given.markdown:
         write_bytes(Path(given.markdown).absolute(), _markdown(found, rows).encode())
     return int(bool(worse))
-
-
-def _rows(each: "Comparison") -> list[dict[str, object]]:
-    from saddlepoint.results import percent
-
-    return [
-        {
-            f"{each.norm} ε": f"{each.eps:g}",
-            "accuracy": kind,
-            "first": percent(one.first / one.examples),
-            "second": percent(one.second / one.examples),
-            "change": f"{100 * one.change:+.1f}",
-            "95 % interval": "{:+.1f} … {:+.1f}".format(*(100 * end for end in one.interval)),
-            "lost": one.lost,
-            "won": one.won,
-            "p": f"{one.p:.2g}",
-            "examples": one.examples,
-        }
-        for kind, one in each.differences.items()
-    ]
 
 
 def _worse(each: "Comparison", asked: list[str]) -> list[str]:

@@ -3,7 +3,6 @@
 Each check is passed, failed, a warning or not run, with what was measured and what follows if it is not passed.
 """
 
-import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,13 +16,14 @@ import torch
 from saddlepoint import random
 from saddlepoint.attacks import FGSM, PGD, Attack, attack
 from saddlepoint.data.datasets import Dataset, Sample
-from saddlepoint.errors import InputError, ModelError
+from saddlepoint.errors import InputError
 from saddlepoint.evaluation.job import Job
+from saddlepoint.evaluation.shard import FAILURES
 from saddlepoint.evaluation.spec import ThreatModel
 from saddlepoint.geometry import BALLS
 from saddlepoint.results.reader import CHECKS
 from saddlepoint.results.store import read_document, write_document
-from saddlepoint.typing import Images, Labels
+from saddlepoint.typing import Images, Labels, Logits
 
 SAMPLE = 64
 """Examples that are attacked for the checks, at most."""
@@ -63,13 +63,14 @@ def checks(job: Job, summary: Mapping[str, Any]) -> list[Check]:
         job: of the evaluation.
         summary: of its run folder.
     """
-    sample = _Sample.of(job)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            sample = _Sample.of(job)
             found = [*_of_attacks(sample), _deterministic(sample)] if len(sample.y) else []
-        except ModelError as error:
-            found = [Check("the model can be attacked", "fail", str(error), "nothing was checked by attacks")]
+        except FAILURES as error:  # the evaluation is done, and must not be lost for this
+            reason = " ".join(str(error).split()) or type(error).__name__
+            found = [Check("the model can be attacked", "fail", f"{reason:.300}", "nothing was checked by attacks")]
     return [*found, *_of_records(job, summary), *_of_data(job.data, job.spec.threats[-1])]
 
 
@@ -94,14 +95,21 @@ class _Sample:
         """Return the first of the random order that can be read and are classified correctly."""
         places = sorted(range(len(job.data)), key=lambda n: random.key(job.spec.seed, "checks", job.data.ids[n]))
         samples = _readable(job.data, places[:SAMPLE])
-        x, y = torch.stack([each.x for each in samples]), torch.tensor([each.y for each in samples])
-        right = job.classifier.predict(x, box=job.spec.threats[-1].box).label.cpu() == y
-        return cls(job, x[right], y[right])
+        if not samples:
+            return cls(job, torch.zeros(0, 1, 1, 1), torch.zeros(0, dtype=torch.long))
+        whole = cls(job, torch.stack([each.x for each in samples]), torch.tensor([each.y for each in samples]))
+        right = whole.logits(whole.x).argmax(1) == whole.y
+        return cls(job, whole.x[right], whole.y[right])
 
     @property
     def threat(self) -> ThreatModel:
         """The largest one."""
         return self.job.spec.threats[-1]
+
+    def logits(self, x: Images) -> Logits:
+        """Return the untouched model's logits, a batch of the specification at a time."""
+        parts = torch.split(x, self.job.spec.batch_size)
+        return torch.cat([self.job.classifier.predict(part, box=self.threat.box).logits.cpu() for part in parts])
 
     def broken(self, method: Attack, eps: float) -> int:
         """Return how many an attack breaks."""
@@ -118,8 +126,7 @@ class _Sample:
         keys = torch.tensor([random.key(self.job.spec.seed, "noise", n) for n in range(len(self.y))])
         hit = torch.zeros_like(self.y, dtype=torch.bool)
         for draw in range(NOISE):
-            points = self.x + region.start(keys, draw)
-            hit |= self.job.classifier.predict(points, box=self.threat.box).label.cpu() != self.y
+            hit |= self.logits(self.x + region.start(keys, draw)).argmax(1) != self.y
         return int(hit.sum())
 
 
@@ -127,8 +134,8 @@ def _of_attacks(sample: _Sample) -> list[Check]:
     eps, count = sample.threat.eps, len(sample.y)
     single, short = sample.broken(FGSM(), eps), sample.broken(PGD(steps=10), eps)
     steps, doubled = sample.broken(PGD(steps=40), eps), sample.broken(PGD(steps=80), eps)
-    wider, noise = sample.broken(PGD(steps=40), 2 * eps), sample.by_noise()
-    whole = _whole(sample)
+    whole = float(sample.threat.ball.norm(torch.ones_like(sample.x[:1])))  # of the ball that holds the box
+    wider, noise = sample.broken(PGD(steps=40), min(2 * eps, whole)), sample.by_noise()
     all_, slack = sample.broken(PGD(steps=40, loss="margin"), whole), max(1, count // 50)
     masked = "gradients mislead; robust accuracy may be overestimated"
     return [
@@ -145,12 +152,6 @@ def _of_attacks(sample: _Sample) -> list[Check]:
     ]
 
 
-def _whole(sample: _Sample) -> float:
-    """Return a radius that holds the whole box."""
-    pixels = sample.x[0].numel()
-    return {"linf": 1.0, "l2": math.sqrt(pixels), "l1": float(pixels)}[sample.threat.norm]
-
-
 def _at_least(name: str, more: int, less: int, count: int, slack: int, consequence: str) -> Check:
     outcome: Outcome = "pass" if more >= less else "warn" if more >= less - slack else "fail"
     return Check(name, outcome, f"{more} of {count}, against {less}", consequence)
@@ -158,8 +159,7 @@ def _at_least(name: str, more: int, less: int, count: int, slack: int, consequen
 
 def _deterministic(sample: _Sample) -> Check:
     """Compare two forwards, the second beside other images."""
-    box = sample.threat.box
-    first, second = (sample.job.classifier.predict(x, box=box).logits for x in (sample.x, sample.x.flip(0)))
+    first, second = sample.logits(sample.x), sample.logits(sample.x.flip(0))
     gap = float((first - second.flip(0)).abs().max() / first.abs().max())
     outcome: Outcome = "pass" if gap <= 1e-4 else "fail"
     return Check(
@@ -195,6 +195,8 @@ def _of_data(data: Dataset, threat: ThreatModel) -> list[Check]:
     """Look for facts about the data that bound every accuracy; nothing is dropped for them."""
     places = sorted(range(len(data)), key=lambda n: random.key(0, "pairs", data.ids[n]))[:PAIRED]
     samples = _readable(data, sorted(places))
+    if not samples:
+        return []
     x, y = torch.stack([each.x for each in samples]).flatten(1), torch.tensor([each.y for each in samples])
     close, twins = _close(x, y, threat)
     images = Counter(row.numpy().tobytes() for row in x)
@@ -233,10 +235,9 @@ def _readable(data: Dataset, places: Sequence[int]) -> list[Sample]:
 
 def _close(x: Images, y: Labels, threat: ThreatModel) -> tuple[list[tuple[int, int]], int]:
     """Return the pairs of different labels whose balls meet, and how many of them are equal images."""
-    power = {"linf": math.inf, "l2": 2.0, "l1": 1.0}[threat.norm]
     pairs, equal = list[tuple[int, int]](), 0
     for begin in range(0, len(x), 256):
-        distance = torch.cdist(x[begin : begin + 256], x, p=power)
+        distance = torch.cdist(x[begin : begin + 256], x, p=BALLS[threat.norm].p)
         other = y[begin : begin + 256, None] != y
         near = (other & (distance <= 2 * threat.eps)).nonzero().tolist()
         pairs += [(begin + i, j) for i, j in near if begin + i < j]

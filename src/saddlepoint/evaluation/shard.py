@@ -32,7 +32,8 @@ READERS = 4
 """Threads that read and decode examples."""
 SHARD = 16
 """Batches that are searched as one stream: rows that finish are refilled, and the batch stays full until its end."""
-_FAILURES = (ModelError, RuntimeError, ValueError, IndexError)
+FAILURES = (ModelError, RuntimeError, ValueError, IndexError)
+"""What a model may raise on inputs that it cannot take."""
 SYSTEMATIC = 4
 """Examples of a block that must all fail before the model is to blame."""
 AUDITED, LEAST_AUDITED = 0.05, 100
@@ -76,7 +77,7 @@ def _unpredicted(job: Job, examples: list[Example]) -> Iterator[Record]:
         _predict(job, examples)
     except torch.OutOfMemoryError:
         raise
-    except _FAILURES:
+    except FAILURES:
         reasons = {each.index: reason for each in examples if (reason := _failure(job, each))}
         if len(reasons) == len(examples) >= SYSTEMATIC:
             raise
@@ -88,7 +89,7 @@ def _failure(job: Job, each: Example) -> str | None:
     """Return why the model fails on one example; None where it does not."""
     try:
         _predict(job, [each])
-    except _FAILURES as error:
+    except FAILURES as error:
         each.finite = False
         return " ".join(str(error).split()) or type(error).__name__
     return None

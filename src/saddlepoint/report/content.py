@@ -20,6 +20,7 @@ from saddlepoint.results import (
     percent,
 )
 from saddlepoint.results.bracket import LEVEL
+from saddlepoint.results.compare import shown
 
 NORMS = {
     "linf": ("ℓ∞", "no pixel value changes by more than ε"),
@@ -53,7 +54,7 @@ def content(run: RunFolder, *, images: bool, baseline: RunFolder | None = None) 
         "attacks": _contributions(found),
         "convergence": [(passes, percent(last.share(left))) for passes, left in last.convergence],
         "baseline": None if baseline is None else baseline.spec["model"]["reference"],
-        "comparison": [] if baseline is None else _changes(baseline, run),
+        "comparison": [] if baseline is None else [row for each in compare(baseline, run) for row in shown(each)],
         "classes": _classes(largest, name),
         "largest": f"{last.eps:g}",
         "gallery": [_named(each, name) for each in gallery(run, attacks)] if images else [],
@@ -128,25 +129,6 @@ def _contributions(found: Sequence[Bracket]) -> list[tuple[str, list[int]]]:
 
 def _classes(verdicts: Sequence[Judged], name: Callable[[int | None], str]) -> list[dict[str, Any]]:
     return [{"name": name(label), "bar": _bar(each)} for label, each in by_label(verdicts).items()]
-
-
-def _changes(baseline: RunFolder, run: RunFolder) -> list[dict[str, Any]]:
-    """Return what changed since the baseline, one row per ball and accuracy."""
-    return [
-        {
-            "eps": f"{each.eps:g}",
-            "kind": kind,
-            "first": percent(one.first / one.examples),
-            "second": percent(one.second / one.examples),
-            "change": f"{100 * one.change:+.1f}",
-            "interval": "{:+.1f} … {:+.1f}".format(*(100 * end for end in one.interval)),
-            "lost": one.lost,
-            "won": one.won,
-            "p": f"{one.p:.2g}",
-        }
-        for each in compare(baseline, run)
-        for kind, one in each.differences.items()
-    ]
 
 
 def _named(row: Mapping[str, Any], name: Callable[[int | None], str]) -> dict[str, Any]:

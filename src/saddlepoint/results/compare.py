@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from saddlepoint.results.bracket import LEVEL
+from saddlepoint.results.bracket import LEVEL, percent
 from saddlepoint.results.errors import RunError
 from saddlepoint.results.reader import RunFolder
 from saddlepoint.results.verdicts import Judged, Standing, judged
@@ -111,6 +111,25 @@ def compare(first: RunFolder, second: RunFolder) -> list[Comparison]:
         told = " and ".join(", ".join(_threats(run)) or "nothing" for run in (first, second))
         raise RunError(f"the runs have no example under the same ball ({told}); expected the same data, norm and eps")
     return [_compared(*threat, pairs) for threat, pairs in sorted(shared.items())]
+
+
+def shown(each: Comparison) -> list[dict[str, object]]:
+    """Return each difference as a row of text and counts, in per cent and points."""
+    return [
+        {
+            "eps": f"{each.eps:g}",
+            "accuracy": kind,
+            "first": percent(one.first / one.examples),
+            "second": percent(one.second / one.examples),
+            "change": f"{100 * one.change:+.1f}",
+            f"{LEVEL:.0%} interval": "{:+.1f} … {:+.1f}".format(*(100 * end for end in one.interval)),
+            "lost": one.lost,
+            "won": one.won,
+            "p": f"{one.p:.2g}",
+            "examples": one.examples,
+        }
+        for kind, one in each.differences.items()
+    ]
 
 
 def in_words(each: Comparison) -> str:

@@ -32,7 +32,7 @@ from saddlepoint.training.measures import accuracies
 from saddlepoint.training.processes import joined
 from saddlepoint.training.recipe import CERTIFIED, Recipe, load_recipe
 
-SAMPLE = 2000
+SAMPLE = 500
 """Images that give the normalisation of a data set that is not held in memory."""
 
 METRICS, CURVES, SPECIFICATION = "metrics.csv", "curves.svg", "training.json"
