@@ -113,7 +113,7 @@ def test_rows_of_bf16_are_the_same_in_any_order(case):
     assert torch.equal(one.forwards[order], two.forwards)
 
 
-def test_attacks_without_a_polish_search_in_float32(case):
+def test_attacks_without_a_refinement_search_in_float32(case):
     classifier, x, y = case
     for attack, steps in ((sp.SGD(steps=6), 6), (sp.FGSM(), 1)):
         result = sp.attack(classifier, x, y, sp.Linf(1 / 255), attack, precision="bf16", stop="never")

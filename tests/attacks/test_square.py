@@ -12,6 +12,7 @@ import saddlepoint as sp
 from saddlepoint import random
 from saddlepoint.attacks.engine.assignment import assign
 from saddlepoint.attacks.engine.slots import Slots
+from saddlepoint.attacks.refinement import refinement
 from saddlepoint.attacks.square import patterns, proposals, schedule
 from saddlepoint.errors import InputError
 from saddlepoint.testing import toys
@@ -172,7 +173,7 @@ def test_settings_that_cannot_be_are_refused():
 
 
 def test_the_float32_steps_after_low_precision_go_on_with_small_windows():
-    assert sp.Square().polish() == sp.Square(queries=500, p_init=0.8 / 128)
+    assert refinement(sp.Square()) == sp.Square(queries=500, p_init=0.8 / 128)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Auto-PGD: momentum, and a step that halves itself when the ascent has stalled."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
@@ -8,7 +7,6 @@ import torch
 from torch import Tensor
 
 from saddlepoint.attacks.ascent import ANY, SHARE, SOME, Loss, climbed, loss_name, require
-from saddlepoint.attacks.pgd import PGD
 from saddlepoint.attacks.protocol import Answer, Attack, Problem, Run, ranked
 from saddlepoint.geometry import Region
 from saddlepoint.geometry.norms import beside, spread
@@ -149,10 +147,6 @@ class APGD(Attack):
     def differentiates(self, state: State) -> Mask:
         """Want a gradient at every iterate but the last."""
         return state.step < self.steps
-
-    def polish(self) -> PGD:
-        """Return a few short steps on the same loss."""
-        return PGD(steps=math.ceil(self.steps / 10), travel=0.5, random_start=False, loss=self.loss)
 
     def _check(self, pace: StepSize, rose: Mask, height: PerExample) -> tuple[StepSize, Mask]:
         """Return the pace after another step, and which rows a check has found stalled (algorithm 1, lines 10-13)."""

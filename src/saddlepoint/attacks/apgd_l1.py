@@ -11,7 +11,6 @@ from torch import Tensor
 from saddlepoint import random
 from saddlepoint.attacks.apgd import Best
 from saddlepoint.attacks.ascent import ANY, SOME, Loss, climbed, loss_name, require
-from saddlepoint.attacks.pgd import PGD
 from saddlepoint.attacks.protocol import Answer, Attack, Problem, Run, ranked
 from saddlepoint.geometry import Region
 from saddlepoint.geometry.norms import rows, spread
@@ -136,10 +135,6 @@ class APGDL1(Attack):
         """Want a gradient at every iterate but the last of each phase."""
         _, done, length = self._place(state.step)
         return done < length
-
-    def polish(self) -> PGD:
-        """Return a few short steps on the same loss."""
-        return PGD(steps=math.ceil(self.steps / 10), travel=0.5, random_start=False, loss=self.loss)
 
     def _place(self, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the phase in which a point is evaluated, the steps that it has taken, and the steps that it has."""

@@ -1,6 +1,5 @@
 """FAB and FAB-T: step onto the linearised decision boundary, with a pull towards the clean image."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
@@ -156,10 +155,6 @@ class FAB(Attack):
     def differentiates(self, state: State) -> Mask:
         """Ask for no gradient with a check."""
         return ~state.fresh
-
-    def polish(self) -> "FAB":
-        """Return a tenth of the steps."""
-        return replace(self, steps=math.ceil(self.steps / 10), restarts=1)
 
 
 def begin(problem: Problem) -> Images:

@@ -1,7 +1,6 @@
 """The momentum iterative fast gradient sign method, in any norm."""
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 import torch
@@ -67,8 +66,3 @@ class MIFGSM(Ascent):
         """Take one step of steepest ascent and project."""
         alpha = problem.region.radius * (self.travel / self.steps)
         return problem.region.project(delta + problem.region.ascent(gradient, delta, alpha, self.sparsity))
-
-    def polish(self) -> "MIFGSM":
-        """Return a tenth of the steps, each as long as before."""
-        steps = math.ceil(self.steps / 10)
-        return replace(self, steps=steps, travel=self.travel * steps / self.steps)

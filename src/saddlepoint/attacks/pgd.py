@@ -1,7 +1,6 @@
 """Projected gradient ascent, in any norm."""
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
@@ -57,8 +56,3 @@ class PGD(Ascent):
         if self.step_size is not None:
             alpha = torch.full_like(alpha, self.step_size)
         return region.project(delta + region.ascent(gradient, delta, alpha, self.sparsity))
-
-    def polish(self) -> "PGD":
-        """Return a tenth of the steps, each as long as before."""
-        steps = math.ceil(self.steps / 10)
-        return replace(self, steps=steps, travel=self.travel * steps / self.steps, restarts=1)

@@ -184,13 +184,6 @@ class Attack(ABC):
         """Return which unfinished rows want a gradient with their next answer."""
         return torch.full_like(self.finished(state), self.access is Access.GRADIENT)
 
-    def polish(self) -> "Attack | None":
-        """Return a shorter attack that continues in float32 from the best point of a search in low precision.
-
-        None means that the attack always searches in float32.
-        """
-        return None
-
 
 class LookAhead(Attack):
     """An attack without gradients whose next proposals are known as long as the model's answers are rejected.

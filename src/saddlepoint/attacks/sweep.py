@@ -10,7 +10,6 @@ from torch import Tensor
 from saddlepoint import losses
 from saddlepoint.attacks.apgd import surface
 from saddlepoint.attacks.ascent import ANY, SOME, require
-from saddlepoint.attacks.pgd import PGD
 from saddlepoint.attacks.protocol import Answer, Attack, Problem
 from saddlepoint.geometry.norms import spread
 from saddlepoint.rows import renew
@@ -140,10 +139,6 @@ class Sweep(Attack):
     def differentiates(self, state: State) -> Mask:
         """Want a gradient at every iterate but the last of each round."""
         return state.now.step < self._length(state)
-
-    def polish(self) -> PGD:
-        """Return a few short steps on the margin."""
-        return PGD(steps=10, travel=0.5, random_start=False, loss="margin")
 
     def _length(self, state: State) -> Tensor:
         steps = torch.where(state.past <= self.short, self.short_steps, self.long_steps)

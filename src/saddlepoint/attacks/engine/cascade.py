@@ -6,28 +6,27 @@ from dataclasses import replace
 from saddlepoint.attacks.engine.oracle import Stage
 from saddlepoint.attacks.goals import Goal
 from saddlepoint.attacks.protocol import Access
+from saddlepoint.attacks.refinement import refinement
 from saddlepoint.attacks.wrappers import Step, attack_of, doubted_only, draws_of
 from saddlepoint.classifier import Arithmetic, Precision
 
 
 def stages(suite: Sequence[Step], precision: Precision, keep: Goal | None = None) -> Iterator[Stage]:
-    """Yield the stages: each attack and, after one in low precision, float32 steps for the examples that withstood it.
-
-    Without those, low precision would act as a masked gradient.
-    """
+    """Yield the stages: each attack, and float32 steps after one in low precision for what withstood it."""
     cascade: list[Stage] = []
     attacks, doubted = list(map(attack_of, suite)), list(map(doubted_only, suite))
     for position, (attack, step) in enumerate(zip(attacks, suite, strict=True)):
         earlier = sum(other.name == attack.name for other in attacks[:position])
         name = f"{attack.name}#{earlier + 1}" if earlier else attack.name
         probe = attack.access is not Access.GRADIENT and any(doubted[position + 1 :])
-        polish = None if precision == "fp32" or probe or (keep or attack.goal).as_given else attack.polish()
+        always = precision == "fp32" or probe or (keep or attack.goal).as_given
+        finish = None if always else refinement(attack)
         terms = Stage(attack, name, draws=draws_of(step), doubted=doubted[position], probe=probe, keep=keep)
-        if polish is None:
+        if finish is None:
             cascade.append(replace(terms, arithmetic=Arithmetic(as_given=_as_given(terms))))
         else:
             cascade.append(replace(terms, arithmetic=Arithmetic(precision)))
-            cascade.append(replace(terms, attack=polish, resume=True))
+            cascade.append(replace(terms, attack=finish, resume=True))
     for done, stage in enumerate(cascade):
         yield replace(stage, left=_sharers(cascade[done:]), number=done)
 

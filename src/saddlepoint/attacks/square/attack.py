@@ -107,17 +107,12 @@ class Square(LookAhead):
         """Return the start and every proposal."""
         return self.queries + 1
 
-    def polish(self) -> "Square":
-        """Return a tenth of the queries, with windows as small as the last ones were."""
-        halved = int(schedule.level(torch.tensor([self.queries]), self._stretch))
-        return replace(self, queries=math.ceil(self.queries / 10), p_init=self.p_init / 2**halved, restarts=1)
-
     def _proposal(self, problem: Problem, state: State) -> Images:
         """Return the next proposal: the best point with one window changed."""
         delta, proposal, draws = state.best, state.answered, state.draws
         region, shape = problem.region, tuple(delta.shape[1:])
         (_, height, width), norm = shape, region.ball.p
-        level = schedule.level(proposal, self._stretch)
+        level = schedule.level(proposal, self.stretch)
         side = schedule.sides(self.p_init, height, width, norm, delta.device)[level]
         draw = schedule.draw(draws, proposal, side, shape, delta.dtype)
         first = schedule.window(draw.first, side, height, width)
@@ -129,7 +124,8 @@ class Square(LookAhead):
         return proposals.shift(region, delta, first, second, eta * draw.signs[:, :, None, None])
 
     @property
-    def _stretch(self) -> int | None:
+    def stretch(self) -> int | None:
+        """Number of queries over which the schedule is stretched; None for the paper's 10,000."""
         return self.queries if self.rescale else None
 
 
