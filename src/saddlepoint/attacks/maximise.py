@@ -41,15 +41,17 @@ def maximise(attack: Attack, problem: Problem, model: Model, keep: Goal | None =
         δ, (B, C, H, W), without a graph.
     """
     goal = attack.goal if keep is None else keep
+    last = isinstance(goal, Last)
     state, best, length = attack.init(problem), nothing(problem), attack.length(problem)
     for asked in range(1, length + 1):
-        delta, searching = attack.ask(problem, state), ~attack.finished(state)
-        if asked == length and isinstance(goal, Last):
+        delta = attack.ask(problem, state)
+        if last and asked == length:
             return problem.region.project(delta) if attack.as_given else delta
         answer = evaluate(attack, problem, state, delta, model, differentiate=asked < length)
         margin, adversarial = margin_of(problem, answer.logits)
-        new = worth(attack, goal, problem, delta, margin, adversarial)
-        best = where(goal.improves(new.score, best.score) & searching, new, best)
+        if not last:
+            new = worth(attack, goal, problem, delta, margin, adversarial)
+            best = where(goal.improves(new.score, best.score) & ~attack.finished(state), new, best)
         state = attack.tell(problem, state, told(attack, answer, adversarial))
     return best.delta
 
