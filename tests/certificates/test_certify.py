@@ -11,6 +11,7 @@ from torch import nn
 
 import saddlepoint as sp
 from saddlepoint.certificates import bounds, crown
+from saddlepoint.certificates.functionals import Dense
 from saddlepoint.certificates.lowering import export
 from saddlepoint.certificates.margins import Method
 from saddlepoint.certificates.regions import Box, around
@@ -204,7 +205,9 @@ def test_bounds_are_differentiable(method):
         if method == "interval":
             return known[-1]
         lines = crown.relax(graph, crown.ranges(graph, known))
-        return crown.backward(graph, lines, len(graph.nodes) - 1, torch.eye(3, dtype=torch.float64)[None]).least(region)
+        return crown.backward(graph, lines, len(graph.nodes) - 1, Dense(torch.eye(3, dtype=torch.float64)[None])).least(
+            region
+        )
 
     x = torch.rand(2, 1, 6, 6, dtype=torch.float64, requires_grad=True)
     weight = net[1].weight.detach()[:, :36].clone().requires_grad_()

@@ -18,11 +18,29 @@ Linear = Callable[..., Tensor]
 """L(*parents, *weights), parents and result with examples along the first axis."""
 Transpose = Callable[..., tuple[Tensor | None, ...]]
 """Lᵀ(A, *weights): one functional for each parent, from one of the result."""
+Pull = Callable[..., tuple[Tensor, ...]]
+"""Lᵀ(A, *weights) for A of windows of a grid, (N, C, h, w): their values at each parent."""
 Range = Callable[..., tuple[Tensor, Tensor]]
 """The range of f for parents' ranges, each (lower, upper)."""
 
 _SLACK = 8
 """Roundings besides those of a sum: of folded weights, of the addition of a functional's parts, of a slope."""
+
+
+@final
+@dataclass(frozen=True)
+class Stencil:
+    """Lᵀ of an operation that does the same everywhere on a grid: convolutions, and what works on channels alone.
+
+    Attributes:
+        pull: the values of windows at each parent.
+        stride: how many times farther apart they lie there,
+        padding: and by how much they begin earlier.
+    """
+
+    pull: Pull
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
 
 
 @final
@@ -39,6 +57,7 @@ class Affine:
         exact: whether L only moves numbers, so that nothing is rounded.
         adjoint: Lᵀ where it is simple, None for a parent that L does not read; None to have it derived.
         range: a tighter range than that of a sum, where there is one.
+        stencil: Lᵀ for functionals of windows, where the operation does the same everywhere on a grid.
     """
 
     linear: Linear
@@ -49,6 +68,7 @@ class Affine:
     exact: bool = False
     adjoint: Transpose | None = None
     range: Range | None = None
+    stencil: Stencil | None = None
 
     def forward(self, *parents: Tensor) -> Tensor:
         """Return f."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from saddlepoint.certificates.affine import Affine, gamma
 from saddlepoint.certificates.crown import Relaxation, Sizes, backward, ranges, relax
+from saddlepoint.certificates.functionals import units
 from saddlepoint.certificates.graph import Graph, Input
 from saddlepoint.certificates.regions import InputSet, outward
 
@@ -147,9 +148,6 @@ def bounds_of(
     graph: Graph, region: InputSet, relaxation: Relaxation, position: int, rows: Tensor, like: Tensor, lost: Sizes
 ) -> tuple[Tensor, Tensor]:
     """Return lower and upper bounds of some coordinates of a node, each (B, len(rows)), rounded outward."""
-    node = graph.nodes[position]
-    unit = torch.zeros(len(rows), node.size, dtype=like.dtype, device=like.device)
-    unit[torch.arange(len(rows), device=like.device), rows] = 1
-    both = torch.cat([unit, -unit]).reshape(-1, *node.shape).expand(len(like), -1, *node.shape)
+    both = units(graph.nodes[position].shape, rows, like, len(like))
     least = backward(graph, relaxation, position, both, rounding=lost).least(region)
     return outward(least[:, : len(rows)], -least[:, len(rows) :], like.dtype)

@@ -13,9 +13,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from saddlepoint.certificates.affine import Affine
+from saddlepoint.certificates.affine import Affine, Stencil
+from saddlepoint.certificates.functionals import Dense, Functionals, Patches, size_of
 from saddlepoint.certificates.graph import Graph
-from saddlepoint.certificates.lines import Lines, inner, size
+from saddlepoint.certificates.lines import Lines
 from saddlepoint.certificates.regions import InputSet
 
 Relaxation = Mapping[int, Lines]
@@ -32,11 +33,11 @@ class Functional:
     """⟨A', x⟩ + c, a lower bound of what was propagated.
 
     Attributes:
-        input: A', (B, S, *shape of the input).
+        input: A', B sets of S functionals of the input.
         constant: c, (B, S), less what was lost to rounding when that was asked for.
     """
 
-    input: Tensor
+    input: Functionals
     constant: Tensor
 
     def least(self, region: InputSet) -> Tensor:
@@ -48,7 +49,7 @@ def backward(
     graph: Graph,
     relaxation: Relaxation,
     start: int,
-    functional: Tensor,
+    functional: Functionals,
     *,
     rounding: Sizes | None = None,
 ) -> Functional:
@@ -58,40 +59,53 @@ def backward(
         graph: the network.
         relaxation: lines of every activation before the node.
         start: the node's position.
-        functional: A, (B, S, *shape of the node).
+        functional: A, B sets of S functionals of the node's result.
         rounding: what floating point may have added, to be taken off the constant; None when nothing is claimed.
 
     Returns:
         The functional of the input.
     """
-    pending, constant = {start: functional}, functional.new_zeros(functional.shape[:2])
+    some = functional.values
+    pending, constant = {start: functional}, some.new_zeros(some.shape[:2])
     careful = rounding is not None
     for i in graph.ancestors(start):
         a = pending.pop(i, None)
         if a is None or i == 0:
-            pending[0] = functional.new_zeros(*functional.shape[:2], *graph.shape) if a is None else a
+            pending[0] = Dense(some.new_zeros(*some.shape[:2], *graph.shape)) if a is None else a
             continue
         if rounding is not None and (lost := rounding[i]) is not None:
-            constant = constant - size(a, lost)
+            constant = constant - size_of(a, lost)
         operation = graph.nodes[i].operation
         if isinstance(operation, Affine):
             moved, gain = _through(operation, a, careful)
         else:
             back, gain = relaxation[i].backward(a, careful)
-            moved = [back]
+            moved = [back]  # one parent
         constant = constant + gain
         _collect(pending, graph.nodes[i].parents, moved)
     return Functional(pending[0], constant)
 
 
-def _through(operation: Affine, a: Tensor, careful: bool) -> tuple[list[Tensor | None], Tensor | float]:
+def _through(operation: Affine, a: Functionals, careful: bool) -> tuple[Sequence[Functionals | None], Tensor | float]:
     """Return Lᵀ A for each parent, and ⟨A, b⟩."""
-    parts = operation.transpose(a.flatten(0, 1))
-    moved = [None if part is None else part.reshape(*a.shape[:2], *part.shape[1:]) for part in parts]
-    return moved, 0.0 if operation.offset is None else inner(a, operation.offset.unsqueeze(0), careful)
+    gain = 0.0 if operation.offset is None else a.inner(operation.offset.unsqueeze(0), careful=careful)
+    if isinstance(a, Patches) and operation.stencil is not None:
+        return _by_windows(operation, operation.stencil, a), gain
+    whole = a.dense().values
+    parts = operation.transpose(whole.flatten(0, 1))
+    return [None if part is None else Dense(part.reshape(*whole.shape[:2], *part.shape[1:])) for part in parts], gain
 
 
-def _collect(pending: dict[int, Tensor], parents: Sequence[int], moved: Sequence[Tensor | None]) -> None:
+def _by_windows(operation: Affine, stencil: Stencil, a: Patches) -> list[Functionals]:
+    """Return Lᵀ A for each parent, in the windows that it depends on."""
+    parts = stencil.pull(a.values.flatten(0, 1), *operation.weights)
+    return [
+        a.moved(part.reshape(*a.values.shape[:2], *part.shape[1:]), stencil.stride, stencil.padding, shape)
+        for part, shape in zip(parts, operation.shapes, strict=True)
+    ]
+
+
+def _collect(pending: dict[int, Functionals], parents: Sequence[int], moved: Sequence[Functionals | None]) -> None:
     """Add functionals to those that wait at the parents."""
     for parent, part in zip(parents, moved, strict=True):
         if part is not None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from saddlepoint.certificates.bounds import BUDGET, Bounds, chunks, meet, sizes, step
 from saddlepoint.certificates.crown import Sizes, backward, ranges, relax
+from saddlepoint.certificates.functionals import units
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.regions import InputSet, outward
 from saddlepoint.certificates.slopes import Slopes, ascend, start
@@ -66,10 +67,8 @@ def _each(
     lost: Sizes,
 ) -> tuple[Tensor, Tensor]:
     """Return both bounds of some coordinates of a node, each with slopes of its own."""
-    node, like = graph.nodes[position], bounds[position][0]
-    unit = torch.zeros(len(rows), node.size, dtype=like.dtype, device=like.device)
-    unit[torch.arange(len(rows), device=like.device), rows] = 1
-    both = torch.cat([unit, -unit]).reshape(-1, 1, *node.shape)
+    like = bounds[position][0]
+    both = units(graph.nodes[position].shape, rows, like, 1).apart()
     before = graph.ancestors(position)
     given = {i: both for i, both in ranges(graph, bounds[:position]).items() if i in before}
 

@@ -10,6 +10,7 @@ from saddlepoint.certificates import bounds, crown, intermediate
 from saddlepoint.certificates.affine import Affine
 from saddlepoint.certificates.bounds import Bounds
 from saddlepoint.certificates.crown import Relaxation, Sizes
+from saddlepoint.certificates.functionals import Dense
 from saddlepoint.certificates.graph import Graph, Node
 from saddlepoint.certificates.programs import least, program
 from saddlepoint.certificates.regions import InputSet
@@ -109,4 +110,4 @@ def _terms(node: Node) -> int:
 
 
 def _least(graph: Graph, lines: Relaxation, rows: Tensor, region: InputSet, lost: Sizes | None) -> Tensor:
-    return crown.backward(graph, lines, len(graph.nodes) - 1, rows, rounding=lost).least(region)
+    return crown.backward(graph, lines, len(graph.nodes) - 1, Dense(rows), rounding=lost).least(region)

@@ -1,11 +1,12 @@
 """Where the input may lie, and the least value of a linear functional there: all in float64."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from saddlepoint.certificates.functionals import Functionals
 from saddlepoint.geometry import Ball
 
 
@@ -25,8 +26,8 @@ class InputSet(Protocol):
     def boxed(self) -> bool:
         """Whether the set is all of [lower, upper]."""
 
-    def least(self, functional: Tensor) -> Tensor:
-        """Return at most min ⟨A, x⟩ over the set, (B, S), for A of shape (B, S, *shape)."""
+    def least(self, a: Functionals) -> Tensor:
+        """Return at most min ⟨A, x⟩ over the set, (B, S), for B sets of S functionals."""
 
 
 @final
@@ -42,10 +43,13 @@ class Box:
         """Always."""
         return True
 
-    def least(self, functional: Tensor) -> Tensor:
-        """Return Σ A⁺ lower + A⁻ upper."""
-        corner = torch.where(functional > 0, self.lower.unsqueeze(1), self.upper.unsqueeze(1))
-        return (functional.double() * corner).flatten(2).sum(2)
+    def least(self, a: Functionals) -> Tensor:
+        """Return ⟨A, c⟩ − ⟨|A|, r⟩, for a centre c and radii r that hold the box."""
+        centre = (self.lower + self.upper) / 2
+        radius = torch.maximum(self.upper - centre, centre - self.lower)
+        beyond = torch.where(radius > 0, torch.nextafter(radius, torch.full_like(radius, torch.inf)), 0)
+        wide = replace(a, values=a.values.double())
+        return wide.inner(centre) - replace(wide, values=wide.values.abs()).inner(beyond)
 
 
 @final
@@ -80,12 +84,11 @@ class BallInBox:
         """Never: cubes are boxes."""
         return False
 
-    def least(self, functional: Tensor) -> Tensor:
+    def least(self, a: Functionals) -> Tensor:
         """Return max(⟨A, x₀⟩ − ε‖A‖_*, min over the box): the minimum over ball ∩ box is not below either."""
-        wide = functional.double()
-        centre = (wide * self.centre.unsqueeze(1)).flatten(2).sum(2)
-        dual = self.ball.dual_norm(wide.flatten(0, 1)).reshape(wide.shape[:2])
-        return torch.maximum(self.box.least(functional), centre - self.radius.unsqueeze(1) * dual)
+        wide = replace(a, values=a.values.double())
+        dual = self.ball.dual_norm(wide.values.flatten(0, 1)).reshape(wide.values.shape[:2])
+        return torch.maximum(self.box.least(a), wide.inner(self.centre) - self.radius.unsqueeze(1) * dual)
 
 
 def around(x: Tensor, ball: Ball, box: tuple[float, float] | None) -> InputSet:

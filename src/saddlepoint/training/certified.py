@@ -19,6 +19,7 @@ from torch.nn import functional
 from saddlepoint.attacks import Attack
 from saddlepoint.certificates import bounds, crown
 from saddlepoint.certificates.affine import Affine
+from saddlepoint.certificates.functionals import Dense
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.lowering import Program, export
 from saddlepoint.certificates.regions import Box, InputSet, around
@@ -191,7 +192,7 @@ def _by_crown(graph: Graph, region: InputSet, known: bounds.Bounds, y: Labels) -
     unit = torch.eye(graph.outputs, dtype=graph.dtype, device=y.device)
     rows = (unit[y].unsqueeze(1) - unit.unsqueeze(0)).reshape(len(y), graph.outputs, *graph.nodes[-1].shape)
     lines = crown.relax(graph, crown.ranges(graph, known))
-    least = crown.backward(graph, lines, len(graph.nodes) - 1, rows).least(region).to(graph.dtype)
+    least = crown.backward(graph, lines, len(graph.nodes) - 1, Dense(rows)).least(region).to(graph.dtype)
     return (-least).scatter(1, y[:, None], 0.0)
 
 

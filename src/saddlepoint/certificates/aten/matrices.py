@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saddlepoint.certificates.affine import Affine
+from saddlepoint.certificates.affine import Affine, Stencil
 from saddlepoint.certificates.aten.sums import scaled
 from saddlepoint.certificates.aten.table import Lowering, Value, affine, refuse, rule, shape_of
 
@@ -70,9 +70,15 @@ def _convolution(
     def adjoint(functional: Tensor, w: Tensor) -> tuple[Tensor]:
         return (torch.convolution(functional, w, None, stride, padding, dilation, not transposed, back, groups),)
 
+    def pull(windows: Tensor, w: Tensor) -> tuple[Tensor]:
+        return (torch.convolution(windows, w, None, stride, [0, 0], dilation, True, [0, 0], groups),)
+
+    local = len(kernel) == 2 and not transposed
+    stencil = Stencil(pull, (stride[0], stride[1]), (padding[0], padding[1])) if local else None
     offset = None if bias is None else bias.reshape(-1, *(1 for _ in kernel)).expand(shape)
     terms = math.prod(kernel) * max(w.shape[0] // groups, w.shape[1])
-    return affine(low, node, [x], Affine(linear, (x.shape,), (w,), offset, terms, adjoint=adjoint))
+    operation = Affine(linear, (x.shape,), (w,), offset, terms, adjoint=adjoint, stencil=stencil)
+    return affine(low, node, [x], operation)
 
 
 @rule("_native_batch_norm_legit_no_training")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saddlepoint.certificates.affine import Affine
+from saddlepoint.certificates.affine import Affine, Stencil
 from saddlepoint.certificates.aten.table import Examples, Lowering, Value, affine, refuse, rule, shape_of
 
 _MOVES = (
@@ -14,6 +14,7 @@ _MOVES = (
     *("slice", "select", "clone", "alias", "detach", "contiguous", "lift_fresh_copy", "_to_copy", "cat", "flip"),
     *("narrow", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
 )
+_COPIES = ("_to_copy", "clone", "alias", "detach", "contiguous", "lift_fresh_copy")
 _SPREADS = (
     *("expand", "repeat", "mean", "sum", "avg_pool1d", "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d"),
     *("_adaptive_avg_pool3d", "adaptive_avg_pool1d", "reflection_pad1d", "reflection_pad2d", "replication_pad1d"),
@@ -32,7 +33,7 @@ def _moved(low: Lowering, node: torch.fx.Node, *arguments: Any, **options: Any) 
     def linear(*tensors: Tensor) -> Tensor:
         given = iter(tensors)
         filled = _filled(arguments, given, tensors[0].shape[0])
-        if name in ("_to_copy", "clone", "alias", "detach", "contiguous", "lift_fresh_copy"):
+        if name in _COPIES:
             return tensors[0]
         if name in ("view", "_unsafe_view"):
             return tensors[0].reshape(filled[1])
@@ -46,8 +47,9 @@ def _moved(low: Lowering, node: torch.fx.Node, *arguments: Any, **options: Any) 
     adjoint = None
     if len(parents) == 1 and sizes[0] == math.prod(shape) and name in ("view", "_unsafe_view", "reshape", "clone"):
         adjoint = lambda functional: (functional.reshape(-1, *parents[0].shape),)  # noqa: E731
-    exact = name in _MOVES
-    operation = Affine(linear, tuple(p.shape for p in parents), terms=spread, exact=exact, adjoint=adjoint)
+    stencil = Stencil(lambda windows: (windows,)) if name in _COPIES else None
+    shapes, exact = tuple(parent.shape for parent in parents), name in _MOVES
+    operation = Affine(linear, shapes, terms=spread, exact=exact, adjoint=adjoint, stencil=stencil)
     return affine(low, node, parents, operation)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saddlepoint.certificates.affine import Affine
+from saddlepoint.certificates.affine import Affine, Pull, Stencil
 from saddlepoint.certificates.aten.table import Lowering, Value, affine, constant, refuse, rule, shape_of
 
 
@@ -49,7 +49,12 @@ def _div(low: Lowering, node: torch.fx.Node, a: Any, b: Any) -> Value:
     if a.shape == shape:
         adjoint = lambda functional, w: (functional / w,)  # noqa: E731
     operation = Affine(
-        lambda x, w: _spread(x, shape) / w, (a.shape,), (divisor,), terms=_copies(a, shape), adjoint=adjoint
+        lambda x, w: _spread(x, shape) / w,
+        (a.shape,),
+        (divisor,),
+        terms=_copies(a, shape),
+        adjoint=adjoint,
+        stencil=_everywhere(adjoint, divisor),
     )
     return affine(low, node, [a], operation)
 
@@ -67,7 +72,13 @@ def scaled(
     adjoint = (lambda functional, w: (functional * w,)) if x.shape == shape else None
     shift = None if offset is None else offset.expand(shape)
     operation = Affine(
-        lambda v, w: _spread(v, shape) * w, (x.shape,), (factor,), shift, terms=_copies(x, shape), adjoint=adjoint
+        lambda v, w: _spread(v, shape) * w,
+        (x.shape,),
+        (factor,),
+        shift,
+        terms=_copies(x, shape),
+        adjoint=adjoint,
+        stencil=_everywhere(adjoint, factor),
     )
     return low.add(operation, (x,), shape, name)
 
@@ -92,8 +103,15 @@ def combination(
         (torch.tensor(first, dtype=torch.float64), torch.tensor(second, dtype=torch.float64)),
         terms=2 * max(_copies(parent, shape) for parent in parents),
         adjoint=_shares if plain else None,
+        stencil=Stencil(_shares) if plain else None,
     )
     return low.add(operation, parents, shape, name)
+
+
+def _everywhere(adjoint: Pull | None, scale: Tensor) -> Stencil | None:
+    """Return the adjoint of a product for windows, if its factors are the same everywhere on the grid."""
+    alike = scale.ndim == 0 or (scale.ndim == 3 and scale.shape[1:] == (1, 1))
+    return None if adjoint is None or not alike else Stencil(adjoint)
 
 
 def _shares(functional: Tensor, *scales: Tensor) -> tuple[Tensor, ...]:
