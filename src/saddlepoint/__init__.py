@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         pose,
     )
     from saddlepoint.attacks.maximise import maximise
-    from saddlepoint.certificates import Certificates, certify
+    from saddlepoint.certificates import Certificates, Evidence, certify, check_evidence
     from saddlepoint.classifier import BPDA, Classifier
     from saddlepoint.data.datasets import Dataset, load_dataset
     from saddlepoint.errors import InputError, MaskingWarning, ModelError, SaddlepointError
@@ -56,6 +56,7 @@ _HOME = {
     "BPDA": "classifier",
     "Ball": "geometry",
     "Certificates": "certificates",
+    "Evidence": "certificates",
     "Classifier": "classifier",
     "Dataset": "data.datasets",
     "APGD": "attacks",
@@ -96,6 +97,7 @@ _HOME = {
     "attack": "attacks",
     "SmoothedClassifier": "certificates.smoothing",
     "certify": "certificates",
+    "check_evidence": "certificates",
     "load_classifier": "models",
     "load_dataset": "data.datasets",
     "open_run": "results",
@@ -125,6 +127,7 @@ __all__ = [
     "Classifier",
     "Dataset",
     "Evaluation",
+    "Evidence",
     "Finding",
     "Fool",
     "IfDoubted",
@@ -146,6 +149,7 @@ __all__ = [
     "Verdict",
     "attack",
     "certify",
+    "check_evidence",
     "evaluate",
     "load_classifier",
     "load_dataset",

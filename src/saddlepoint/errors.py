@@ -5,6 +5,7 @@
     │   └── WeightsError  weights that cannot be had, read or fitted
     ├── ModelError        the model breaks the contract of a classifier: shape, NaN, probabilities, randomness
     ├── AttackError       an attack broke a law of the loop, such as leaving Δ
+    ├── CertificateError  evidence does not prove what it claims
     └── LawViolation      a conformance law does not hold; also an AssertionError
 
 and two warnings: MaskingWarning, when an attack saw a sign of masked gradients, and InputWarning, when labels or
@@ -34,6 +35,10 @@ class ModelError(SaddlepointError):
     """
 
     example: str | None = None
+
+
+class CertificateError(SaddlepointError):
+    """Raised when evidence does not prove what it claims."""
 
 
 class AttackError(SaddlepointError):

@@ -2,16 +2,19 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, final, get_args
 
 import torch
 
-from saddlepoint.certificates import bounds
+from saddlepoint.certificates.checker import check
+from saddlepoint.certificates.effort import MEMORY, Effort
+from saddlepoint.certificates.evidence import Evidence
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.lowering import export
-from saddlepoint.certificates.margins import Method, worst_margins
-from saddlepoint.certificates.regions import around
+from saddlepoint.certificates.margins import Method, Worst, worst_margins
+from saddlepoint.certificates.regions import InputSet, around
 from saddlepoint.classifier import DECISION, Classifier
 from saddlepoint.classifier.checks import check_classes, check_images, check_labels
 from saddlepoint.errors import InputError, ModelError
@@ -42,6 +45,7 @@ class Certificates:
         arithmetic: "real", the semantics above; of a mixed-integer program "solver": the bound is HiGHS's,
             less more than its tolerances, and was not computed again.
         seconds: wall time of each example.
+        evidence: what proves each bound, for `check_evidence`, if it was asked for.
     """
 
     verdict: tuple[Verdict, ...]
@@ -50,6 +54,7 @@ class Certificates:
     method: str
     seconds: tuple[float, ...]
     arithmetic: Literal["real", "solver"] = "real"
+    evidence: tuple[Evidence, ...] | None = None
 
 
 def certify(
@@ -60,7 +65,9 @@ def certify(
     *,
     method: Method = "crown",
     box: tuple[float, float] | None = (0.0, 1.0),
-    memory: int = bounds.BUDGET,
+    memory: int = MEMORY,
+    timeout: float | None = None,
+    evidence: bool = False,
     graphs: tuple[Graph, Graph] | None = None,
 ) -> Certificates:
     """Prove lower bounds of margins over ball ∩ box.
@@ -75,6 +82,9 @@ def certify(
             "lp" (the triangle relaxation) and "milp" (exact, Tjeng et al. 2019), in ℓ∞ and on a CPU.
         box: the pixels' box; None for none.
         memory: bytes that the linear functionals may take.
+        timeout: seconds after which α-CROWN and integer programs try no further on an example; what they have found
+            until then is a proof, but depends on the clock.
+        evidence: whether to keep what `check_evidence` needs; not of "milp", whose bound is the solver's.
         graphs: of the classifier for images of this shape, as `graphs_of` made them; made anew when not given.
 
     Returns:
@@ -88,6 +98,10 @@ def certify(
         raise InputError(f"method is {method!r}; expected one of {', '.join(get_args(Method))}")
     if method in ("lp", "milp") and not (ball.separable and classifier.device.type == "cpu"):
         raise InputError(f"method is {method!r}, which takes ℓ∞ balls on a CPU; expected those, or another method")
+    if evidence and method == "milp":
+        raise InputError("evidence of 'milp' would be the solver's word; expected another method, such as 'lp'")
+    if timeout is not None and not timeout > 0:
+        raise InputError(f"timeout is {timeout!r}; expected seconds, such as 10")
     images = check_images(x, box, classifier.channels).detach().to(classifier.device)
     labels = check_labels(y, len(images))
     graphs = graphs_of(classifier, tuple(images.shape[1:])) if graphs is None else graphs
@@ -95,20 +109,61 @@ def certify(
     right = classifier.predict(images, box=box).label.cpu() == labels.cpu()
     radius = torch.as_tensor(ball.eps, dtype=torch.float64).expand(len(images))
     bound, tolerance = (torch.empty(len(images), dtype=torch.float64) for _ in range(2))
-    seconds = list[float]()
+    seconds, kept = list[float](), list[Evidence | None]()
     with DECISION.switched(classifier.device):  # the bounds of rounding are those of float32, not of TF32
-        size = _together(graphs[0], method, memory)
+        size = 1 if evidence else _together(graphs[0], method, memory)
         for part in torch.split(torch.arange(len(images)), size):
             began = time.perf_counter()
             # Rounding depends on the shape of a batch, and a bound must not depend on who else is asked about.
             rows = torch.cat([part, part[-1:].expand(size - len(part))])
             own = replace(ball, eps=radius[rows])
-            found = _bounded(graphs, images[rows], labels[rows], own, box, method, memory)
-            bound[part], tolerance[part] = (column[: len(part)] for column in found)
+            effort = Effort(memory, math.inf if timeout is None else time.monotonic() + timeout)
+            region = around(images[rows], own, box)
+            found = _bounded(graphs, region, labels[rows], method, effort, evidence=evidence)
+            bound[part], tolerance[part] = found.least[: len(part)], found.tolerance[: len(part)]
+            kept.append(found.evidence)
             seconds += [(time.perf_counter() - began) / len(part)] * len(part)
     verdicts = tuple(map(_verdict, right.tolist(), bound.tolist()))
     how: Literal["real", "solver"] = "solver" if method == "milp" else "real"
-    return Certificates(verdicts, bound, tolerance, method, tuple(seconds), how)
+    proofs = tuple(each for each in kept if each is not None) if evidence else None
+    return Certificates(verdicts, bound, tolerance, method, tuple(seconds), how, proofs)
+
+
+def check_evidence(
+    classifier: Classifier,
+    x: Images,
+    y: Labels,
+    ball: Ball,
+    evidence: Sequence[Evidence],
+    *,
+    box: tuple[float, float] | None = (0.0, 1.0),
+    graphs: tuple[Graph, Graph] | None = None,
+) -> PerExample:
+    """Return the lower bounds of margins that evidence proves, (B,), float64, followed step by step without a search.
+
+    Args:
+        classifier: of pixels.
+        x: pixels, (B, C, H, W).
+        y: their labels, (B,).
+        ball: Δ, for which the evidence was found.
+        evidence: of each example.
+        box: the pixels' box; None for none.
+        graphs: of the classifier for images of this shape; made anew when not given.
+
+    Raises:
+        CertificateError: a claim of the evidence does not follow.
+    """
+    images = check_images(x, box, classifier.channels).detach().to(classifier.device)
+    labels = check_labels(y, len(images)).tolist()
+    if len(evidence) != len(images):
+        raise InputError(f"there is evidence of {len(evidence)} examples; expected that of each of {len(images)}")
+    double = (graphs_of(classifier, tuple(images.shape[1:])) if graphs is None else graphs)[1]
+    radius = torch.as_tensor(ball.eps, dtype=torch.float64).expand(len(images))
+    found = [
+        check(double, around(x[None], replace(ball, eps=eps[None]), box), label, proof)
+        for x, label, eps, proof in zip(images, labels, radius, evidence, strict=True)
+    ]
+    return torch.tensor(found, dtype=torch.float64)
 
 
 def graphs_of(classifier: Classifier, shape: tuple[int, ...]) -> tuple[Graph, Graph]:
@@ -136,28 +191,28 @@ def _together(graph: Graph, method: Method, memory: int) -> int:
     """Return how many examples are bounded in one call: all margins of each are propagated at once."""
     if method not in ("interval", "crown-ibp"):
         return 1  # these start from the neurons that one example leaves open
-    widest = max(node.size for node in graph.nodes)
-    return max(1, min(_MOST, memory // (8 * bounds.COPIES * widest * graph.outputs)))
+    return min(_MOST, Effort(memory).most(graph, sets=graph.outputs))
 
 
 def _bounded(
-    graphs: tuple[Graph, Graph],
-    x: Images,
-    y: Labels,
-    ball: Ball,
-    box: tuple[float, float] | None,
-    method: Method,
-    memory: int,
-) -> tuple[PerExample, PerExample]:
+    graphs: tuple[Graph, Graph], region: InputSet, y: Labels, method: Method, effort: Effort, *, evidence: bool
+) -> Worst:
     """Return bounds and tolerances; in float64 where float32 leaves the sign open."""
     single, double = (graphs[1], None) if method in ("lp", "milp") else graphs
-    least, lost = (side.cpu() for side in worst_margins(single, around(x, ball, box), y, method, memory))
-    open_ = ~(least.abs() > 2 * lost.abs())
-    if double is not None and bool(open_.any()):
-        again, error = (side.cpu() for side in worst_margins(double, around(x, ball, box), y, method, memory))
-        better = open_ & (again > least)
-        least, lost = torch.where(better, again, least), torch.where(better, error, lost)
-    return least, lost
+    found = _on_host(worst_margins(single, region, y, method, effort, evidence=evidence))
+    open_ = ~(found.least.abs() > 2 * found.tolerance.abs())
+    if double is None or not bool(open_.any()):
+        return found
+    again = _on_host(worst_margins(double, region, y, method, effort, evidence=evidence))
+    better = open_ & (again.least > found.least)
+    least, tolerance = (
+        torch.where(better, new, old) for new, old in ((again.least, found.least), (again.tolerance, found.tolerance))
+    )
+    return Worst(least, tolerance, again.evidence if bool(better.any()) else found.evidence)
+
+
+def _on_host(found: Worst) -> Worst:
+    return replace(found, least=found.least.cpu(), tolerance=found.tolerance.cpu())
 
 
 def _verdict(right: bool, least: float) -> Verdict:

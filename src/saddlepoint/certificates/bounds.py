@@ -1,24 +1,20 @@
 """Bounds of every node: intervals, tightened by CROWN where an activation's lines would gain from it."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from saddlepoint.certificates.affine import Affine, gamma
 from saddlepoint.certificates.crown import Relaxation, Sizes, backward, ranges, relax
+from saddlepoint.certificates.effort import WHOLE, Effort
 from saddlepoint.certificates.functionals import units
 from saddlepoint.certificates.graph import Graph, Input
 from saddlepoint.certificates.regions import InputSet, outward
 
 Bounds = tuple[tuple[Tensor, Tensor], ...]
 """Per node (lower, upper), each (B, *shape)."""
-
-BUDGET = 2**30
-"""Bytes that functionals may take, unless told otherwise."""
-COPIES = 8
-"""Functionals that are held at once for each that is propagated."""
 
 
 def interval(graph: Graph, region: InputSet, dtype: torch.dtype = torch.float32, *, rounding: bool = True) -> Bounds:
@@ -84,7 +80,7 @@ def crown(
     dtype: torch.dtype = torch.float32,
     *,
     known: Bounds | None = None,
-    budget: int = BUDGET,
+    effort: Effort = WHOLE,
 ) -> Bounds:
     """Return bounds of every node, those of activations' inputs by CROWN where intervals leave their sign open.
 
@@ -93,7 +89,7 @@ def crown(
         region: where the input lies.
         dtype: in which is computed.
         known: bounds that hold already; they are only tightened.
-        budget: bytes that functionals may take.
+        effort: the bytes that functionals may take.
     """
     inputs = {graph.nodes[i].parents[0]: i for i in graph.activations}
     bounds = [outward(region.lower, region.upper, dtype)]
@@ -102,7 +98,7 @@ def crown(
         if known is not None:
             found = meet(found, known[i])
         if i in inputs and not (region.boxed and _plain(graph, i)):
-            found = _tightened(graph, region, [*bounds, found], i, inputs[i], budget)
+            found = _tightened(graph, region, [*bounds, found], i, inputs[i], effort)
         bounds.append(found)
     return tuple(bounds)
 
@@ -119,7 +115,12 @@ def _plain(graph: Graph, position: int) -> bool:
 
 
 def _tightened(
-    graph: Graph, region: InputSet, bounds: Sequence[tuple[Tensor, Tensor]], position: int, activation: int, budget: int
+    graph: Graph,
+    region: InputSet,
+    bounds: Sequence[tuple[Tensor, Tensor]],
+    position: int,
+    activation: int,
+    effort: Effort,
 ) -> tuple[Tensor, Tensor]:
     """Return the bounds of a node, tightened where the activation's lines gain from it."""
     lower, upper = bounds[position]
@@ -129,19 +130,13 @@ def _tightened(
     relaxation, lost = relax(graph, ranges(graph, bounds[:position])), sizes(graph.until(position), tuple(bounds))
     found = [
         bounds_of(graph, region, relaxation, position, part, lower, lost)
-        for part in chunks(loose, graph, lower, budget)
+        for part in effort.parts(loose, graph, each=2, sets=len(lower))
     ]
     low, high = (torch.cat(side, 1).to(lower.dtype) for side in zip(*found, strict=True))
     return (
         torch.maximum(lower, lower.flatten(1).index_copy(1, loose, low).view_as(lower)),
         torch.minimum(upper, upper.flatten(1).index_copy(1, loose, high).view_as(upper)),
     )
-
-
-def chunks(rows: Tensor, graph: Graph, like: Tensor, budget: int) -> Iterator[Tensor]:
-    """Cut rows so that both functionals of each fit the budget."""
-    widest = max(node.size for node in graph.nodes) * like.element_size() * len(like)
-    return iter(torch.split(rows, max(1, budget // (2 * COPIES * widest))))
 
 
 def bounds_of(

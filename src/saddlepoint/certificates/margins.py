@@ -1,7 +1,8 @@
 """The worst margin of one example over a set, bounded from below by each method."""
 
 import math
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, final
 
 import torch
 from torch import Tensor
@@ -10,9 +11,11 @@ from saddlepoint.certificates import bounds, crown, intermediate
 from saddlepoint.certificates.affine import Affine
 from saddlepoint.certificates.bounds import Bounds
 from saddlepoint.certificates.crown import Relaxation, Sizes
+from saddlepoint.certificates.effort import WHOLE, Effort
+from saddlepoint.certificates.evidence import Evidence, Pass, recorded
 from saddlepoint.certificates.functionals import Dense
 from saddlepoint.certificates.graph import Graph, Node
-from saddlepoint.certificates.programs import least, program
+from saddlepoint.certificates.programs import by_integers, dual_bound, multipliers, program
 from saddlepoint.certificates.regions import InputSet
 from saddlepoint.certificates.slopes import Slopes, ascend, start
 
@@ -23,39 +26,61 @@ _OUTPUT_STEPS, _NEURON_STEPS = 30, 8
 """Steps of ascent for the slopes of each margin, and of each neuron's bounds."""
 
 
-def worst_margins(
-    graph: Graph, region: InputSet, labels: Tensor, method: Method, memory: int = bounds.BUDGET
-) -> tuple[Tensor, Tensor]:
-    """Return proven lower bounds of min over each set of z_y − max_{j≠y} z_j, and what rounding took off them at most.
+@final
+@dataclass(frozen=True, eq=False)
+class Worst:
+    """Bounds of the worst margins of B sets.
 
-    Both (B,), in float64. CROWN and α-CROWN take one set at a time: they start from the neurons that it leaves open.
+    Attributes:
+        least: proven lower bounds of min over each set of z_y − max_{j≠y} z_j, (B,), float64; −inf where none is.
+        tolerance: what rounding took off them at most, (B,).
+        evidence: of one set, if it was asked for.
+    """
+
+    least: Tensor
+    tolerance: Tensor
+    evidence: Evidence | None = None
+
+
+def worst_margins(
+    graph: Graph, region: InputSet, labels: Tensor, method: Method, effort: Effort = WHOLE, *, evidence: bool = False
+) -> Worst:
+    """Bound the worst margin of each set from below.
+
+    CROWN and α-CROWN take one set at a time: they start from the neurons that it leaves open.
 
     Each margin's bound is the better one of the method's and of the intervals', the last affine operations folded into
     the margin (Gowal et al. 2018, section 3): plain CROWN alone can be looser. Where a bound is NaN, none was found.
     """
-    known = node_bounds(graph, region, method, memory)
+    known, passes = node_bounds(graph, region, method, effort, keep=evidence)
     rows = _differences(labels, graph.outputs, known[0][0]).reshape(len(labels), -1, *graph.nodes[-1].shape)
     lost = bounds.sizes(graph, known)
-    claimed, plain = (_by_lines(graph, region, known, rows, method, size) for size in (lost, None))
+    claimed, plain = (_by_lines(graph, region, known, rows, method, size, effort) for size in (lost, None))
+    slopes, duals = dict[int, Tensor](), dict[int, Tensor]()
     if method == "alpha-crown" and bool((claimed <= 0).any()):
         open_ = (claimed[0] <= 0).nonzero().squeeze(1)
-        claimed[0, open_], plain[0, open_] = _by_slopes(graph, region, known, rows[0, open_], claimed[0, open_], lost)
+        slopes = _by_slopes(graph, region, known, rows[0], open_, claimed[0], plain[0], lost, effort)
     if method in ("lp", "milp"):
-        _by_programs(graph, known, rows[0], claimed[0], plain[0], exact=method == "milp")
+        duals = _by_programs(graph, known, rows[0], claimed[0], plain[0], effort, exact=method == "milp")
     least = claimed.amin(1).double().nan_to_num(nan=-math.inf, posinf=-math.inf, neginf=-math.inf)
     tolerance = torch.where(least.isfinite(), plain.amin(1).double() - least, 0.0)
-    return least, tolerance
+    return Worst(least, tolerance, Evidence(passes, slopes, duals) if evidence else None)
 
 
-def node_bounds(graph: Graph, region: InputSet, method: Method, memory: int) -> Bounds:
-    """Return bounds of every node, as the method has them."""
+def node_bounds(
+    graph: Graph, region: InputSet, method: Method, effort: Effort, *, keep: bool = False
+) -> tuple[Bounds, tuple[Pass, ...]]:
+    """Return bounds of every node, as the method has them, and the passes that found them if they are to be kept."""
+    inputs, passes = sorted({graph.nodes[i].parents[0] for i in graph.activations}), list[Pass]()
     with torch.no_grad():
         known = bounds.interval(graph, region, graph.dtype)
         if method not in ("interval", "crown-ibp"):
-            known = bounds.crown(graph, region, graph.dtype, known=known, budget=memory)
+            known = bounds.crown(graph, region, graph.dtype, known=known, effort=effort)
+            passes += [recorded(known, inputs)] if keep else []
     if method == "alpha-crown":
-        known = intermediate.tightened(graph, region, known, _NEURON_STEPS, memory)
-    return known
+        known, neurons = intermediate.tightened(graph, region, known, _NEURON_STEPS, effort, keep=keep)
+        passes += [recorded(known, inputs, neurons)] if keep else []
+    return known, tuple(passes)
 
 
 def _differences(labels: Tensor, classes: int, like: Tensor) -> Tensor:
@@ -68,41 +93,70 @@ def _differences(labels: Tensor, classes: int, like: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _by_lines(
-    graph: Graph, region: InputSet, known: Bounds, rows: Tensor, method: Method, lost: Sizes | None
+    graph: Graph, region: InputSet, known: Bounds, rows: Tensor, method: Method, lost: Sizes | None, effort: Effort
 ) -> Tensor:
     """Return a bound of each margin, (B, K − 1), the best of lines at their default slopes and of constant ones."""
     given = crown.ranges(graph, known)
     relaxations = [crown.flat(graph, given)]
     if method != "interval":
         relaxations.append(crown.relax(graph, given))
-    found = [_least(graph, lines, rows, region, lost) for lines in relaxations]
+    places = torch.arange(rows.shape[1], device=rows.device)
+    parts = list(effort.parts(places, graph, sets=len(rows)))
+    found = [
+        torch.cat([_least(graph, lines, rows[:, part], region, lost) for part in parts], 1) for lines in relaxations
+    ]
     return torch.stack(found).amax(0)
 
 
 def _by_slopes(
-    graph: Graph, region: InputSet, known: Bounds, rows: Tensor, before: Tensor, lost: Sizes
-) -> tuple[Tensor, Tensor]:
-    """Return the bound of each margin by slopes of its own, and the same before rounding is taken off it."""
+    graph: Graph,
+    region: InputSet,
+    known: Bounds,
+    rows: Tensor,
+    open_: Tensor,
+    claimed: Tensor,
+    plain: Tensor,
+    lost: Sizes,
+    effort: Effort,
+) -> dict[int, Tensor]:
+    """Raise the bounds of open margins, in place, to those by slopes of their own; return the slopes of all margins."""
     given = crown.ranges(graph, known)
+    kept = {i: slope.clone() for i, slope in start(graph, given, len(rows)).items()}
+    for part in effort.parts(open_, graph, recorded=True):
+        own = rows[part].unsqueeze(1)
 
-    def bounded(slopes: Slopes, size: Sizes | None = None) -> Tensor:
-        return _least(graph, crown.relax(graph, given, slopes), rows.unsqueeze(1), region, size).squeeze(1)
+        def bounded(slopes: Slopes, size: Sizes | None = None, own: Tensor = own) -> Tensor:
+            return _least(graph, crown.relax(graph, given, slopes), own, region, size).squeeze(1)
 
-    begin = start(graph, given, len(rows))
-    slopes = ascend(graph, bounded, begin, _OUTPUT_STEPS, stop=lambda best: bool((best > 0).all()))
-    with torch.no_grad():
-        claimed, plain = bounded(slopes, lost), bounded(slopes)
-    return torch.maximum(claimed, before), torch.maximum(plain, before)
+        begin = start(graph, given, len(part))
+        done = lambda best: effort.over or bool((best > 0).all())  # noqa: E731
+        slopes = ascend(graph, bounded, begin, _OUTPUT_STEPS, stop=done)
+        with torch.no_grad():
+            claimed[part] = torch.maximum(bounded(slopes, lost).to(claimed.dtype), claimed[part])
+            plain[part] = torch.maximum(bounded(slopes).to(plain.dtype), plain[part])
+        for i, slope in slopes.items():
+            kept[i][part] = slope
+    return kept
 
 
 @torch.no_grad()
-def _by_programs(graph: Graph, known: Bounds, rows: Tensor, claimed: Tensor, plain: Tensor, *, exact: bool) -> None:
-    """Raise the bounds of margins that are still open, in place, to those of a linear or mixed-integer program."""
+def _by_programs(
+    graph: Graph, known: Bounds, rows: Tensor, claimed: Tensor, plain: Tensor, effort: Effort, *, exact: bool
+) -> dict[int, Tensor]:
+    """Raise the bounds of open margins, in place, to those of linear or mixed-integer programs; return the duals."""
     made, terms = program(graph, known, exact=exact), sum(_terms(node) for node in graph.nodes)
+    duals = dict[int, Tensor]()
     for place in (claimed <= 0).nonzero().flatten().tolist():
-        bound, lost = least(made, rows[place].flatten().double().numpy(), terms, exact=exact)
+        row = rows[place].flatten().double().numpy()
+        if exact and any(part.any() for part in made.integer):
+            bound, lost = by_integers(made, row, effort.left)
+        else:
+            dual = multipliers(made, row)
+            bound, lost = dual_bound(made, row, dual, terms)
+            duals[place] = torch.from_numpy(dual)
         if bound > float(claimed[place]):
             claimed[place], plain[place] = bound, bound + lost
+    return duals
 
 
 def _terms(node: Node) -> int:

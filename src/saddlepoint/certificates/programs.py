@@ -8,6 +8,7 @@ LP's bound is computed again from its dual solution: weak duality holds for any 
 the solver. A MILP's bound is the solver's, less a tolerance that covers its own.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -108,46 +109,71 @@ def program(graph: Graph, bounds: Bounds, *, exact: bool) -> Program:
     return made
 
 
-def least(made: Program, row: Matrix, terms: int, *, exact: bool) -> tuple[float, float]:
-    """Return a lower bound of ⟨row, output⟩ over the program, and what was taken off it.
+def by_integers(made: Program, row: Matrix, seconds: float = math.inf) -> tuple[float, float]:
+    """Return the solver's lower bound of ⟨row, output⟩ over the mixed-integer program, and what was taken off it.
 
     Args:
         made: the program.
         row: the functional of the output.
-        terms: how many numbers a coefficient of the program sums at most, for its rounding.
-        exact: whether integers are asked for.
+        seconds: after which the solver stops; its bound holds all the same.
     """
-    from scipy.optimize import LinearConstraint, linprog, milp
+    from scipy.optimize import LinearConstraint, milp
 
-    matrix, offset, size = made.nodes[-1]
-    matrix = _wide(matrix, made.variables)
-    cost, constant, most = row @ matrix, float(row @ offset), float(np.abs(row) @ size)
-    low, high = np.concatenate(made.low), np.concatenate(made.high)
-    left = np.concatenate([np.zeros((0, len(low))), *(_wide(part, len(low)) for part in made.left)])
-    right, sizes = (np.concatenate([np.zeros(0), *parts]) for parts in (made.right, made.sizes))
-    integer = np.concatenate(made.integer)
-    if exact and integer.any():
-        found = milp(
-            cost,
-            constraints=LinearConstraint(left, -np.inf, right),
-            bounds=_bounds(low, high),
-            integrality=integer,
-        )
-        if found.mip_dual_bound is None:
-            return -np.inf, 0.0
-        lost = SOLVER * (
-            1 + float(np.abs(row) @ (np.abs(matrix) @ np.maximum(np.abs(low), np.abs(high)) + np.abs(offset)))
-        )
-        return float(found.mip_dual_bound) + constant - lost, lost
-    solved = linprog(cost, left, right, bounds=np.stack([low, high], 1), method="highs")
-    marginals = None if solved.ineqlin is None else solved.ineqlin.marginals
-    multipliers = np.minimum(np.zeros(len(right)) if marginals is None else marginals, 0)  # None where it failed
-    # Weak duality: λᵀb + Σ min over [l, u] of (c − Aᵀλ) v is at most the minimum, whatever λ ≤ 0 is.
-    reduced = cost - multipliers @ left
-    value = float(multipliers @ right + np.where(reduced > 0, reduced * low, reduced * high).sum() + constant)
-    behind = most + float(np.abs(multipliers) @ sizes)
+    cost, constant, left, right = _posed(made, row)
+    low, high, integer = np.concatenate(made.low), np.concatenate(made.high), np.concatenate(made.integer)
+    found = milp(
+        cost,
+        constraints=LinearConstraint(left, -np.inf, right),
+        bounds=_bounds(low, high),
+        integrality=integer,
+        options={} if math.isinf(seconds) else {"time_limit": seconds},
+    )
+    if found.mip_dual_bound is None:
+        return -np.inf, 0.0
+    matrix, offset, _ = made.nodes[-1]
+    largest = np.abs(_wide(matrix, made.variables)) @ np.maximum(np.abs(low), np.abs(high)) + np.abs(offset)
+    lost = SOLVER * (1 + float(np.abs(row) @ largest))
+    return float(found.mip_dual_bound) + constant - lost, lost
+
+
+def multipliers(made: Program, row: Matrix) -> Matrix:
+    """Return the solver's λ ≤ 0, one for each constraint, of min ⟨row, output⟩ over the linear program."""
+    from scipy.optimize import linprog
+
+    cost, _, left, right = _posed(made, row)
+    bounds = np.stack([np.concatenate(made.low), np.concatenate(made.high)], 1)
+    solved = linprog(cost, left, right, bounds=bounds, method="highs")
+    found: Matrix | None = None if solved.ineqlin is None else solved.ineqlin.marginals  # None where it failed
+    return np.zeros(len(right)) if found is None else np.minimum(found, 0)
+
+
+def dual_bound(made: Program, row: Matrix, dual: Matrix, terms: int) -> tuple[float, float]:
+    """Return the lower bound of ⟨row, output⟩ that multipliers prove, and what was taken off it for rounding.
+
+    Weak duality: λᵀb + Σ min over [l, u] of (c − Aᵀλ) v is at most the minimum, whatever λ ≤ 0 is.
+
+    Args:
+        made: the linear program.
+        row: the functional of the output.
+        dual: λ, of whom only what is negative counts.
+        terms: how many numbers a coefficient of the program sums at most, for its rounding.
+    """
+    cost, constant, left, right = _posed(made, row)
+    low, high, sizes = np.concatenate(made.low), np.concatenate(made.high), np.concatenate([np.zeros(0), *made.sizes])
+    dual = np.minimum(dual, 0)
+    reduced = cost - dual @ left
+    value = float(dual @ right + np.where(reduced > 0, reduced * low, reduced * high).sum() + constant)
+    behind = float(np.abs(row) @ made.nodes[-1][2]) + float(np.abs(dual) @ sizes)
     lost = (terms + len(cost) + len(right) + 8) * np.finfo(np.float64).eps * behind
     return value - lost, lost
+
+
+def _posed(made: Program, row: Matrix) -> tuple[Matrix, float, Matrix, Matrix]:
+    """Return c, a constant, A and b: the functional is ⟨c, v⟩ + the constant, subject to A v ≤ b."""
+    matrix, offset, _ = made.nodes[-1]
+    left = [np.zeros((0, made.variables)), *(_wide(part, made.variables) for part in made.left)]
+    right = np.concatenate([np.zeros(0), *made.right])
+    return row @ _wide(matrix, made.variables), float(row @ offset), np.concatenate(left), right
 
 
 def _affine(operation: Affine, parents: list[Expression], nodes: list[Node]) -> Expression:

@@ -1,0 +1,58 @@
+"""What a certificate may cost: bytes in one place, and seconds where they are asked for."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from saddlepoint.certificates.graph import Graph
+
+MEMORY = 2**30
+"""Bytes that functionals may take, unless told otherwise: it fits a laptop."""
+_COPIES = 8
+"""Functionals that are held at once for each that is propagated,"""
+_RECORDED = 4
+"""and so many times as many where a graph for gradients is kept."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What one example's certificate may cost.
+
+    Attributes:
+        memory: bytes that functionals may take.
+        deadline: of `time.monotonic`, after which no further step of an ascent is made.
+    """
+
+    memory: int = MEMORY
+    deadline: float = math.inf
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline, at least 0."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    @property
+    def over(self) -> bool:
+        """Whether the deadline has passed."""
+        return time.monotonic() >= self.deadline
+
+    def most(self, graph: Graph, *, sets: int = 1, recorded: bool = False) -> int:
+        """Return how many functionals may be propagated at once for each of `sets` sets, at least one."""
+        widest = max(node.size for node in graph.nodes) * torch.finfo(graph.dtype).bits // 8
+        return max(1, self.memory // (_COPIES * (_RECORDED if recorded else 1) * widest * sets))
+
+    def parts(
+        self, rows: Tensor, graph: Graph, *, each: int = 1, sets: int = 1, recorded: bool = False
+    ) -> Iterator[Tensor]:
+        """Cut rows, along the first axis, so that the `each` functionals of every row fit."""
+        return iter(torch.split(rows, max(1, self.most(graph, sets=sets, recorded=recorded) // each)))
+
+
+WHOLE = Effort()
+"""The default: no deadline."""
