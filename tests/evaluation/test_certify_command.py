@@ -54,3 +54,22 @@ def test_nothing_to_do_is_one_line(tmp_path, capsys):
     flags = ["--suite", "none", "--certify", "none", "--out", str(tmp_path / "run")]
     assert main(["evaluate", *WHERE, *flags]) == 2
     assert "neither an attack nor a certificate was asked for" in capsys.readouterr().err
+
+
+def test_a_run_keeps_what_proves_its_certificates(tmp_path, capsys):
+    out = tmp_path / "run"
+    flags = ["--method", "alpha-crown", "--evidence", "--timeout", "60", "--out", str(out)]
+    assert main(["certify", *WHERE, "--eps", "0.05", *flags]) == 0
+    certified = [row for row in sp.open_run(out).rows().to_pylist() if row["lower_bound"] > 0]
+    files = sorted((out / "evidence").iterdir(), key=lambda path: path.stat().st_size)
+    assert len(files) == len(certified) > 1
+    assert main(["verify", str(out), "--certificates", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["checked"] == len(certified)
+    files[0].write_bytes(files[-1].read_bytes())  # what proves one example proves no other
+    assert main(["verify", str(out), "--certificates", "1"]) == 1
+    assert "its evidence proves nothing: the claimed bounds of coordinate" in capsys.readouterr().out
+
+
+def test_the_solver_s_word_is_no_evidence(tmp_path, capsys):
+    assert main(["certify", *WHERE, "--method", "milp", "--evidence", "--out", str(tmp_path / "run")]) == 2
+    assert "the solver's word" in capsys.readouterr().err

@@ -79,6 +79,8 @@ def examples(parser: Parser) -> None:
     )
     add("--looks", type=positive, metavar="K", help="look K times, as planned, instead of at any time: narrower")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, … (default: cuda where present)")
+    add("--timeout", type=float, metavar="S", help="seconds that a certificate may take for an example (default: any)")
+    add("--evidence", action="store_true", help="keep what proves each certificate, for saddlepoint verify")
     add("--out", default="run", metavar="DIR", help="the run folder, made when missing (default: run)")
     add("--require", action="append", default=[], metavar="RULE", help='such as "certified>=0.8@0.1"; several may be')
     add("--markdown", metavar="FILE", help="write the summary for a pull request")

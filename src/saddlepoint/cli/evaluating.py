@@ -69,6 +69,8 @@ def run(given: Namespace) -> int:
             seconds=_seconds(given),
             stop=stop,
             points=earlier,
+            timeout=given.timeout,
+            evidence=given.evidence,
             checks=not given.no_checks,
             observe=observe,
         )

@@ -15,6 +15,7 @@ from saddlepoint.data.datasets import Dataset, load_dataset, matched, question_d
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.evaluation.checks import check
 from saddlepoint.evaluation.job import Job
+from saddlepoint.evaluation.records import EVIDENCE
 from saddlepoint.evaluation.run import Done, Observe, run
 from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, described_model
 from saddlepoint.evaluation.stopping import Ends, Stop
@@ -102,6 +103,8 @@ def evaluate(
     seconds: float | None = None,
     stop: Stop | None = None,
     points: RunFolder | None = None,
+    timeout: float | None = None,
+    evidence: bool = False,
     checks: bool = True,
     observe: Observe | None = None,
 ) -> Evaluation:
@@ -125,6 +128,8 @@ def evaluate(
             the seed fixes, so that neither clock nor rule chooses the easy ones.
         points: a run on an earlier version of the model: its points are tried before any attack, and what they do not
             break is searched as ever.
+        timeout: seconds that a certificate may take for an example; what was found until then counts.
+        evidence: whether to keep what proves each certificate in the run folder, for `verify` to follow it.
         checks: whether to check on a few examples that the evaluation can be believed (`evaluation.checks`), once it is
             complete.
         observe: told how far it is, and the bracket so far.
@@ -155,9 +160,12 @@ def evaluate(
         batch_size=min(batch_size, len(examples)),
         budget=budget,
         points=None if earlier is None else earlier.described(),
+        timeout=timeout,
     )
     folder = Path(tempfile.mkdtemp(prefix="saddlepoint-")) / "run" if out is None else Path(out)
-    job = Job(spec, classifier, examples, graphs, points=earlier)
+    if evidence and "milp" in proofs:
+        raise InputError("evidence of 'milp' would be the solver's word; expected another method, such as 'lp'")
+    job = Job(spec, classifier, examples, graphs, points=earlier, evidence=folder / EVIDENCE if evidence else None)
     done = run(job, folder, seconds=seconds, stop=stop, observe=observe)
     if checks and attacks and done.summary is not None:
         check(job, folder, done.summary)

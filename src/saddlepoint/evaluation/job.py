@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ class Job:
         pending: stages of the cascade that were done of examples without a record.
         earlier: records of examples that lack others.
         points: of a run on an earlier version of the model, tried before any attack.
+        evidence: folder for what proves each certificate; None to keep none.
     """
 
     spec: Spec
@@ -50,6 +52,7 @@ class Job:
     pending: Pending | None = None
     earlier: Earlier = field(default_factory=Earlier)
     points: Points | None = None
+    evidence: Path | None = None
 
 
 @dataclass

@@ -1,15 +1,26 @@
 """From verified rows to the rows of a run folder."""
 
+import hashlib
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from saddlepoint.attacks.engine.example import Row
+from saddlepoint.evaluation.spec import ThreatModel, prefix
 from saddlepoint.geometry.norms import lp_norm
 from saddlepoint.losses import margin
 
+EVIDENCE = "evidence"
+"""The folder, inside a run folder, of what proves certificates."""
 EXPONENTS = {"linf": math.inf, "l2": 2.0, "l1": 1.0}
+
+
+def evidence_path(folder: Path, threat: ThreatModel, identity: str) -> Path:
+    """Return the file of an example's evidence at one radius: ids may hold what a file's name cannot."""
+    name = hashlib.sha256(f"{prefix(threat.norm, threat.eps)}{identity}".encode()).hexdigest()[:32]
+    return folder / f"{name}.safetensors"
 
 
 def record(row: Row, digest: str, method: str, norm: str) -> dict[str, object]:

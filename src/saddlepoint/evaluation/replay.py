@@ -3,15 +3,17 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from saddlepoint import losses, random
-from saddlepoint.certificates import Graph, certify, graphs_of
+from saddlepoint.certificates import Evidence, Graph, certify, check_evidence, graphs_of
 from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, Sample
-from saddlepoint.errors import InputError
+from saddlepoint.errors import CertificateError, InputError
+from saddlepoint.evaluation.records import EVIDENCE, evidence_path
 from saddlepoint.evaluation.spec import Spec, ThreatModel
 from saddlepoint.results import RunFolder, digest
 
@@ -60,7 +62,9 @@ def replay(run: RunFolder, classifier: Classifier, data: Dataset, share: float =
         chosen = random.key(spec.seed, "replay", row["key"]) % 10_000 < 10_000 * share
         if row["kind"] == "certificate" and row["lower_bound"] > 0 and chosen:
             graphs = graphs or graphs_of(classifier, data.shape or tuple(data.read(row["index"]).x.shape))
-            yield _certificate(classifier, data, row, threats[row["norm"], row["eps"]], graphs)
+            threat = threats[row["norm"], row["eps"]]
+            evidence = evidence_path(run.path / EVIDENCE, threat, row["id"])
+            yield _certificate(classifier, data, row, threat, graphs, evidence)
 
 
 def _check_same(spec: Spec, classifier: Classifier, data: Dataset) -> None:
@@ -106,14 +110,27 @@ def _geometry(row: dict[str, Any], sample: Sample, point: torch.Tensor, threat: 
 
 
 def _certificate(
-    classifier: Classifier, data: Dataset, row: dict[str, Any], threat: ThreatModel, graphs: tuple[Graph, Graph]
+    classifier: Classifier,
+    data: Dataset,
+    row: dict[str, Any],
+    threat: ThreatModel,
+    graphs: tuple[Graph, Graph],
+    evidence: Path,
 ) -> Replayed:
+    """Follow the evidence of a certificate, or compute it again where none was kept."""
     sample, method = data.read(row["index"]), row["method"].partition(" ")[0]
     if sample.digest != row["digest"]:
         return Replayed(row["key"], "its example is another one now")
     x, y = sample.x[None], torch.tensor([sample.y])
-    proof = certify(classifier, x, y, threat.ball, method=method, box=threat.box, graphs=graphs)
-    bound = float(proof.lower_bound)
+    if evidence.exists():
+        try:
+            kept = [Evidence.load(evidence)]
+            bound = float(check_evidence(classifier, x, y, threat.ball, kept, box=threat.box, graphs=graphs))
+        except (CertificateError, InputError) as error:
+            return Replayed(row["key"], f"its evidence proves nothing: {error}")
+    else:
+        proof = certify(classifier, x, y, threat.ball, method=method, box=threat.box, graphs=graphs)
+        bound = float(proof.lower_bound)
     if not bound > 0:
         return Replayed(row["key"], f"its bound is {bound:.6g} when computed again, which proves nothing")
     if not bound >= row["lower_bound"] - _BOUND * max(1.0, abs(row["lower_bound"])) - row["tolerance"]:

@@ -18,13 +18,14 @@ import torch
 
 from saddlepoint import losses, random
 from saddlepoint.attacks import Input, Row, Setting, run_attack
-from saddlepoint.certificates import certify
+from saddlepoint.certificates import Certificates, certify
 from saddlepoint.errors import AttackError, InputError, ModelError
 from saddlepoint.evaluation.job import Example, Job, Pixels
-from saddlepoint.evaluation.records import identified, method_line, record
+from saddlepoint.evaluation.records import evidence_path, identified, method_line, record
 from saddlepoint.evaluation.spec import ThreatModel, prefix
 from saddlepoint.evaluation.transfer import NAME, TRY, inputs
 from saddlepoint.results.schema import key_of
+from saddlepoint.results.store import make_folder
 
 Record = tuple[dict[str, Any], Pixels | None, Pixels | None]
 """A row of the run folder, x_adv, and the clean image."""
@@ -127,7 +128,18 @@ def _prove(job: Job, threat: ThreatModel, method: str, examples: list[Example]) 
         return
     x = torch.stack([each.sample.x for each in examples])
     y = torch.tensor([each.sample.y for each in examples])
-    proof = certify(job.classifier, x, y, threat.ball, method=method, box=threat.box, graphs=job.graphs)  # type: ignore[arg-type]
+    proof = certify(
+        job.classifier,
+        x,
+        y,
+        threat.ball,
+        method=method,  # type: ignore[arg-type]
+        box=threat.box,
+        timeout=job.spec.timeout,
+        evidence=job.evidence is not None,
+        graphs=job.graphs,
+    )
+    _keep_evidence(job, threat, examples, proof)
     rows = zip(
         examples, proof.verdict, proof.lower_bound.tolist(), proof.tolerance.tolist(), proof.seconds, strict=True
     )
@@ -137,6 +149,15 @@ def _prove(job: Job, threat: ThreatModel, method: str, examples: list[Example]) 
         if each.proven or last:
             how = f"{method} ({proof.arithmetic} arithmetic)"
             yield _certificate(each, threat, how, lower_bound=bound, tolerance=tolerance, seconds=seconds), None, None
+
+
+def _keep_evidence(job: Job, threat: ThreatModel, examples: list[Example], proof: Certificates) -> None:
+    """Write what proves each certified example, before its record says so."""
+    if job.evidence is not None:
+        make_folder(job.evidence)
+        for each, verdict, evidence in zip(examples, proof.verdict, proof.evidence or (), strict=True):
+            if verdict == "certified":
+                evidence.save(evidence_path(job.evidence, threat, each.id))
 
 
 def _wrong(job: Job, threat: ThreatModel, each: Example) -> Record:

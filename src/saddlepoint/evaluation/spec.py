@@ -56,6 +56,7 @@ class Spec:
         budget: passes that the search may spend on an example; None for no limit.
         stop: "fooled", or "never" to search every example to the end.
         points: digests of the model and the records of the run whose points are tried first; None for none.
+        timeout: seconds that a certificate may take for an example; None for no limit.
     """
 
     model: Mapping[str, Any]
@@ -69,6 +70,7 @@ class Spec:
     budget: int | None = None
     stop: str = "fooled"
     points: Mapping[str, Any] | None = None
+    timeout: float | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return the specification as plain data; `Spec.of` reads it back."""
@@ -85,6 +87,7 @@ class Spec:
             "budget": self.budget,
             "stop": self.stop,
             "points": self.points and dict(self.points),
+            **({} if self.timeout is None else {"timeout": self.timeout}),
         }
 
     @classmethod
@@ -109,6 +112,7 @@ class Spec:
             budget=plain["budget"],
             stop=plain["stop"],
             points=plain["points"],
+            timeout=plain.get("timeout"),
         )
 
 
