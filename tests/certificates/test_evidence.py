@@ -58,7 +58,7 @@ def test_evidence_proves_what_the_search_claims(name, ball, method, tmp_path):
     loaded = [sp.Evidence.load(tmp_path / f"{i}.safetensors") for i in range(len(x))]
     proven = sp.check_evidence(classifier, x, y, ball, loaded)
     assert (proven >= found.lower_bound).all()
-    assert method == "interval" or torch.allclose(proven, found.lower_bound, atol=1e-4)  # lines may do better
+    assert method == "interval" or torch.allclose(proven, found.lower_bound, atol=2e-3)  # lines may do better
 
 
 def test_the_duals_of_a_linear_program_are_evidence():

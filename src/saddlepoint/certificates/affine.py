@@ -14,6 +14,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from saddlepoint.certificates.functionals import RUN
+
 Linear = Callable[..., Tensor]
 """L(*parents, *weights), parents and result with examples along the first axis."""
 Transpose = Callable[..., tuple[Tensor | None, ...]]
@@ -53,7 +55,8 @@ class Affine:
         shapes: of the parents, without the examples' axis.
         weights: the constants of L.
         offset: b, in the shape of one result; None for zero.
-        terms: how many products a coordinate of L or Lᵀ sums at most.
+        terms: how many products a coordinate of L sums at most.
+        pulled: how many one of Lᵀ sums; as many when not given.
         exact: whether L only moves numbers, so that nothing is rounded.
         adjoint: Lᵀ where it is simple, None for a parent that L does not read; None to have it derived.
         range: a tighter range than that of a sum, where there is one.
@@ -65,10 +68,16 @@ class Affine:
     weights: tuple[Tensor, ...] = ()
     offset: Tensor | None = None
     terms: int = 1
+    pulled: int | None = None
     exact: bool = False
     adjoint: Transpose | None = None
     range: Range | None = None
     stencil: Stencil | None = None
+
+    @property
+    def most(self) -> int:
+        """How many products a coordinate of L or Lᵀ sums at most."""
+        return max(self.terms, self.pulled or 1)
 
     def forward(self, *parents: Tensor) -> Tensor:
         """Return f."""
@@ -90,17 +99,25 @@ class Affine:
         return centre - radius, centre + radius
 
     def rounding(self, *sizes: Tensor) -> Tensor | None:
-        """Return what floating point may add to ⟨Lᵀ A, x⟩ + ⟨A, b⟩, per unit of |A|: γ_n (|L| |x| + |b|).
+        """Return by how much f(x) may be off in floating point: γ_n (|L| |x| + |b|).
 
-        The sums of n products that make f(x), or a coordinate of Lᵀ A, are off by at most γ_n = n u / (1 − n u) of the
-        sum of their magnitudes (Higham 2002, section 3.1). `sizes` bound |x|.
+        Sums of n products, in any order, are off by at most γ_n = n u / (1 − n u) of the sum of their magnitudes
+        (Higham 2002, section 3.1). `sizes` bound |x|.
         """
+        return self._rounded(self.terms, sizes)
+
+    def pulling(self, *sizes: Tensor) -> Tensor | None:
+        """Return what floating point may add to ⟨Lᵀ A, x⟩ + ⟨A, b⟩, per unit of |A|, likewise."""
+        pulled = self.terms if self.pulled is None else self.pulled
+        return self._rounded(pulled if self.offset is None else max(pulled, RUN), sizes)
+
+    def _rounded(self, terms: int, sizes: tuple[Tensor, ...]) -> Tensor | None:
         if self.exact and self.offset is None:
             return None
         size = self.magnitude(*sizes)
         if self.offset is not None:
             size = size + self.offset.abs()
-        return gamma(self.terms, size) * size
+        return gamma(terms, size) * size
 
     def transpose(self, functional: Tensor) -> tuple[Tensor | None, ...]:
         """Return Lᵀ A for each parent, from A of the result, functionals along the first axis."""

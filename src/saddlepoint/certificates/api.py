@@ -110,7 +110,8 @@ def certify(
     radius = torch.as_tensor(ball.eps, dtype=torch.float64).expand(len(images))
     bound, tolerance = (torch.empty(len(images), dtype=torch.float64) for _ in range(2))
     seconds, kept = list[float](), list[Evidence | None]()
-    with DECISION.switched(classifier.device):  # the bounds of rounding are those of float32, not of TF32
+    # The bounds of rounding are those of sums of products in float32: not of TF32, nor of Winograd's convolutions.
+    with DECISION.switched(classifier.device), torch.backends.cudnn.flags(enabled=False):
         size = 1 if evidence else _together(graphs[0], method, memory)
         for part in torch.split(torch.arange(len(images)), size):
             began = time.perf_counter()

@@ -9,7 +9,7 @@ from torch import Tensor
 from saddlepoint.certificates.affine import Affine, gamma
 from saddlepoint.certificates.crown import Relaxation, Sizes, backward, ranges, relax
 from saddlepoint.certificates.effort import WHOLE, Effort
-from saddlepoint.certificates.functionals import units
+from saddlepoint.certificates.functionals import RUN, units
 from saddlepoint.certificates.graph import Graph, Input
 from saddlepoint.certificates.regions import InputSet, outward
 
@@ -63,13 +63,13 @@ def sizes(graph: Graph, bounds: Bounds) -> Sizes:
     for i, node in enumerate(graph.nodes[1:], 1):
         size = [magnitude(bounds[parent]) for parent in node.parents]
         if isinstance(node.operation, Affine):
-            lost = node.operation.rounding(*size)
+            lost = node.operation.pulling(*size)
             shared = any(children[parent] > 1 for parent in node.parents)
             if lost is None and shared:
                 whole = node.operation.magnitude(*size)
                 lost = gamma(0, whole) * whole
         else:
-            lost = 2 * gamma(0, size[0]) * (size[0] + magnitude(bounds[i]))
+            lost = 2 * gamma(RUN, size[0]) * (size[0] + magnitude(bounds[i]))
         found.append(lost)
     return tuple(found)
 

@@ -186,4 +186,4 @@ def _back(graph: Graph, lines: Relaxation, i: int, a: Tensor) -> tuple[Sequence[
 
 def _terms(graph: Graph, i: int) -> int:
     operation = graph.nodes[i].operation
-    return operation.terms if isinstance(operation, Affine) else 1
+    return operation.most if isinstance(operation, Affine) else 1

@@ -15,6 +15,10 @@ from torch.nn import functional
 
 Pair = tuple[int, int]
 
+RUN = 32
+"""Terms that a careful sum adds in their own type: to convert each of them costs as much as the rest of the sum."""
+_CACHED = 64
+"""Functionals whose absolute values are formed at once."""
 _LARGE = 0.5
 """Windows of at least this share of the grid are spread over it: a dense layer is then as fast."""
 
@@ -46,18 +50,24 @@ class Dense:
         """Return the sums."""
         return Dense(self.values + other.dense().values)
 
+    def size(self, vector: Tensor) -> Tensor:
+        """Return ⟨|A|, v⟩, (B, S); some functionals at a time, for what fits into a cache costs a fraction."""
+        parts = self.values.split(_CACHED, 1)  # type: ignore[no-untyped-call]
+        return torch.cat([part.abs().mul_(vector.unsqueeze(1)).flatten(2).sum(2) for part in parts], 1)
+
     def inner(self, vector: Tensor, *, careful: bool = False) -> Tensor:
-        """Return ⟨A, v⟩, (B, S), for one v per set, (B or 1, *shape); a careful sum is one in float64."""
+        """Return ⟨A, v⟩, (B, S), for one v per set, (B or 1, *shape); see `careful_sum`."""
         flat, other = self.values.flatten(2), vector.flatten(1).unsqueeze(1)
-        return (flat * other).sum(2, dtype=torch.float64) if careful else (flat @ other.mT).squeeze(2)
+        return careful_sum(flat * other) if careful else (flat @ other.mT).squeeze(2)
 
     def signed(self, vector: Tensor, *, careful: bool, positive: bool) -> Tensor:
-        """Return ⟨A⁺, v⟩ or ⟨A⁻, v⟩, (B, S), over the coordinates where v is not 0."""
-        flat = vector.flatten(1)
-        places = (flat != 0).any(0).nonzero().squeeze(1)
-        chosen = self.values.flatten(2).index_select(2, places)
+        """Return ⟨A⁺, v⟩ or ⟨A⁻, v⟩, (B, S); of one set over the coordinates where v is not 0."""
+        flat, chosen = vector.flatten(1), self.values.flatten(2)
+        if len(flat) == 1:  # what a sum rounds must not depend on which sets are together
+            places = flat[0].nonzero().squeeze(1)
+            flat, chosen = flat.index_select(1, places), chosen.index_select(2, places)
         part = chosen.clamp(min=0) if positive else chosen.clamp(max=0)
-        return Dense(part).inner(flat.index_select(1, places), careful=careful)
+        return Dense(part).inner(flat, careful=careful)
 
 
 @final
@@ -99,10 +109,11 @@ class Patches:
 
     def read(self, z: Tensor) -> Tensor:
         """Return z, (B or 1, C, H, W), in the windows."""
-        sets, channels, places = max(len(z), len(self._places)), self.grid[0], self._places.unsqueeze(1)
-        found = z.flatten(2).expand(sets, -1, -1).gather(2, places.expand(sets, channels, -1))
         _, count, _, high, wide = self.values.shape
-        return found.reshape(sets, channels, count, high, wide).movedim(1, 2)
+        sets, channels = max(len(z), len(self._places)), self.grid[0]
+        places = self._places.reshape(-1, count, 1, high * wide).expand(sets, -1, channels, -1)
+        found = z.flatten(2).unsqueeze(1).expand(sets, count, -1, -1).gather(3, places)
+        return found.reshape(sets, count, channels, high, wide)
 
     def dense(self) -> Dense:
         """Return the same functionals of the whole grid."""
@@ -150,9 +161,14 @@ class Patches:
         rows, columns = ((at >= 0) & (at < size) for at, size in zip(self._lines, self.grid[1:], strict=True))
         return (rows.unsqueeze(3) & columns.unsqueeze(2)).unsqueeze(2).to(self.values.dtype)
 
+    def size(self, vector: Tensor) -> Tensor:
+        """Return ⟨|A|, v⟩, (B, S), for v ≥ 0."""
+        return (self.values * self.read(vector)).flatten(2).abs_().sum(2)
+
     def inner(self, vector: Tensor, *, careful: bool = False) -> Tensor:
-        """Return ⟨A, v⟩, (B, S), for one v per set, (B or 1, C, H, W); a careful sum is one in float64."""
-        return (self.values * self.read(vector)).sum((2, 3, 4), dtype=torch.float64 if careful else None)
+        """Return ⟨A, v⟩, (B, S), for one v per set, (B or 1, C, H, W); see `careful_sum`."""
+        products = (self.values * self.read(vector)).flatten(2)
+        return careful_sum(products) if careful else products.sum(2)
 
     def signed(self, vector: Tensor, *, careful: bool, positive: bool) -> Tensor:
         """Return ⟨A⁺, v⟩ or ⟨A⁻, v⟩, (B, S)."""
@@ -190,11 +206,25 @@ def _one_hot(positions: Tensor, size: int, like: Tensor) -> Tensor:
     return functional.one_hot(positions, size).to(like)
 
 
+def careful_sum(terms: Tensor) -> Tensor:
+    """Return the sums over the last axis: of `RUN` terms in their own type, pair by pair, and of these in float64.
+
+    They are off by at most γ_n with n = `RUN`, as `Affine.pulling` and `sizes` allow for. Pairs are added element by
+    element: torch's own float32 sums may depend on where a row lies in memory.
+    """
+    parts, rest = divmod(terms.shape[-1], RUN)
+    whole, tail = terms.split([parts * RUN, rest], -1)  # type: ignore[no-untyped-call]
+    runs = whole.reshape(*terms.shape[:-1], RUN, parts)
+    while (half := runs.shape[-2] // 2) > 0:
+        runs = runs[..., :half, :] + runs[..., half:, :]
+    found: Tensor = runs.squeeze(-2).sum(-1, dtype=torch.float64) + tail.sum(-1, dtype=torch.float64)
+    return found
+
+
 def size_of(a: Functionals, vector: Tensor) -> Tensor:
     """Return at least ⟨|A|, v⟩, (B, S), for one v ≥ 0 per set: a sum of n terms ≥ 0 loses at most γ_n of itself."""
-    absolute = replace(a, values=a.values.abs())
     unit = torch.finfo(a.values.dtype).eps * (a.values[0, 0].numel() + 8)
-    return absolute.inner(vector) * (1 + 2 * unit)
+    return a.size(vector) * (1 + 2 * unit)
 
 
 def _pair(numbers: Iterable[int]) -> Pair:

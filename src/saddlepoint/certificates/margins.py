@@ -22,7 +22,7 @@ from saddlepoint.certificates.slopes import Slopes, ascend, start
 Method = Literal["interval", "crown-ibp", "crown", "alpha-crown", "lp", "milp"]
 """Each is tighter and dearer than those before it; but for "lp", whose slopes α-CROWN may beat by tighter ranges."""
 
-_OUTPUT_STEPS, _NEURON_STEPS = 30, 8
+_OUTPUT_STEPS, _NEURON_STEPS = 20, 5
 """Steps of ascent for the slopes of each margin, and of each neuron's bounds."""
 
 
@@ -160,7 +160,7 @@ def _by_programs(
 
 
 def _terms(node: Node) -> int:
-    return node.operation.terms if isinstance(node.operation, Affine) else 1
+    return node.operation.most if isinstance(node.operation, Affine) else 1
 
 
 def _least(graph: Graph, lines: Relaxation, rows: Tensor, region: InputSet, lost: Sizes | None) -> Tensor:

@@ -1,6 +1,6 @@
 """Where the input may lie, and the least value of a linear functional there: all in float64."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, final, runtime_checkable
 
 import torch
@@ -48,8 +48,9 @@ class Box:
         centre = (self.lower + self.upper) / 2
         radius = torch.maximum(self.upper - centre, centre - self.lower)
         beyond = torch.where(radius > 0, torch.nextafter(radius, torch.full_like(radius, torch.inf)), 0)
-        wide = replace(a, values=a.values.double())
-        return wide.inner(centre) - replace(wide, values=wide.values.abs()).inner(beyond)
+        # Products and sums, not a matrix product, whose rounding depends on where a row lies in memory.
+        wide = a.values.double()
+        return ((wide * a.read(centre)) - wide.abs() * a.read(beyond)).flatten(2).sum(2)
 
 
 @final
@@ -86,9 +87,10 @@ class BallInBox:
 
     def least(self, a: Functionals) -> Tensor:
         """Return max(⟨A, x₀⟩ − ε‖A‖_*, min over the box): the minimum over ball ∩ box is not below either."""
-        wide = replace(a, values=a.values.double())
-        dual = self.ball.dual_norm(wide.values.flatten(0, 1)).reshape(wide.values.shape[:2])
-        return torch.maximum(self.box.least(a), wide.inner(self.centre) - self.radius.unsqueeze(1) * dual)
+        wide = a.values.double()
+        middle = (wide * a.read(self.centre)).flatten(2).sum(2)
+        dual = self.ball.dual_norm(wide.flatten(0, 1)).reshape(wide.shape[:2])
+        return torch.maximum(self.box.least(a), middle - self.radius.unsqueeze(1) * dual)
 
 
 def around(x: Tensor, ball: Ball, box: tuple[float, float] | None) -> InputSet:

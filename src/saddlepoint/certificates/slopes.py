@@ -18,8 +18,8 @@ Slopes = Mapping[int, Tensor]
 Bounded = Callable[[Slopes], Tensor]
 """Lower bounds, (B,), differentiable in the slopes."""
 
-_RATE, _DECAY = 0.1, 0.98
-"""Of Adam (Xu et al. 2021, appendix)."""
+_RATE, _DECAY = 0.3, 0.95
+"""Of Adam: larger and sooner smaller steps than in Xu et al. 2021 get as far in two thirds of them."""
 
 
 def start(graph: Graph, given: Ranges, count: int) -> Slopes:

@@ -16,7 +16,13 @@ def _matrix(low: Lowering, node: torch.fx.Node, x: Any, w: Any, bias: Tensor | N
         raise refuse(node, "multiplies by a matrix that depends on the input, or mixes examples")
     offset = None if bias is None else bias.expand(shape_of(node))
     operation = Affine(
-        torch.matmul, (x.shape,), (w,), offset, max(w.shape), adjoint=lambda functional, w: (functional @ w.T,)
+        torch.matmul,
+        (x.shape,),
+        (w,),
+        offset,
+        terms=w.shape[0],
+        pulled=w.shape[1],
+        adjoint=lambda functional, w: (functional @ w.T,),
     )
     return affine(low, node, [x], operation)
 
@@ -76,8 +82,11 @@ def _convolution(
     local = len(kernel) == 2 and not transposed
     stencil = Stencil(pull, (stride[0], stride[1]), (padding[0], padding[1])) if local else None
     offset = None if bias is None else bias.reshape(-1, *(1 for _ in kernel)).expand(shape)
-    terms = math.prod(kernel) * max(w.shape[0] // groups, w.shape[1])
-    operation = Affine(linear, (x.shape,), (w,), offset, terms, adjoint=adjoint, stencil=stencil)
+    # A window reads every place of the kernel; a coordinate is read by the windows whose stride fits only.
+    read = math.prod(math.ceil(k * math.gcd(s, d) / s) for k, s, d in zip(kernel, stride, dilation, strict=True))
+    gathered, scattered = math.prod(kernel) * w.shape[1], read * (w.shape[0] // groups)
+    terms, pulled = (scattered, gathered) if transposed else (gathered, scattered)
+    operation = Affine(linear, (x.shape,), (w,), offset, terms, pulled, adjoint=adjoint, stencil=stencil)
     return affine(low, node, [x], operation)
 
 
