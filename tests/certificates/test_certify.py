@@ -12,6 +12,7 @@ from torch import nn
 import saddlepoint as sp
 from saddlepoint.certificates import bounds, crown
 from saddlepoint.certificates.functionals import Dense
+from saddlepoint.certificates.lipschitz import steepness
 from saddlepoint.certificates.lowering import export
 from saddlepoint.certificates.margins import Method
 from saddlepoint.certificates.regions import Box, around
@@ -260,3 +261,17 @@ def test_a_bound_is_the_same_to_the_last_bit_in_any_company(method):
         part = sp.certify(classifier, x[rows], y[rows], sp.Linf(0.01), method=method)
         assert torch.equal(part.lower_bound, whole.lower_bound[rows])
         assert torch.equal(part.tolerance, whole.tolerance[rows])
+
+
+@pytest.mark.parametrize("name", ["dense", "residual", "gelu", "transposed"])
+@pytest.mark.parametrize("ball", [Linf(0.05), L2(0.3), L1(0.8)], ids=lambda b: b.name)
+def test_no_gradient_in_the_set_is_steeper_than_its_bound(name, ball):
+    net, x = _net(name), torch.rand(1, 1, 6, 6, generator=torch.Generator().manual_seed(5))
+    graph = export(sp.Classifier(net), (1, 6, 6), torch.device("cpu")).graph(torch.float64)
+    region = around(x, ball, (0.0, 1.0))
+    known = bounds.crown(graph, region, torch.float64)
+    most = steepness(graph, known, torch.eye(3, dtype=torch.float64).reshape(3, *graph.nodes[-1].shape))
+    points = _points(x, ball, 50).double().requires_grad_()
+    for k in range(3):
+        (gradient,) = torch.autograd.grad(net.double()(points)[:, k].sum(), points)
+        assert (gradient.abs() <= most[k] * (1 + 1e-9)).all()

@@ -115,7 +115,7 @@ def test_evidence_of_a_smaller_ball_or_of_other_weights_proves_nothing():
 
 def test_what_is_no_evidence_is_one_line(tmp_path):
     classifier, x, y = case("dense")
-    with pytest.raises(InputError, match="solver's word"):
+    with pytest.raises(InputError, match="no evidence of 'milp'"):
         sp.certify(classifier, x, y, sp.Linf(0.1), method="milp", evidence=True)
     (tmp_path / "torn").write_bytes(b"{}")
     with pytest.raises(InputError, match="cannot be read"):

@@ -8,7 +8,7 @@ when its weights are: |L| is then the same function of the weights' absolute val
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -127,6 +127,10 @@ class Affine:
         pull = torch.func.vjp(lambda *parents: self.linear(*parents, *self.weights), *zeros)[1]
         pulled: tuple[Tensor, ...] = pull(functional)
         return pulled
+
+    def transposed_magnitude(self, functional: Tensor) -> tuple[Tensor | None, ...]:
+        """Return |L|ᵀ A for each parent, for A ≥ 0."""
+        return replace(self, weights=tuple(weight.abs() for weight in self.weights)).transpose(functional)
 
 
 def gamma(terms: int, like: Tensor) -> float:

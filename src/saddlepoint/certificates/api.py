@@ -79,12 +79,14 @@ def certify(
         ball: Δ: `Linf`, `L2` or `L1`, one radius or one for each example.
         method: how to bound: "interval" (Gowal et al. 2018), "crown-ibp" (Zhang et al. 2020), "crown" (Zhang et al.
             2018) or "alpha-crown" (Xu et al. 2021), each tighter and dearer than those before it; for small networks
-            "lp" (the triangle relaxation) and "milp" (exact, Tjeng et al. 2019), in ℓ∞ and on a CPU.
+            "lp" (the triangle relaxation) and "milp" (exact, Tjeng et al. 2019), in ℓ∞ and on a CPU; "lipschitz", a
+            local Lipschitz bound over CROWN's ranges (Weng et al. 2018).
         box: the pixels' box; None for none.
         memory: bytes that the linear functionals may take.
         timeout: seconds after which α-CROWN and integer programs try no further on an example; what they have found
             until then is a proof, but depends on the clock.
-        evidence: whether to keep what `check_evidence` needs; not of "milp", whose bound is the solver's.
+        evidence: whether to keep what `check_evidence` needs; not of "milp", whose bound is the solver's, nor of
+            "lipschitz".
         graphs: of the classifier for images of this shape, as `graphs_of` made them; made anew when not given.
 
     Returns:
@@ -98,8 +100,8 @@ def certify(
         raise InputError(f"method is {method!r}; expected one of {', '.join(get_args(Method))}")
     if method in ("lp", "milp") and not (ball.separable and classifier.device.type == "cpu"):
         raise InputError(f"method is {method!r}, which takes ℓ∞ balls on a CPU; expected those, or another method")
-    if evidence and method == "milp":
-        raise InputError("evidence of 'milp' would be the solver's word; expected another method, such as 'lp'")
+    if evidence and method in ("milp", "lipschitz"):
+        raise InputError(f"there is no evidence of {method!r} to check; expected another method, such as 'crown'")
     if timeout is not None and not timeout > 0:
         raise InputError(f"timeout is {timeout!r}; expected seconds, such as 10")
     images = check_images(x, box, classifier.channels).detach().to(classifier.device)

@@ -22,6 +22,9 @@ class Activation(Protocol):
     def interval(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         """Return the range of f over [lower, upper]."""
 
+    def slopes(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Return bounds of f' over [lower, upper]; of Clarke's derivative where there is a kink."""
+
     def loose(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Tell where the lines would gain from tighter bounds."""
 

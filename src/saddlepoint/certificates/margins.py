@@ -15,12 +15,14 @@ from saddlepoint.certificates.effort import WHOLE, Effort
 from saddlepoint.certificates.evidence import Evidence, Pass, recorded
 from saddlepoint.certificates.functionals import Dense
 from saddlepoint.certificates.graph import Graph, Node
+from saddlepoint.certificates.lipschitz import steepness
 from saddlepoint.certificates.programs import by_integers, dual_bound, multipliers, program
-from saddlepoint.certificates.regions import InputSet
+from saddlepoint.certificates.regions import Box, InputSet
 from saddlepoint.certificates.slopes import Slopes, ascend, start
 
-Method = Literal["interval", "crown-ibp", "crown", "alpha-crown", "lp", "milp"]
-"""Each is tighter and dearer than those before it; but for "lp", whose slopes α-CROWN may beat by tighter ranges."""
+Method = Literal["interval", "crown-ibp", "crown", "alpha-crown", "lp", "milp", "lipschitz"]
+"""Each is tighter and dearer than those before it; but for "lp", whose slopes α-CROWN may beat by tighter ranges, and
+"lipschitz", which is a method of its own."""
 
 _OUTPUT_STEPS, _NEURON_STEPS = 20, 5
 """Steps of ascent for the slopes of each margin, and of each neuron's bounds."""
@@ -60,6 +62,8 @@ def worst_margins(
     if method == "alpha-crown" and bool((claimed <= 0).any()):
         open_ = (claimed[0] <= 0).nonzero().squeeze(1)
         slopes = _by_slopes(graph, region, known, rows[0], open_, claimed[0], plain[0], lost, effort)
+    if method == "lipschitz":
+        _by_steepness(graph, region, known, rows[0], claimed[0], plain[0])
     if method in ("lp", "milp"):
         duals = _by_programs(graph, known, rows[0], claimed[0], plain[0], effort, exact=method == "milp")
     least = claimed.amin(1).double().nan_to_num(nan=-math.inf, posinf=-math.inf, neginf=-math.inf)
@@ -137,6 +141,19 @@ def _by_slopes(
         for i, slope in slopes.items():
             kept[i][part] = slope
     return kept
+
+
+@torch.no_grad()
+def _by_steepness(graph: Graph, region: InputSet, known: Bounds, rows: Tensor, claimed: Tensor, plain: Tensor) -> None:
+    """Raise the bounds of margins, in place, to those of a local Lipschitz bound around the centre of the set."""
+    centre, reach = region.around
+    here = bounds.interval(graph, Box(centre, centre), graph.dtype)
+    flat = crown.flat(graph, crown.ranges(graph, here))
+    size = bounds.sizes(graph, here)
+    fall = reach(steepness(graph, known, rows))
+    for found, lost in ((claimed, size), (plain, None)):
+        value = _least(graph, flat, rows[None], Box(centre, centre), lost)[0]
+        found.copy_(torch.maximum(found, (value - fall * (1 + 1e-6)).to(found.dtype)))
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Where the input may lie, and the least value of a linear functional there: all in float64."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, final, runtime_checkable
 
@@ -26,6 +27,10 @@ class InputSet(Protocol):
     def boxed(self) -> bool:
         """Whether the set is all of [lower, upper]."""
 
+    @property
+    def around(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return a point of one set, and at least max Σ g_i |x_i − point_i| over it for g ≥ 0, (S, *shape) to (S,)."""
+
     def least(self, a: Functionals) -> Tensor:
         """Return at most min ⟨A, x⟩ over the set, (B, S), for B sets of S functionals."""
 
@@ -42,6 +47,13 @@ class Box:
     def boxed(self) -> bool:
         """Always."""
         return True
+
+    @property
+    def around(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return the centre, and Σ g_i r_i."""
+        centre = (self.lower + self.upper) / 2
+        radius = torch.maximum(self.upper - centre, centre - self.lower)
+        return centre, lambda g: (g.double() * radius).flatten(1).sum(1)
 
     def least(self, a: Functionals) -> Tensor:
         """Return ⟨A, c⟩ − ⟨|A|, r⟩, for a centre c and radii r that hold the box."""
@@ -84,6 +96,11 @@ class BallInBox:
     def boxed(self) -> bool:
         """Never: cubes are boxes."""
         return False
+
+    @property
+    def around(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return x₀, and ε ‖g‖_*."""
+        return self.centre, lambda g: self.radius * self.ball.dual_norm(g.double())
 
     def least(self, a: Functionals) -> Tensor:
         """Return max(⟨A, x₀⟩ − ε‖A‖_*, min over the box): the minimum over ball ∩ box is not below either."""

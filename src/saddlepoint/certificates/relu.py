@@ -28,6 +28,10 @@ class ReLU:
         """Return the range over [lower, upper]."""
         return lower.clamp(min=0), upper.clamp(min=0)
 
+    def slopes(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Return 0 to 1, or one of them where the sign is known."""
+        return (lower > 0).to(lower.dtype), (upper >= 0).to(lower.dtype)
+
     def loose(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Tell where tighter bounds make better lines: where the sign is open."""
         return (lower < 0) & (upper > 0)

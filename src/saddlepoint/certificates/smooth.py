@@ -54,6 +54,14 @@ class Smooth:
         slack = 8 * torch.finfo(lower.dtype).eps * (lower.abs() + upper.abs() + 1)
         return least - slack, most + slack
 
+    def slopes(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Return f' in the middle, more and less what it can change by on the way to the ends."""
+        with torch.enable_grad():
+            middle = ((lower + upper) / 2).detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.function(middle).sum(), middle)
+        reach = self.curvature * (upper - lower) / 2 + 8 * torch.finfo(lower.dtype).eps * (1 + slope.abs())
+        return slope - reach, slope + reach
+
     def loose(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Tell where tighter bounds make better lines."""
         return upper - lower > NARROW

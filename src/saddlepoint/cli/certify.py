@@ -28,7 +28,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--method",
         default="auto",
         metavar="NAME",
-        help="auto (default), interval, crown-ibp, crown, alpha-crown, lp, milp",
+        help="auto (default), interval, crown-ibp, crown, alpha-crown, lp, milp, lipschitz",
     )
     examples(parser)
     parser.set_defaults(run=_run)

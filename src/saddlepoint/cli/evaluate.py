@@ -41,7 +41,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--certify",
         default="auto",
         metavar="METHOD",
-        help="auto, none, interval, crown-ibp, crown, alpha-crown, lp, milp",
+        help="auto, none, interval, crown-ibp, crown, alpha-crown, lp, milp, lipschitz",
     )
     add("--from", dest="earlier", metavar="RUN", help="a run on an earlier version of the model: try its points first")
     add("--no-checks", action="store_true", help="do not check on a few examples that attacks can be believed")

@@ -23,7 +23,7 @@ from saddlepoint.evaluation.transfer import points_of
 from saddlepoint.geometry import Ball
 from saddlepoint.results import Bracket, Judged, RunFolder, brackets, judged, open_run, percent
 
-METHODS = ("interval", "crown-ibp", "crown", "alpha-crown", "lp", "milp")
+METHODS = ("interval", "crown-ibp", "crown", "alpha-crown", "lp", "milp", "lipschitz")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ def evaluate(
         threats: balls, one radius each; several radii share their work.
         suite: attacks in cascade; an empty one for certificates alone.
         certify: "auto" (intervals, then CROWN, where the model allows it), "none", or a method: "interval",
-            "crown-ibp", "crown", "alpha-crown", "lp", "milp"; all but the first after intervals.
+            "crown-ibp", "crown", "alpha-crown", "lp", "milp", "lipschitz"; all but the first after intervals.
         out: the run folder; an evaluation of the same specification goes on there. A temporary one when not given.
         seed: of all random streams, and of the sample.
         limit: a random sample of so many examples.
@@ -163,8 +163,10 @@ def evaluate(
         timeout=timeout,
     )
     folder = Path(tempfile.mkdtemp(prefix="saddlepoint-")) / "run" if out is None else Path(out)
-    if evidence and "milp" in proofs:
-        raise InputError("evidence of 'milp' would be the solver's word; expected another method, such as 'lp'")
+    if evidence and proofs and proofs[-1] in ("milp", "lipschitz"):
+        raise InputError(
+            f"there is no evidence of {proofs[-1]!r} to check; expected another method, such as 'alpha-crown'"
+        )
     job = Job(spec, classifier, examples, graphs, points=earlier, evidence=folder / EVIDENCE if evidence else None)
     done = run(job, folder, seconds=seconds, stop=stop, observe=observe)
     if checks and attacks and done.summary is not None:

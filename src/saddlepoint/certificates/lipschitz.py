@@ -1,0 +1,59 @@
+"""Local Lipschitz bounds: how steep a margin can be anywhere in the set (Fast-Lip, Weng et al. 2018, section 3.3).
+
+    z_y − z_j  ≥  (z_y − z_j)(x₀) − ε max ‖∇(z_y − z_j)‖_*        over the segment from x₀ to any point of ball ∩ box
+
+The gradient is a product of Lᵀ and of slopes f'(·) of activations, each between its least and its greatest over the
+range of the activation's input: intervals c ± r of all of its factors are multiplied, from the output to the input.
+"""
+
+import torch
+from torch import Tensor
+
+from saddlepoint.certificates.affine import Affine, gamma
+from saddlepoint.certificates.bounds import Bounds
+from saddlepoint.certificates.crown import ranges
+from saddlepoint.certificates.graph import Graph
+
+Interval = tuple[Tensor, Tensor]
+"""c and r, each (S, *shape)."""
+
+
+def steepness(graph: Graph, known: Bounds, rows: Tensor) -> Tensor:
+    """Return at least |∂⟨row, h⟩/∂x_i| anywhere in one set, for each row and coordinate of the input, (S, *shape).
+
+    Args:
+        graph: the network.
+        known: bounds of every node over the set, (1, *shape).
+        rows: functionals of the output, (S, *shape of the output).
+    """
+    given, last = ranges(graph, known), len(graph.nodes) - 1
+    waiting: dict[int, Interval] = {last: (rows, torch.zeros_like(rows))}
+    for i in range(last, 0, -1):
+        if i not in waiting:
+            continue
+        operation, (c, r) = graph.nodes[i].operation, waiting.pop(i)
+        if isinstance(operation, Affine):
+            moved = _through(operation, c, r)
+        else:
+            moved = [_times(c, r, *graph.activation(i).slopes(*given[i]))]
+        for parent, part in zip(graph.nodes[i].parents, moved, strict=True):
+            if part is not None:
+                before = waiting.get(parent)
+                waiting[parent] = part if before is None else (before[0] + part[0], before[1] + part[1])
+    c, r = waiting.get(0, (rows.new_zeros(len(rows), *graph.shape),) * 2)
+    return c.abs() + r
+
+
+def _through(operation: Affine, c: Tensor, r: Tensor) -> list[Interval | None]:
+    """Return Lᵀ (c ± r) for each parent, as wide as rounding may make it."""
+    error = gamma(operation.most, c)
+    centres = operation.transpose(c)
+    radii = operation.transposed_magnitude(r + error * (c.abs() + r))
+    return [None if a is None or b is None else (a, b) for a, b in zip(centres, radii, strict=True)]
+
+
+def _times(c: Tensor, r: Tensor, least: Tensor, most: Tensor) -> Interval:
+    """Return (c ± r) · [least, most], as wide as rounding may make it."""
+    middle, half = (most + least) / 2, (most - least) / 2
+    centre, radius = c * middle, r * middle.abs() + (c.abs() + r) * half
+    return centre, radius + gamma(8, c) * (centre.abs() + radius)
