@@ -4,7 +4,7 @@ import json
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
@@ -23,6 +23,7 @@ from saddlepoint.cli.table import table
 from saddlepoint.cli.warned import warned
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation import Evaluation, ThreatModel, evaluate
+from saddlepoint.evaluation.executors import HERE, Executor, Workers
 from saddlepoint.evaluation.stopping import Rule, Stop
 from saddlepoint.evaluation.transfer import NAME
 from saddlepoint.models import load_classifier
@@ -53,7 +54,7 @@ def run(given: Namespace) -> int:
     classifier = load_classifier(given.model, weights=given.weights, mean=given.mean, std=given.std, device=device)
     earlier = None if given.earlier is None else open_run(given.earlier)
     begin = time.perf_counter()
-    with warned(), interruptible(), progress(silent=given.json) as observe:
+    with warned(), interruptible(), progress(silent=given.json) as observe, _executor(given) as executor:
         found = evaluate(
             classifier,
             given.data,
@@ -72,6 +73,7 @@ def run(given: Namespace) -> int:
             timeout=given.timeout,
             evidence=given.evidence,
             checks=not given.no_checks,
+            executor=executor,
             observe=observe,
         )
     seconds = time.perf_counter() - begin
@@ -104,6 +106,14 @@ def run(given: Namespace) -> int:
     if any(gate.met is False for gate in gates) or (given.strict and masked):
         return 1
     return UNDECIDED if failed else 0
+
+
+def _executor(given: Namespace) -> AbstractContextManager[Executor]:
+    if given.executor == "ray":
+        return Workers(given.workers, given.address)
+    if given.workers > 1 or given.address is not None:
+        raise InputError("--workers and --address are of ray; expected --executor ray with them")
+    return nullcontext(HERE)
 
 
 def _suite(name: str) -> Step | tuple[Step, ...]:

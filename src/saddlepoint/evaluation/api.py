@@ -14,6 +14,7 @@ from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, load_dataset, matched, question_data
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.evaluation.checks import check
+from saddlepoint.evaluation.executors import HERE, Executor
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.records import EVIDENCE
 from saddlepoint.evaluation.run import Done, Observe, run
@@ -106,6 +107,7 @@ def evaluate(
     timeout: float | None = None,
     evidence: bool = False,
     checks: bool = True,
+    executor: Executor = HERE,
     observe: Observe | None = None,
 ) -> Evaluation:
     """Bracket robust accuracy: attacks bound it from above, certificates from below.
@@ -132,6 +134,7 @@ def evaluate(
         evidence: whether to keep what proves each certificate in the run folder, for `verify` to follow it.
         checks: whether to check on a few examples that the evaluation can be believed (`evaluation.checks`), once it is
             complete.
+        executor: who evaluates the examples: this process, or `Workers` of a Ray cluster.
         observe: told how far it is, and the bracket so far.
 
     Raises:
@@ -168,7 +171,7 @@ def evaluate(
             f"there is no evidence of {proofs[-1]!r} to check; expected another method, such as 'alpha-crown'"
         )
     job = Job(spec, classifier, examples, graphs, points=earlier, evidence=folder / EVIDENCE if evidence else None)
-    done = run(job, folder, seconds=seconds, stop=stop, observe=observe)
+    done = run(job, folder, seconds=seconds, stop=stop, observe=observe, executor=executor)
     if checks and attacks and done.summary is not None:
         check(job, folder, done.summary)
     return Evaluation(open_run(folder), done, note, stop or Stop())

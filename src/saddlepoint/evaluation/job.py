@@ -22,11 +22,28 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class _AtHand:
+    points: Mapping[tuple[str, float], Pixels]
+
+    def __call__(self, identity: str, eps: float) -> Pixels:
+        return self.points[identity, eps]
+
+
+@dataclass(frozen=True)
 class Earlier:
     """The records that an earlier session left of examples that it did not finish, and where their points are."""
 
     rows: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     point: Callable[[str, float], Pixels] | None = None
+
+    def of(self, identities: Sequence[str]) -> "Earlier":
+        """Return what was found of some examples, with their points at hand: it can be sent to another machine."""
+        rows = {identity: self.rows[identity] for identity in identities if identity in self.rows}
+        kept = [row for each in rows.values() for row in each if row["kind"] == "attack" and row["kept"]]
+        if self.point is None or not kept:
+            return Earlier(rows)
+        points = {(row["id"], row["eps"]): self.point(row["id"], row["eps"]) for row in kept}
+        return Earlier(rows, _AtHand(points))
 
     def record(self, identity: str, threat: ThreatModel, kind: str) -> Row | None:
         """Return the record of an example under a threat; None if there is none without an error."""

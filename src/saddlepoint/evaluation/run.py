@@ -12,10 +12,11 @@ from typing import Any
 from saddlepoint import random
 from saddlepoint.data.datasets import Dataset
 from saddlepoint.errors import InputError
+from saddlepoint.evaluation.executors import HERE, Executor
 from saddlepoint.evaluation.job import Earlier, Job, Row
 from saddlepoint.evaluation.pending import Pending
 from saddlepoint.evaluation.provenance import provenance
-from saddlepoint.evaluation.shard import SHARD, complete, evaluate_shard
+from saddlepoint.evaluation.shard import SHARD, complete
 from saddlepoint.evaluation.spec import prefix
 from saddlepoint.evaluation.stopping import Stop
 from saddlepoint.results import Bracket, Keep, RunError, Tally, Writer, open_run, writing
@@ -54,6 +55,7 @@ def run(
     stop: Stop | None = None,
     observe: Observe | None = None,
     warn: Callable[[str], None] = lambda line: None,
+    executor: Executor = HERE,
 ) -> Done:
     """Write the records that a run folder lacks; return how far that came.
 
@@ -68,6 +70,7 @@ def run(
         stop: what else ends it early.
         observe: told how far it is.
         warn: told of each shard whose points were lost.
+        executor: who evaluates the examples.
 
     Raises:
         RunError: the folder holds something else, or the data are others than before.
@@ -82,12 +85,13 @@ def run(
         end = math.inf if seconds is None else time.monotonic() + seconds
         done = Done(0, len(job.data), [])
         try:
-            for part, tallies in _parts(job, writer, early=stop is not None or seconds is not None, stop=stop):
+            timed = stop is not None or seconds is not None
+            for part, tallies in _parts(job, writer, executor.workers, early=timed, stop=stop):
                 missing = [place for place in part.places if place in left]
                 if missing and part.begin and time.monotonic() > end:
                     return done
                 if missing:
-                    _shard(job, missing, writer, tallies, observe)
+                    _shard(executor, job, missing, writer, tallies, observe)
                 done = Done(part.end, len(job.data), [bracket for tally in tallies if (bracket := tally.bracket)])
                 if stop is not None and done.seen < done.whole and stop.reached(done.seen, done.whole, done.brackets):
                     return done
@@ -105,13 +109,15 @@ class _Part:
     end: int
 
 
-def _parts(job: Job, writer: Writer, *, early: bool, stop: Stop | None) -> Iterator[tuple[_Part, list[Tally]]]:
+def _parts(
+    job: Job, writer: Writer, workers: int, *, early: bool, stop: Stop | None
+) -> Iterator[tuple[_Part, list[Tally]]]:
     """Yield the parts of the order, and the tallies of all records up to each, one tally per radius."""
     last = "certificate" if job.spec.certify else "attack"
     tallies, known = [Tally(each.eps, last) for each in job.spec.threats], dict[str, list[Row]]()
     for row in writer.earlier.values():
         known.setdefault(row["id"], []).append(row)
-    places, size = order(job, early=early), job.spec.batch_size * (TIMED if early else SHARD)
+    places, size = order(job, early=early), workers * job.spec.batch_size * (TIMED if early else SHARD)
     ends = {*range(size, len(places), size), len(places)} | set([] if stop is None else stop.times(len(places)))
     for begin, end in pairwise(sorted({0, *ends})):
         part = _Part(places[begin:end], begin, end)
@@ -130,10 +136,17 @@ def order(job: Job, *, early: bool) -> list[int]:
     return sorted(places, key=lambda place: random.key(job.spec.seed, "order", job.data.ids[place]))
 
 
-def _shard(job: Job, places: list[int], writer: Writer, tallies: list[Tally], observe: Observe | None) -> None:
+def _shard(
+    executor: Executor,
+    job: Job,
+    places: list[int],
+    writer: Writer,
+    tallies: list[Tally],
+    observe: Observe | None,
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for row, point, clean in evaluate_shard(job, places):
+        for row, point, clean in executor.records(job, places):
             writer.add(row, point, clean, again=True)
             for tally in tallies:
                 tally.add(row)
