@@ -263,6 +263,7 @@ def test_a_bound_is_the_same_to_the_last_bit_in_any_company(method):
         assert torch.equal(part.tolerance, whole.tolerance[rows])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dense", "residual", "gelu", "transposed"])
 @pytest.mark.parametrize("ball", [Linf(0.05), L2(0.3), L1(0.8)], ids=lambda b: b.name)
 def test_no_gradient_in_the_set_is_steeper_than_its_bound(name, ball):

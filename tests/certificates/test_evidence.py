@@ -46,7 +46,11 @@ def case(name: str, seed: int = 0) -> tuple[sp.Classifier, torch.Tensor, torch.T
 
 
 @pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize("ball", [sp.Linf(0.06), sp.L2(0.4), sp.L1(1.0)], ids=lambda b: b.name)
+@pytest.mark.parametrize(
+    "ball",
+    [sp.Linf(0.06), pytest.param(sp.L2(0.4), marks=pytest.mark.slow), pytest.param(sp.L1(1.0), marks=pytest.mark.slow)],
+    ids=lambda b: b.name,
+)
 @pytest.mark.parametrize("method", ["interval", "crown-ibp", "crown", "alpha-crown"])
 def test_evidence_proves_what_the_search_claims(name, ball, method, tmp_path):
     classifier, x, y = case(name)

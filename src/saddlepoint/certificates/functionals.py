@@ -4,7 +4,7 @@ A neuron of a convolution depends on a small window of the layers before it. `Pa
 a functional costs what the neuron's receptive field does, not what the layer does.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
@@ -17,8 +17,8 @@ Pair = tuple[int, int]
 
 RUN = 32
 """Terms that a careful sum adds in their own type: to convert each of them costs as much as the rest of the sum."""
-_CACHED = 64
-"""Functionals whose absolute values are formed at once."""
+_CACHED = 32
+"""Functionals of a whole layer that are worked on at once."""
 _LARGE = 0.5
 """Windows of at least this share of the grid are spread over it: a dense layer is then as fast."""
 
@@ -50,10 +50,13 @@ class Dense:
         """Return the sums."""
         return Dense(self.values + other.dense().values)
 
+    def parts(self) -> Iterator["Dense"]:
+        """Yield some functionals at a time: arithmetic on what fits into a cache costs a fraction."""
+        return map(Dense, self.values.split(_CACHED, 1))  # type: ignore[no-untyped-call]
+
     def size(self, vector: Tensor) -> Tensor:
-        """Return ⟨|A|, v⟩, (B, S); some functionals at a time, for what fits into a cache costs a fraction."""
-        parts = self.values.split(_CACHED, 1)  # type: ignore[no-untyped-call]
-        return torch.cat([part.abs().mul_(vector.unsqueeze(1)).flatten(2).sum(2) for part in parts], 1)
+        """Return ⟨|A|, v⟩, (B, S), for v ≥ 0."""
+        return torch.cat([(part.values.abs() * part.read(vector)).flatten(2).sum(2) for part in self.parts()], 1)
 
     def inner(self, vector: Tensor, *, careful: bool = False) -> Tensor:
         """Return ⟨A, v⟩, (B, S), for one v per set, (B or 1, *shape); see `careful_sum`."""
@@ -160,6 +163,10 @@ class Patches:
         """One on the grid, zero over its edge, (B or 1, S, 1, h, w)."""
         rows, columns = ((at >= 0) & (at < size) for at, size in zip(self._lines, self.grid[1:], strict=True))
         return (rows.unsqueeze(3) & columns.unsqueeze(2)).unsqueeze(2).to(self.values.dtype)
+
+    def parts(self) -> Iterator["Patches"]:
+        """Yield itself: windows are small."""
+        yield self
 
     def size(self, vector: Tensor) -> Tensor:
         """Return ⟨|A|, v⟩, (B, S), for v ≥ 0."""

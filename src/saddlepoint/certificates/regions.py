@@ -60,9 +60,7 @@ class Box:
         centre = (self.lower + self.upper) / 2
         radius = torch.maximum(self.upper - centre, centre - self.lower)
         beyond = torch.where(radius > 0, torch.nextafter(radius, torch.full_like(radius, torch.inf)), 0)
-        # Products and sums, not a matrix product, whose rounding depends on where a row lies in memory.
-        wide = a.values.double()
-        return ((wide * a.read(centre)) - wide.abs() * a.read(beyond)).flatten(2).sum(2)
+        return torch.cat([_least(part, centre, beyond) for part in a.parts()], 1)
 
 
 @final
@@ -108,6 +106,12 @@ class BallInBox:
         middle = (wide * a.read(self.centre)).flatten(2).sum(2)
         dual = self.ball.dual_norm(wide.flatten(0, 1)).reshape(wide.shape[:2])
         return torch.maximum(self.box.least(a), middle - self.radius.unsqueeze(1) * dual)
+
+
+def _least(a: Functionals, centre: Tensor, radius: Tensor) -> Tensor:
+    """Return ⟨A, c⟩ − ⟨|A|, r⟩ by products and sums: what a matrix product rounds depends on where a row lies."""
+    wide = a.values.double()
+    return (wide * a.read(centre) - wide.abs() * a.read(radius)).flatten(2).sum(2)
 
 
 def around(x: Tensor, ball: Ball, box: tuple[float, float] | None) -> InputSet:
