@@ -176,8 +176,9 @@ def _mixed(
     classifier: Classifier, x: Images, y: Labels, worst: Logits, kappa: float, smoothing: float
 ) -> tuple[Tensor, dict[str, Mask]]:
     proven = functional.cross_entropy(worst, y, reduction="none", label_smoothing=smoothing)
-    logits = classifier(x)
-    clean = functional.cross_entropy(logits, y, reduction="none", label_smoothing=smoothing)
+    with torch.set_grad_enabled(kappa > 0 and torch.is_grad_enabled()):  # at κ = 0 it is a measure only
+        logits = classifier(x)
+        clean = functional.cross_entropy(logits, y, reduction="none", label_smoothing=smoothing)
     right = {"clean": logits.detach().argmax(1) == y, "certified": _proven(worst, y)}
     return kappa * clean + (1 - kappa) * proven, right
 
