@@ -1,5 +1,4 @@
-"""What a step of training costs: PGD-7 and an update, against the tutorial's loop and the floor; intervals, against a
-plain step.
+"""What a step of training costs: PGD-7 against the tutorial's loop and the floor; IBP against a plain step.
 
     python benchmarks/training_cost.py
 
