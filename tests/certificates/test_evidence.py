@@ -138,3 +138,31 @@ def test_a_bound_at_a_deadline_still_holds(method):
     assert (whole.lower_bound >= hurried.lower_bound - 1e-6).all()
     with pytest.raises(InputError, match="expected seconds"):
         sp.certify(classifier, x, y, ball, method=method, timeout=0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda last: {"neurons": {i: rows + 10**6 for i, rows in last.neurons.items()}},
+        lambda last: {"lower": {i: side[..., :1] for i, side in last.lower.items()}},
+        lambda last: {"upper": {}},
+        lambda last: {"lower": {i: torch.full_like(side, torch.nan) for i, side in last.lower.items()}},
+        lambda last: {"slopes": {i: {j: s[:1] for j, s in own.items()} for i, own in last.slopes.items()}},
+        lambda last: {"slopes": {}},
+    ],
+    ids=["places", "shapes", "missing", "nan", "few", "none"],
+)
+def test_malformed_evidence_proves_nothing_more(change):
+    classifier, x, y = case("residual")
+    ball = sp.Linf(0.06)
+    found = sp.certify(classifier, x, y, ball, method="alpha-crown", evidence=True)
+    exact = [
+        replace(each, passes=(each.passes[0], replace(each.passes[1], **change(each.passes[1]))))
+        for each in found.evidence
+    ]
+    for i, each in enumerate(exact):
+        try:
+            bound = sp.check_evidence(classifier, x[i : i + 1], y[i : i + 1], ball, [each])
+        except CertificateError:
+            continue
+        assert bound <= found.lower_bound[i] + 1e-3

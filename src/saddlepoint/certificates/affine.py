@@ -14,7 +14,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from saddlepoint.certificates.functionals import RUN
+from saddlepoint.certificates.functionals import summed
 
 Linear = Callable[..., Tensor]
 """L(*parents, *weights), parents and result with examples along the first axis."""
@@ -109,7 +109,7 @@ class Affine:
     def pulling(self, *sizes: Tensor) -> Tensor | None:
         """Return what floating point may add to ⟨Lᵀ A, x⟩ + ⟨A, b⟩, per unit of |A|, likewise."""
         pulled = self.terms if self.pulled is None else self.pulled
-        return self._rounded(pulled if self.offset is None else max(pulled, RUN), sizes)
+        return self._rounded(pulled if self.offset is None else max(pulled, summed(self.offset)), sizes)
 
     def _rounded(self, terms: int, sizes: tuple[Tensor, ...]) -> Tensor | None:
         if self.exact and self.offset is None:

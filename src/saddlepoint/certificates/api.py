@@ -17,7 +17,7 @@ from saddlepoint.certificates.margins import Method, Worst, worst_margins
 from saddlepoint.certificates.regions import InputSet, around
 from saddlepoint.classifier import DECISION, Classifier
 from saddlepoint.classifier.checks import check_classes, check_images, check_labels
-from saddlepoint.errors import InputError, ModelError
+from saddlepoint.errors import CertificateError, InputError, ModelError
 from saddlepoint.geometry import Ball
 from saddlepoint.results.verdicts import Verdict
 from saddlepoint.typing import Images, Labels, PerExample
@@ -163,10 +163,18 @@ def check_evidence(
     double = (graphs_of(classifier, tuple(images.shape[1:])) if graphs is None else graphs)[1]
     radius = torch.as_tensor(ball.eps, dtype=torch.float64).expand(len(images))
     found = [
-        check(double, around(x[None], replace(ball, eps=eps[None]), box), label, proof)
+        _checked(double, around(x[None], replace(ball, eps=eps[None]), box), label, proof)
         for x, label, eps, proof in zip(images, labels, radius, evidence, strict=True)
     ]
     return torch.tensor(found, dtype=torch.float64)
+
+
+def _checked(graph: Graph, region: InputSet, label: int, evidence: Evidence) -> float:
+    """Check one example's evidence, which may come from anyone: what does not fit the network proves nothing."""
+    try:
+        return check(graph, region, label, evidence)
+    except (RuntimeError, IndexError, KeyError, ValueError, TypeError) as error:
+        raise CertificateError(f"it does not fit the network ({type(error).__name__}: {error!s:.200})") from None
 
 
 def graphs_of(classifier: Classifier, shape: tuple[int, ...]) -> tuple[Graph, Graph]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from saddlepoint.certificates.affine import Affine, gamma
 from saddlepoint.certificates.crown import Relaxation, Sizes, backward, ranges, relax
 from saddlepoint.certificates.effort import WHOLE, Effort
-from saddlepoint.certificates.functionals import RUN, units
+from saddlepoint.certificates.functionals import summed, units
 from saddlepoint.certificates.graph import Graph, Input
 from saddlepoint.certificates.regions import InputSet, outward
 
@@ -69,7 +69,7 @@ def sizes(graph: Graph, bounds: Bounds) -> Sizes:
                 whole = node.operation.magnitude(*size)
                 lost = gamma(0, whole) * whole
         else:
-            lost = 2 * gamma(RUN, size[0]) * (size[0] + magnitude(bounds[i]))
+            lost = 2 * gamma(summed(size[0][0]), size[0]) * (size[0] + magnitude(bounds[i]))
         found.append(lost)
     return tuple(found)
 

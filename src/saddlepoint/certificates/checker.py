@@ -1,7 +1,7 @@
 """Check evidence: follow each claimed bound from those before it, in float64, without search, windows or gradients.
 
 Everything here is plain on purpose: one functional after the other would give the same. Of the rest of the package it
-uses the graph, the operations' own rules and the sets of inputs.
+uses the graph, the operations' own rules and rounding, and the sets of inputs.
 """
 
 from collections.abc import Mapping, Sequence

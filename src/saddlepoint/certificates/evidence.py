@@ -84,14 +84,17 @@ class Evidence:
             raise InputError(f"{path} cannot be read ({error}); expected evidence that saddlepoint wrote") from None
         if about.get("saddlepoint") != _VERSION or not about.get("passes", "").isdecimal():
             raise InputError(f"{path} holds no evidence of this version; expected a file of `saddlepoint certify`")
-        passes = tuple(
-            Pass(
-                **{name: _under(tensors, f"passes/{k}/{name}/") for name in ("lower", "upper", "neurons")},
-                slopes=_nested(tensors, f"passes/{k}/slopes/"),
+        try:
+            passes = tuple(
+                Pass(
+                    **{name: _under(tensors, f"passes/{k}/{name}/") for name in ("lower", "upper", "neurons")},
+                    slopes=_nested(tensors, f"passes/{k}/slopes/"),
+                )
+                for k in range(min(int(about["passes"]), len(tensors)))
             )
-            for k in range(int(about["passes"]))
-        )
-        return cls(passes, _under(tensors, "slopes/"), _under(tensors, "duals/"))
+            return cls(passes, _under(tensors, "slopes/"), _under(tensors, "duals/"))
+        except ValueError:
+            raise InputError(f"{path} holds tensors of other names; expected evidence that saddlepoint wrote") from None
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[int, Tensor]:

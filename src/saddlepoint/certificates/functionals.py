@@ -213,10 +213,15 @@ def _one_hot(positions: Tensor, size: int, like: Tensor) -> Tensor:
     return functional.one_hot(positions, size).to(like)
 
 
+def summed(node: Tensor) -> int:
+    """Return of how many terms a careful sum over a node's result has the rounding: of all, if they are in float64."""
+    return max(RUN, node.numel()) if node.dtype == torch.float64 else RUN
+
+
 def careful_sum(terms: Tensor) -> Tensor:
     """Return the sums over the last axis: of `RUN` terms in their own type, pair by pair, and of these in float64.
 
-    They are off by at most γ_n with n = `RUN`, as `Affine.pulling` and `sizes` allow for. Pairs are added element by
+    They are off by at most γ_n with n = `summed`, as `Affine.pulling` and `sizes` allow for. Pairs are added element by
     element: torch's own float32 sums may depend on where a row lies in memory.
     """
     parts, rest = divmod(terms.shape[-1], RUN)

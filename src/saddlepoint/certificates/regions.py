@@ -7,6 +7,7 @@ from typing import Protocol, final, runtime_checkable
 import torch
 from torch import Tensor
 
+from saddlepoint.certificates.affine import gamma
 from saddlepoint.certificates.functionals import Functionals
 from saddlepoint.geometry import Ball
 
@@ -103,15 +104,24 @@ class BallInBox:
     def least(self, a: Functionals) -> Tensor:
         """Return max(⟨A, x₀⟩ − ε‖A‖_*, min over the box): the minimum over ball ∩ box is not below either."""
         wide = a.values.double()
-        middle = (wide * a.read(self.centre)).flatten(2).sum(2)
-        dual = self.ball.dual_norm(wide.flatten(0, 1)).reshape(wide.shape[:2])
-        return torch.maximum(self.box.least(a), middle - self.radius.unsqueeze(1) * dual)
+        middle = wide * a.read(self.centre)
+        fall = self.radius.unsqueeze(1) * self.ball.dual_norm(wide.flatten(0, 1)).reshape(wide.shape[:2])
+        lost = _rounding(middle) + gamma(wide[0, 0].numel(), wide) * fall.detach()
+        return torch.maximum(self.box.least(a), middle.flatten(2).sum(2) - fall - lost)
 
 
 def _least(a: Functionals, centre: Tensor, radius: Tensor) -> Tensor:
-    """Return ⟨A, c⟩ − ⟨|A|, r⟩ by products and sums: what a matrix product rounds depends on where a row lies."""
+    """Return ⟨A, c⟩ − ⟨|A|, r⟩, less its rounding; by sums, for a matrix product depends on where rows lie."""
     wide = a.values.double()
-    return (wide * a.read(centre) - wide.abs() * a.read(radius)).flatten(2).sum(2)
+    middle, fall = wide * a.read(centre), wide.abs() * a.read(radius)
+    return (middle - fall).flatten(2).sum(2) - _rounding(middle, fall)
+
+
+def _rounding(*terms: Tensor) -> Tensor:
+    """Return what float64 may lose of sums of these terms, (B, S): γ_n times the sum of their magnitudes."""
+    count = sum(term[0, 0].numel() for term in terms)
+    size = torch.stack([term.detach().abs().flatten(2).sum(2) for term in terms]).sum(0)
+    return gamma(count, size) * size
 
 
 def around(x: Tensor, ball: Ball, box: tuple[float, float] | None) -> InputSet:
