@@ -14,7 +14,7 @@ from torch import nn
 import saddlepoint as sp
 from saddlepoint.cli.attacking import settings
 from saddlepoint.cli.main import main
-from saddlepoint.evaluation import run as running
+from saddlepoint.evaluation import executors
 from saddlepoint.results import Writer, open_run
 
 COUNT = 23
@@ -180,7 +180,7 @@ def test_flags_of_a_data_set_need_one(photo, tiny_model, capsys, flag):
 
 
 def test_running_out_of_memory_is_one_line(command, monkeypatch):
-    monkeypatch.setattr(running, "evaluate_shard", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr(executors, "evaluate_shard", lambda *_: (_ for _ in ()).throw(MemoryError()))
     code, _, err = command()
     assert (code, err.count("\n")) == (2, 1)
     assert "pass a smaller --batch-size" in err

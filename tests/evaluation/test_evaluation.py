@@ -14,7 +14,7 @@ from saddlepoint.attacks import registry
 from saddlepoint.cli.main import main
 from saddlepoint.data.datasets.dataset import of_arrays
 from saddlepoint.errors import SaddlepointError
-from saddlepoint.evaluation import api, run, shard
+from saddlepoint.evaluation import api, executors, shard
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.replay import replay
 from saddlepoint.results import Standing, brackets, by_label, check_run, clopper_pearson, judged
@@ -149,7 +149,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_summary(classifier, data, tmp_p
             seen.append(each)
             yield each
 
-    monkeypatch.setattr(run, "evaluate_shard", interrupted)
+    monkeypatch.setattr(executors, "evaluate_shard", interrupted)
     with pytest.raises(KilledError):
         _evaluate(classifier, data, tmp_path / "parts")
     monkeypatch.undo()
