@@ -8,7 +8,7 @@ from torch import nn
 import saddlepoint as sp
 from saddlepoint.cli.main import main
 from saddlepoint.data.datasets.dataset import of_arrays
-from saddlepoint.evaluation import run, shard
+from saddlepoint.evaluation import run, settled
 
 SUITE = (sp.PGD(steps=5), sp.Square(queries=10))
 
@@ -103,7 +103,7 @@ def test_a_budget_is_kept_and_part_of_the_specification(data, tmp_path):
 
 def test_audits_are_at_least_a_hundred_or_all():
     for count in (10, 100, 1000, 10_000):
-        chosen = sum(shard.audited(0, f"{number}", count) for number in range(count))
+        chosen = sum(settled.audited(0, f"{number}", count) for number in range(count))
         assert chosen >= min(count, 70)
         assert chosen <= max(140, 0.07 * count)
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 
 from saddlepoint.attacks.engine.example import Row
+from saddlepoint.certificates import Certificates
 from saddlepoint.evaluation.spec import ThreatModel, prefix
 from saddlepoint.geometry.norms import lp_norm
 from saddlepoint.losses import margin
+from saddlepoint.results.store import make_folder
 
 EVIDENCE = "evidence"
 """The folder, inside a run folder, of what proves certificates."""
@@ -21,6 +23,14 @@ def evidence_path(folder: Path, threat: ThreatModel, identity: str) -> Path:
     """Return the file of an example's evidence at one radius: ids may hold what a file's name cannot."""
     name = hashlib.sha256(f"{prefix(threat.norm, threat.eps)}{identity}".encode()).hexdigest()[:32]
     return folder / f"{name}.safetensors"
+
+
+def keep_evidence(folder: Path, threat: ThreatModel, identities: Sequence[str], proof: Certificates) -> None:
+    """Write what proves each certified example, before its record says so."""
+    make_folder(folder)
+    for identity, verdict, evidence in zip(identities, proof.verdict, proof.evidence or (), strict=True):
+        if verdict == "certified":
+            evidence.save(evidence_path(folder, threat, identity))
 
 
 def record(row: Row, digest: str, method: str, norm: str) -> dict[str, object]:

@@ -16,7 +16,8 @@ from saddlepoint.evaluation.executors import HERE, Executor
 from saddlepoint.evaluation.job import Earlier, Job, Row
 from saddlepoint.evaluation.pending import Pending
 from saddlepoint.evaluation.provenance import provenance
-from saddlepoint.evaluation.shard import SHARD, complete
+from saddlepoint.evaluation.settled import complete
+from saddlepoint.evaluation.shard import SHARD
 from saddlepoint.evaluation.spec import prefix
 from saddlepoint.evaluation.stopping import Stop
 from saddlepoint.results import Bracket, Keep, RunError, Tally, Writer, open_run, writing

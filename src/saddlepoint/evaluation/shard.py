@@ -7,7 +7,7 @@ is broken at one ε is broken at every larger one, and its point is used again.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -16,16 +16,15 @@ from typing import Any
 
 import torch
 
-from saddlepoint import losses, random
+from saddlepoint import losses
 from saddlepoint.attacks import Input, Row, Setting, run_attack
-from saddlepoint.certificates import Certificates, certify
+from saddlepoint.certificates import certify
 from saddlepoint.errors import AttackError, InputError, ModelError
 from saddlepoint.evaluation.job import Example, Job, Pixels
-from saddlepoint.evaluation.records import evidence_path, identified, method_line, record
+from saddlepoint.evaluation.records import identified, keep_evidence, method_line, record
+from saddlepoint.evaluation.settled import audited
 from saddlepoint.evaluation.spec import ThreatModel, prefix
 from saddlepoint.evaluation.transfer import NAME, TRY, inputs
-from saddlepoint.results.schema import key_of
-from saddlepoint.results.store import make_folder
 
 Record = tuple[dict[str, Any], Pixels | None, Pixels | None]
 """A row of the run folder, x_adv, and the clean image."""
@@ -37,8 +36,6 @@ FAILURES = (ModelError, RuntimeError, ValueError, IndexError)
 """What a model may raise on inputs that it cannot take."""
 SYSTEMATIC = 4
 """Examples of a block that must all fail before the model is to blame."""
-AUDITED, LEAST_AUDITED = 0.05, 100
-"""This share of the certified examples is attacked all the same; of few examples, so many of them in expectation."""
 
 
 def evaluate_shard(job: Job, places: Sequence[int]) -> Iterator[Record]:
@@ -139,7 +136,8 @@ def _prove(job: Job, threat: ThreatModel, method: str, examples: list[Example]) 
         evidence=job.evidence is not None,
         graphs=job.graphs,
     )
-    _keep_evidence(job, threat, examples, proof)
+    if job.evidence is not None:
+        keep_evidence(job.evidence, threat, [each.id for each in examples], proof)
     rows = zip(
         examples, proof.verdict, proof.lower_bound.tolist(), proof.tolerance.tolist(), proof.seconds, strict=True
     )
@@ -149,15 +147,6 @@ def _prove(job: Job, threat: ThreatModel, method: str, examples: list[Example]) 
         if each.proven or last:
             how = f"{method} ({proof.arithmetic} arithmetic)"
             yield _certificate(each, threat, how, lower_bound=bound, tolerance=tolerance, seconds=seconds), None, None
-
-
-def _keep_evidence(job: Job, threat: ThreatModel, examples: list[Example], proof: Certificates) -> None:
-    """Write what proves each certified example, before its record says so."""
-    if job.evidence is not None:
-        make_folder(job.evidence)
-        for each, verdict, evidence in zip(examples, proof.verdict, proof.evidence or (), strict=True):
-            if verdict == "certified":
-                evidence.save(evidence_path(job.evidence, threat, each.id))
 
 
 def _wrong(job: Job, threat: ThreatModel, each: Example) -> Record:
@@ -260,24 +249,3 @@ def _errors(job: Job, place: int, reason: str) -> Iterator[Record]:
     for threat in job.spec.threats:
         shared = identified(job.data.ids[place], place, None, None, method, threat.norm, threat.eps)
         yield {**shared, "error": reason}, None, None
-
-
-def complete(job: Job, identity: str, earlier: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Tell whether an example has all its records, by their keys; a session may have ended between two of them."""
-    return all(_settled(job, identity, threat, earlier) for threat in job.spec.threats)
-
-
-def _settled(job: Job, identity: str, threat: ThreatModel, earlier: Mapping[str, Mapping[str, Any]]) -> bool:
-    shared = {"id": identity, "norm": threat.norm, "eps": threat.eps}
-    attack, proof = (earlier.get(key_of({**shared, "kind": kind})) for kind in ("attack", "certificate"))
-    if attack is not None and (attack["success"] or not job.spec.certify):
-        return True
-    if proof is None or not job.spec.suite:
-        return proof is not None
-    cheap = proof["lower_bound"] > 0 and proof["method"].startswith(f"{job.spec.certify[0]} ")
-    return attack is not None or (cheap and not audited(job.spec.seed, identity, len(job.data)))
-
-
-def audited(seed: int, identity: str, examples: int) -> bool:
-    """Tell whether an example is attacked although a certificate covers it: its id, the seed and the number decide."""
-    return random.key(seed, "audit", identity) % 10_000 < 10_000 * max(AUDITED, LEAST_AUDITED / examples)
