@@ -10,7 +10,7 @@ import torch
 
 from saddlepoint.certificates.checker import check
 from saddlepoint.certificates.effort import MEMORY, Effort
-from saddlepoint.certificates.evidence import Evidence
+from saddlepoint.certificates.evidence import Evidence, require_evidence
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.lowering import export
 from saddlepoint.certificates.margins import Method, Worst, worst_margins
@@ -100,8 +100,8 @@ def certify(
         raise InputError(f"method is {method!r}; expected one of {', '.join(get_args(Method))}")
     if method in ("lp", "milp") and not (ball.separable and classifier.device.type == "cpu"):
         raise InputError(f"method is {method!r}, which takes ℓ∞ balls on a CPU; expected those, or another method")
-    if evidence and method in ("milp", "lipschitz"):
-        raise InputError(f"there is no evidence of {method!r} to check; expected another method, such as 'crown'")
+    if evidence:
+        require_evidence(method)
     if timeout is not None and not timeout > 0:
         raise InputError(f"timeout is {timeout!r}; expected seconds, such as 10")
     images = check_images(x, box, classifier.channels).detach().to(classifier.device)

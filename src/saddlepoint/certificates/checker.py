@@ -15,6 +15,7 @@ from saddlepoint.certificates.crown import Ranges, Relaxation, flat, ranges, rel
 from saddlepoint.certificates.evidence import Evidence, Pass
 from saddlepoint.certificates.functionals import Dense
 from saddlepoint.certificates.graph import Graph
+from saddlepoint.certificates.margins import differences
 from saddlepoint.certificates.programs import dual_bound, program
 from saddlepoint.certificates.regions import InputSet
 from saddlepoint.errors import CertificateError
@@ -42,16 +43,16 @@ def check(graph: Graph, region: InputSet, label: int, evidence: Evidence) -> flo
     known = _intervals(graph, region, [])
     for each in evidence.passes:
         known = _intervals(graph, region, known, each)
-    rows = _margins(graph, label, known[0][0])
+    rows = differences(torch.tensor([label]), graph, known[0][0])[0]
     given = ranges(graph, known)
     relaxations = [(flat(graph, given), rows), (relax(graph, given), rows)]
     best = torch.stack([_least(graph, region, lines, known, part) for lines, part in relaxations]).amax(0)
     if evidence.slopes:
         best = torch.maximum(best, _own(graph, region, given, known, rows, evidence.slopes))
     if evidence.duals:
-        made, terms = program(graph, tuple(known), exact=False), sum(_terms(graph, i) for i in range(len(graph.nodes)))
+        made = program(graph, tuple(known), exact=False)
         for place, dual in evidence.duals.items():
-            bound = dual_bound(made, rows[place].cpu().flatten().numpy(), dual.cpu().double().numpy(), terms)[0]
+            bound = dual_bound(made, rows[place].cpu().flatten().numpy(), dual.cpu().double().numpy(), graph.terms)[0]
             best[place] = torch.maximum(best[place], torch.tensor(bound, dtype=best.dtype))
     return float(best.amin())
 
@@ -105,13 +106,6 @@ def _units(graph: Graph, position: int, rows: Tensor, like: Tensor) -> Tensor:
     """Return z_k, then −z_k, (2R, *shape)."""
     unit = torch.eye(graph.nodes[position].size, dtype=like.dtype, device=like.device)[rows]
     return torch.cat([unit, -unit]).reshape(-1, *graph.nodes[position].shape)
-
-
-def _margins(graph: Graph, label: int, like: Tensor) -> Tensor:
-    """Return e_y − e_j for every j ≠ y, (K − 1, *shape)."""
-    unit = torch.eye(graph.outputs, dtype=like.dtype, device=like.device)
-    rows = torch.stack([unit[label] - unit[j] for j in range(graph.outputs) if j != label])
-    return rows.reshape(-1, *graph.nodes[-1].shape)
 
 
 def _own(
@@ -182,8 +176,3 @@ def _back(graph: Graph, lines: Relaxation, i: int, a: Tensor) -> tuple[Sequence[
     if line.lower_intercept is not None:
         constant = constant + positive * line.lower_intercept.unsqueeze(1)
     return [back], constant.flatten(2).sum(2)
-
-
-def _terms(graph: Graph, i: int) -> int:
-    operation = graph.nodes[i].operation
-    return operation.most if isinstance(operation, Affine) else 1

@@ -98,6 +98,11 @@ class Graph:
         """How many numbers one output has."""
         return self.nodes[-1].size
 
+    @property
+    def terms(self) -> int:
+        """How many numbers a coordinate of a product of all operations sums at most, for its rounding."""
+        return sum(node.operation.most if isinstance(node.operation, Affine) else 1 for node in self.nodes)
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return every node's result, (B, *shape), for inputs x, (B, *shape)."""
         values = [x]

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from saddlepoint.certificates import bounds, crown, intermediate
-from saddlepoint.certificates.affine import Affine
 from saddlepoint.certificates.bounds import Bounds
 from saddlepoint.certificates.crown import Relaxation, Sizes
 from saddlepoint.certificates.effort import WHOLE, Effort
 from saddlepoint.certificates.evidence import Evidence, Pass, recorded
 from saddlepoint.certificates.functionals import Dense
-from saddlepoint.certificates.graph import Graph, Node
+from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.lipschitz import steepness
 from saddlepoint.certificates.programs import by_integers, dual_bound, multipliers, program
 from saddlepoint.certificates.regions import Box, InputSet
@@ -55,7 +54,7 @@ def worst_margins(
     the margin (Gowal et al. 2018, section 3): plain CROWN alone can be looser. Where a bound is NaN, none was found.
     """
     known, passes = node_bounds(graph, region, method, effort, keep=evidence)
-    rows = _differences(labels, graph.outputs, known[0][0]).reshape(len(labels), -1, *graph.nodes[-1].shape)
+    rows = differences(labels, graph, known[0][0])
     lost = bounds.sizes(graph, known)
     claimed, plain = (_by_lines(graph, region, known, rows, method, size, effort) for size in (lost, None))
     slopes, duals = dict[int, Tensor](), dict[int, Tensor]()
@@ -87,12 +86,13 @@ def node_bounds(
     return known, tuple(passes)
 
 
-def _differences(labels: Tensor, classes: int, like: Tensor) -> Tensor:
-    """Return e_y − e_j for every j ≠ y, (B, K − 1, K)."""
-    unit = torch.eye(classes, dtype=like.dtype, device=like.device)
+def differences(labels: Tensor, graph: Graph, like: Tensor) -> Tensor:
+    """Return e_y − e_j for every j ≠ y, (B, K − 1, *shape of the output), in the type and on the device of `like`."""
+    unit = torch.eye(graph.outputs, dtype=like.dtype, device=like.device)
     labels = labels.to(like.device)
-    others = torch.arange(classes, device=like.device) != labels[:, None]
-    return unit[labels].unsqueeze(1) - unit.expand(len(labels), -1, -1)[others].reshape(len(labels), -1, classes)
+    others = torch.arange(graph.outputs, device=like.device) != labels[:, None]
+    rows = unit[labels].unsqueeze(1) - unit.expand(len(labels), -1, -1)[others].reshape(len(labels), -1, graph.outputs)
+    return rows.reshape(len(labels), -1, *graph.nodes[-1].shape)
 
 
 @torch.no_grad()
@@ -161,23 +161,18 @@ def _by_programs(
     graph: Graph, known: Bounds, rows: Tensor, claimed: Tensor, plain: Tensor, effort: Effort, *, exact: bool
 ) -> dict[int, Tensor]:
     """Raise the bounds of open margins, in place, to those of linear or mixed-integer programs; return the duals."""
-    made, terms = program(graph, known, exact=exact), sum(_terms(node) for node in graph.nodes)
-    duals = dict[int, Tensor]()
+    made, duals = program(graph, known, exact=exact), dict[int, Tensor]()
     for place in (claimed <= 0).nonzero().flatten().tolist():
         row = rows[place].flatten().double().numpy()
         if exact and any(part.any() for part in made.integer):
             bound, lost = by_integers(made, row, effort.left)
         else:
             dual = multipliers(made, row)
-            bound, lost = dual_bound(made, row, dual, terms)
+            bound, lost = dual_bound(made, row, dual, graph.terms)
             duals[place] = torch.from_numpy(dual)
         if bound > float(claimed[place]):
             claimed[place], plain[place] = bound, bound + lost
     return duals
-
-
-def _terms(node: Node) -> int:
-    return node.operation.most if isinstance(node.operation, Affine) else 1
 
 
 def _least(graph: Graph, lines: Relaxation, rows: Tensor, region: InputSet, lost: Sizes | None) -> Tensor:

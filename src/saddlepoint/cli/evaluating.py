@@ -110,7 +110,7 @@ def run(given: Namespace) -> int:
 
 def _executor(given: Namespace) -> AbstractContextManager[Executor]:
     if given.executor == "ray":
-        return Workers(given.workers, given.address)
+        return Workers(given.workers, given.address, device=given.device)
     if given.workers > 1 or given.address is not None:
         raise InputError("--workers and --address are of ray; expected --executor ray with them")
     return nullcontext(HERE)

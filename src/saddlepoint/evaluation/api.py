@@ -4,12 +4,14 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from saddlepoint.attacks import FAST, Step, able
 from saddlepoint.certificates import Graph, graphs_of
+from saddlepoint.certificates.evidence import require_evidence
+from saddlepoint.certificates.margins import Method
 from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, load_dataset, matched, question_data
 from saddlepoint.errors import InputError, ModelError
@@ -24,7 +26,7 @@ from saddlepoint.evaluation.transfer import points_of
 from saddlepoint.geometry import Ball
 from saddlepoint.results import Bracket, Judged, RunFolder, brackets, judged, open_run, percent
 
-METHODS = ("interval", "crown-ibp", "crown", "alpha-crown", "lp", "milp", "lipschitz")
+METHODS: tuple[str, ...] = get_args(Method)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,10 +168,8 @@ def evaluate(
         timeout=timeout,
     )
     folder = Path(tempfile.mkdtemp(prefix="saddlepoint-")) / "run" if out is None else Path(out)
-    if evidence and proofs and proofs[-1] in ("milp", "lipschitz"):
-        raise InputError(
-            f"there is no evidence of {proofs[-1]!r} to check; expected another method, such as 'alpha-crown'"
-        )
+    if evidence and proofs:
+        require_evidence(proofs[-1])
     job = Job(spec, classifier, examples, graphs, points=earlier, evidence=folder / EVIDENCE if evidence else None)
     done = run(job, folder, seconds=seconds, stop=stop, observe=observe, executor=executor)
     if checks and attacks and done.summary is not None:

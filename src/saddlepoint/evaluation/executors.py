@@ -59,15 +59,16 @@ class Workers:
     """Actors of a Ray cluster, each with the model loaded; a context manager.
 
     Args:
-        workers: how many. Each takes one GPU where the cluster has any, else `threads` CPUs.
+        workers: how many. Each takes a GPU where the cluster has one for each, else `threads` CPUs.
         address: of a running cluster; None for one on this machine, which ends with the context.
         threads: of torch in each worker: a CPU's results depend on them, to the last bit.
+        device: "cpu" to leave GPUs alone.
 
     Raises:
         InputError: ray is not installed, or the cluster cannot be reached.
     """
 
-    def __init__(self, workers: int, address: str | None = None, threads: int = 1) -> None:
+    def __init__(self, workers: int, address: str | None = None, threads: int = 1, device: str | None = None) -> None:
         if workers < 1 or threads < 1:
             raise InputError(f"workers is {workers} and threads {threads}; expected at least 1")
         try:
@@ -75,7 +76,7 @@ class Workers:
         except ImportError:
             raise InputError("workers need ray; pip install 'saddlepoint[ray]'") from None
         self.workers, self._threads, self._ray = workers, threads, ray
-        self._actors, self._held = list[Any](), None
+        self._actors, self._held, self._device = list[Any](), None, device
         self._own = not ray.is_initialized()
         if self._own:
             try:
@@ -125,7 +126,7 @@ class Workers:
     def _started(self, job: Job) -> list[Any]:
         """Return the actors; they are started once, and take the job's model and data with their first piece."""
         if not self._actors:
-            gpus = int(self._ray.cluster_resources().get("GPU", 0) >= self.workers)
+            gpus = int(self._device != "cpu" and self._ray.cluster_resources().get("GPU", 0) >= self.workers)
             options = {"num_cpus": self._threads, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": -1}
             plain = replace(job, classifier=_on_cpu(job.classifier), graphs=None, pending=None, earlier=Earlier())
             try:
