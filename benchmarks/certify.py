@@ -34,7 +34,7 @@ from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.margins import Worst, worst_margins
 from saddlepoint.certificates.programs import by_integers, program
 from saddlepoint.certificates.regions import Box, around
-from saddlepoint.training.certified import worst_logits
+from saddlepoint.training.intervals import intervals, worst_logits
 
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2471, 0.2435, 0.2616]
 
@@ -52,8 +52,8 @@ def tutorial(data: Path) -> None:
     net.load_state_dict(load_file(data / "model_small.safetensors"))
     x = torch.from_numpy(np.load(data / "mnist_test_first_1000.npz")["x"][:1]).reshape(1, 1, 28, 28).float() / 255
     graph, label = graphs_of(sp.Classifier(net), (1, 28, 28))[1], printed["image0_label"]
-    known = bounds.interval(graph, around(x, sp.Linf(0.02), (0, 1)), torch.float64)
-    folded = -worst_logits(graph, known, torch.tensor([label]))[0]
+    found = intervals(graph, around(x, sp.Linf(0.02), (0, 1)))
+    folded = -worst_logits(graph, found, torch.tensor([label]))[0]
     due = torch.tensor(printed["interval_margin_bounds_small_image0_eps0.02"], dtype=torch.float64)
     print(f"intervals, eps 0.02: off the printed margins by {(folded - due).abs().max():.1g}")
     exact = {int(j): value for j, value in printed["milp_margins_small_image0_eps0.05_by_target"].items()}

@@ -92,8 +92,11 @@ if __name__ == "__main__":
         "the tutorial's loop": (by_hand, network()),
         "saddlepoint": (ours("fp32"), network().to(memory_format=torch.channels_last)),
         "saddlepoint, bf16 inside": (ours("bf16"), network().to(memory_format=torch.channels_last)),
-        "a plain step": (plain, network()),
-        "an IBP step": (intervals(bounded := network()), bounded),
+        "a plain step": (plain, network().to(memory_format=torch.channels_last)),
+        "an IBP step": (
+            intervals(bounded := network().to(memory_format=torch.channels_last)),
+            bounded,
+        ),
     }
     least = dict.fromkeys(contenders, float("inf"))
     for _ in range(TURNS):

@@ -18,6 +18,7 @@ from saddlepoint.certificates.margins import Method
 from saddlepoint.certificates.regions import Box, around
 from saddlepoint.geometry import L1, L2, Linf
 from saddlepoint.testing import toys
+from saddlepoint.training.intervals import ends, intervals
 
 METHODS = tuple(name for name in get_args(Method) if name not in ("lp", "milp"))  # those: test_programs.py
 
@@ -98,6 +99,16 @@ def test_no_point_of_the_set_leaves_the_bounds(name, ball):
         for value, (lower, upper) in zip(values, known, strict=True):
             assert (value >= lower - 1e-7).all()  # points are float32 sums
             assert (value <= upper + 1e-7).all()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_intervals_that_train_are_those_that_prove_but_for_rounding(name):
+    graph = export(_net(name), (1, 6, 6)).graph(torch.float64)
+    region = around(torch.rand(3, 1, 6, 6), Linf(0.05), (0, 1))
+    for trained, proven in zip(
+        ends(intervals(graph, region)), bounds.interval(graph, region, torch.float64), strict=True
+    ):
+        assert torch.allclose(torch.stack(trained), torch.stack(proven), atol=1e-11)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -199,10 +210,9 @@ def test_bounds_are_differentiable(method):
     program = export(net, (1, 6, 6))
 
     def bound(x, weight):
-        tensors = {name: weight if value is net[1].weight else value for name, value in program.tensors.items()}
-        graph = type(program)(program.exported, tensors, program.x).graph(torch.float64, live=True)
+        graph = program.graph(torch.float64, live=True, instead={net[1].weight: weight})
         region = Box(x - 0.05, x + 0.05)
-        known = bounds.interval(graph, region, torch.float64, rounding=False)
+        known = ends(intervals(graph, region))
         if method == "interval":
             return known[-1]
         lines = crown.relax(graph, crown.ranges(graph, known))

@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn import functional
 
 import saddlepoint as sp
-from saddlepoint.certificates import bounds
 from saddlepoint.certificates.regions import around
 from saddlepoint.testing import toys
 from saddlepoint.training import adversarial, certified, robust_linear
-from saddlepoint.training.certified import crown_ibp, ibp, init_for_intervals, mtl_ibp, program_of, sabr, worst_logits
+from saddlepoint.training.certified import crown_ibp, ibp, init_for_intervals, mtl_ibp, program_of, sabr
+from saddlepoint.training.intervals import ends, intervals, worst_logits
 
 BALL = sp.Linf(0.03)
 
@@ -47,10 +47,10 @@ def test_of_a_linear_model_the_proven_loss_is_exact(seed, eps):
 def test_folding_the_last_layer_is_never_looser():
     _, x, y, program = _case()
     graph = program.graph()
-    known = bounds.interval(graph, around(x, BALL, (0.0, 1.0)), graph.dtype, rounding=False)
-    low, high = (side.flatten(1) for side in known[-1])
+    found = intervals(graph, around(x, BALL, (0.0, 1.0)))
+    low, high = (side.flatten(1) for side in ends(found)[-1])
     unfolded = (high - low.gather(1, y[:, None])).scatter(1, y[:, None], 0.0)
-    assert (worst_logits(graph, known, y) <= unfolded + 1e-5).all()
+    assert (worst_logits(graph, found, y) <= unfolded + 1e-5).all()
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
@@ -89,6 +89,24 @@ def test_the_gradient_reaches_the_weights_of_the_module():
     assert (loss().item() - before) / step == pytest.approx(norm.item(), rel=0.05)
 
 
+@pytest.mark.parametrize("objective", [ibp, sabr])
+def test_at_radius_0_bounds_normalise_by_the_batch_as_the_module_does(objective):
+    torch.manual_seed(0)
+    norms = (nn.BatchNorm2d(4), nn.BatchNorm1d(8))
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), norms[0], nn.ReLU(), nn.Flatten(), nn.Linear(64, 8), norms[1], nn.ReLU())
+    classifier = sp.Classifier(nn.Sequential(module, nn.Linear(8, 3)), mean=0.4, std=0.3).train()
+    x, y, program = torch.rand(16, 1, 6, 6), torch.arange(16) % 3, program_of(classifier, (1, 6, 6))
+    inner = {"kappa": 0.0} if objective is ibp else {"attack": sp.PGD(steps=1)}
+    terms = objective(classifier, x, y, ball=sp.Linf(0.0), program=program, **inner)
+    loss = functional.cross_entropy(classifier(x), y, reduction="none")
+    assert torch.allclose(terms.loss, loss, atol=1e-4)
+    assert (terms.correct["clean"] == terms.correct["certified"]).all()
+    weights = [norms[0].weight, module[0].weight]
+    ours, due = (torch.autograd.grad(each.mean(), weights) for each in (terms.loss, loss))
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(ours, due, strict=True))
+    assert all(norm.num_batches_tracked == 2 for norm in norms)  # one forward each
+
+
 def test_the_initialisation_keeps_the_radii_of_intervals():
     torch.manual_seed(0)
     layers = [layer for _ in range(6) for layer in (nn.Linear(256, 256), nn.ReLU())]
@@ -96,10 +114,8 @@ def test_the_initialisation_keeps_the_radii_of_intervals():
     init_for_intervals(module)
     classifier = sp.Classifier(module)
     graph = program_of(classifier, (1, 16, 16)).graph()
-    known = bounds.interval(
-        graph, around(torch.full((1, 1, 16, 16), 0.5), BALL, (0.0, 1.0)), graph.dtype, rounding=False
-    )
-    radii = [(high - low).mean().item() / 2 for low, high in known]
+    found = intervals(graph, around(torch.full((1, 1, 16, 16), 0.5), BALL, (0.0, 1.0)))
+    radii = [radius.mean().item() for _, radius in found]
     assert 0.3 < radii[-1] / radii[0] < 3
 
 

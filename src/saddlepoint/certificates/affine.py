@@ -82,7 +82,7 @@ class Affine:
     def forward(self, *parents: Tensor) -> Tensor:
         """Return f."""
         image = self.linear(*parents, *self.weights)
-        return image if self.offset is None else image + self.offset
+        return image if self.offset is None else image + unrepeated(self.offset)
 
     def magnitude(self, *parents: Tensor) -> Tensor:
         """Return |L| of non-negative parents."""
@@ -131,6 +131,11 @@ class Affine:
     def transposed_magnitude(self, functional: Tensor) -> tuple[Tensor | None, ...]:
         """Return |L|ᵀ A for each parent, for A ≥ 0."""
         return replace(self, weights=tuple(weight.abs() for weight in self.weights)).transpose(functional)
+
+
+def unrepeated(x: Tensor) -> Tensor:
+    """Return the numbers that an expanded tensor repeats: they broadcast alike, and their gradient is one sum."""
+    return x[tuple(slice(0, 1) if step == 0 else slice(None) for step in x.stride())]
 
 
 def gamma(terms: int, like: Tensor) -> float:

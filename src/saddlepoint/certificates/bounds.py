@@ -17,33 +17,29 @@ Bounds = tuple[tuple[Tensor, Tensor], ...]
 """Per node (lower, upper), each (B, *shape)."""
 
 
-def interval(graph: Graph, region: InputSet, dtype: torch.dtype = torch.float32, *, rounding: bool = True) -> Bounds:
+def interval(graph: Graph, region: InputSet, dtype: torch.dtype = torch.float32) -> Bounds:
     """Return the interval bounds of every node (Gowal et al. 2018, eqs. 6 and 7).
 
     Args:
         graph: the network.
         region: where the input lies.
         dtype: in which is computed.
-        rounding: whether bounds are widened by what floating point may have lost; without it they are those of the
-            formulas, and differentiable.
     """
     bounds = [outward(region.lower, region.upper, dtype)]
     for i in range(1, len(graph.nodes)):
-        bounds.append(step(graph, bounds, i, rounding=rounding))
+        bounds.append(step(graph, bounds, i))
     return tuple(bounds)
 
 
-def step(
-    graph: Graph, bounds: Sequence[tuple[Tensor, Tensor]], position: int, *, rounding: bool = True
-) -> tuple[Tensor, Tensor]:
-    """Return the interval bounds of one node from those of its parents."""
+def step(graph: Graph, bounds: Sequence[tuple[Tensor, Tensor]], position: int) -> tuple[Tensor, Tensor]:
+    """Return the interval bounds of one node from those of its parents, widened by what rounding may have lost."""
     node = graph.nodes[position]
     assert not isinstance(node.operation, Input)  # noqa: S101 - only the first node is one
     parents = [bounds[parent] for parent in node.parents]
     if not isinstance(node.operation, Affine):
         return node.operation.interval(*parents[0])
     lower, upper = node.operation.interval(*parents)
-    lost = node.operation.rounding(*map(magnitude, parents)) if rounding else None
+    lost = node.operation.rounding(*map(magnitude, parents))
     return (lower, upper) if lost is None else (lower - lost, upper + lost)
 
 

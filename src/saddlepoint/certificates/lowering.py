@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, final
 
 import torch
@@ -14,6 +15,8 @@ from saddlepoint.certificates import aten
 from saddlepoint.certificates.aten import RULES, Value
 from saddlepoint.certificates.graph import Graph, Input, Node, Operation, pruned
 from saddlepoint.errors import ModelError
+
+_NOTHING: Mapping[Tensor, Tensor] = MappingProxyType({})
 
 
 @final
@@ -31,15 +34,18 @@ class Program:
     tensors: Mapping[str, Tensor]
     x: str
 
-    def graph(self, dtype: torch.dtype = torch.float32, *, live: bool = False) -> Graph:
+    def graph(
+        self, dtype: torch.dtype = torch.float32, *, live: bool = False, instead: Mapping[Tensor, Tensor] = _NOTHING
+    ) -> Graph:
         """Return the graph with the module's weights, of real arithmetic: constants are folded in float64.
 
         Args:
             dtype: of the graph's weights.
             live: whether gradients shall flow to the module's parameters, as training needs it.
+            instead: what stands for some of the module's tensors, as a batch's statistics for a batch norm's.
         """
         with torch.set_grad_enabled(live):
-            return _Lowering(self, dtype).run()
+            return _Lowering(self, dtype, instead).run()
 
 
 def export(module: nn.Module, shape: tuple[int, ...], device: torch.device | None = None) -> Program:
@@ -112,6 +118,7 @@ class _Lowering:
 
     program: Program
     dtype: torch.dtype
+    instead: Mapping[Tensor, Tensor]
     nodes: list[Node] = field(default_factory=list)
     values: dict[torch.fx.Node, Any] = field(default_factory=dict)
 
@@ -137,6 +144,7 @@ class _Lowering:
         if node.name == self.program.x:
             return self.add(Input(), (), tuple(node.meta["val"].shape[1:]), node.name)
         tensor = self.program.tensors[node.name]
+        tensor = self.instead.get(tensor, tensor)
         return tensor.double() if tensor.is_floating_point() else tensor
 
     def _call(self, node: torch.fx.Node) -> object:

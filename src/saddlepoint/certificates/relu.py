@@ -22,11 +22,11 @@ class ReLU:
 
     def forward(self, x: Tensor) -> Tensor:
         """Return max(x, 0)."""
-        return x.clamp(min=0)
+        return torch.relu(x)
 
     def interval(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         """Return the range over [lower, upper]."""
-        return lower.clamp(min=0), upper.clamp(min=0)
+        return torch.relu(lower), torch.relu(upper)
 
     def slopes(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         """Return 0 to 1, or one of them where the sign is known."""

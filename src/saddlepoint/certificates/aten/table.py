@@ -11,7 +11,7 @@ from typing import Any, Protocol, final, runtime_checkable
 import torch
 from torch import Tensor
 
-from saddlepoint.certificates.affine import Affine
+from saddlepoint.certificates.affine import Affine, unrepeated
 from saddlepoint.certificates.graph import Operation
 from saddlepoint.errors import ModelError
 
@@ -61,7 +61,9 @@ def typed(operation: Operation, dtype: torch.dtype) -> Operation:
     if not isinstance(operation, Affine):
         return operation
     weights = tuple(w.to(dtype) if w.is_floating_point() else w for w in operation.weights)
-    return replace(operation, weights=weights, offset=None if operation.offset is None else operation.offset.to(dtype))
+    shift = operation.offset
+    offset = None if shift is None else unrepeated(shift).to(dtype).expand(shift.shape)
+    return replace(operation, weights=weights, offset=offset)
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
