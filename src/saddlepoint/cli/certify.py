@@ -3,7 +3,7 @@
 import argparse
 
 from saddlepoint.cli.evaluate import examples
-from saddlepoint.cli.flags import Parser
+from saddlepoint.cli.flags import Parser, positive
 
 _DESCRIPTION = """\
 Prove lower bounds of the worst margin of each example, without any attack. What is found goes into a run folder;
@@ -12,10 +12,12 @@ stopped at any moment, the same command goes on."""
 _EPILOG = """\
 examples:
   saddlepoint certify --limit 100
+  saddlepoint certify --method smoothing --sigma 0.25 --norm l2 --eps 0.25 0.5
   saddlepoint certify --model onnx:net.onnx --data cifar10:DIR --eps 2/255 --method alpha-crown --out runs/proofs
 
 auto is intervals, then CROWN on what they leave open; alpha-crown is tighter and dearer; lp
-and milp (exact) are for small networks.
+and milp (exact) are for small networks. smoothing certifies, in l2, the classifier that votes under Gaussian noise,
+whatever the network; each of its certificates is wrong with probability --alpha at most.
 exit code: 0; 1 when a requirement is not met; 2 on bad input"""
 
 
@@ -28,7 +30,14 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--method",
         default="auto",
         metavar="NAME",
-        help="auto (default), interval, crown-ibp, crown, alpha-crown, lp, milp, lipschitz",
+        help="auto (default), interval, crown-ibp, crown, alpha-crown, lp, milp, lipschitz, smoothing",
+    )
+    parser.add_argument(
+        "--sigma", type=float, metavar="S", help="of smoothing: the noise, in units of pixels in [0, 1]"
+    )
+    parser.add_argument("--samples", type=positive, default=10_000, metavar="N", help="its votes (default: 10000)")
+    parser.add_argument(
+        "--alpha", type=float, default=0.001, metavar="P", help="how often it may be wrong (default: 0.001)"
     )
     examples(parser)
     parser.set_defaults(run=_run)
@@ -40,6 +49,8 @@ def _run(given: argparse.Namespace) -> int:
 
     if given.method == "none":
         raise InputError("--method is none; expected auto, interval, crown-ibp, crown, alpha-crown, lp or milp")
+    if (given.method == "smoothing") != (given.sigma is not None):
+        raise InputError("--sigma is the noise of --method smoothing; expected both, such as --sigma 0.25, or neither")
     given.suite, given.certify, given.strict = "none", given.method, False
     given.earlier, given.no_checks = None, True
     return run(given)

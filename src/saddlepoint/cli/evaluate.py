@@ -46,7 +46,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--from", dest="earlier", metavar="RUN", help="a run on an earlier version of the model: try its points first")
     add("--no-checks", action="store_true", help="do not check on a few examples that attacks can be believed")
     add("--strict", action="store_true", help="exit 1 if gradients seem to be masked")
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, sigma=None)
 
 
 def examples(parser: Parser) -> None:

@@ -14,6 +14,8 @@ import torch
 
 from saddlepoint.attacks import Step
 from saddlepoint.attacks.registry import SUITES
+from saddlepoint.certificates.smoothing import SmoothedClassifier
+from saddlepoint.classifier import Classifier
 from saddlepoint.cli.attacking.settings import named_attack
 from saddlepoint.cli.evaluate import requirement
 from saddlepoint.cli.flags import Number
@@ -50,9 +52,7 @@ def run(given: Namespace) -> int:
     stop = _stop(given, rules)
     threats = [ThreatModel(given.norm, float(eps)) for eps in radii]
     suite = _suite(given.suite)
-    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    classifier = load_classifier(given.model, weights=given.weights, mean=given.mean, std=given.std, device=device)
-    earlier = None if given.earlier is None else open_run(given.earlier)
+    classifier, earlier = _model(given), None if given.earlier is None else open_run(given.earlier)
     begin = time.perf_counter()
     with warned(), interruptible(), progress(silent=given.json) as observe, _executor(given) as executor:
         found = evaluate(
@@ -60,7 +60,7 @@ def run(given: Namespace) -> int:
             given.data,
             threats,
             suite=suite,
-            certify=given.certify,
+            certify="auto" if given.sigma else given.certify,
             out=given.out,
             seed=given.seed,
             limit=given.limit,
@@ -116,6 +116,15 @@ def _executor(given: Namespace) -> AbstractContextManager[Executor]:
     return nullcontext(HERE)
 
 
+def _model(given: Namespace) -> Classifier | SmoothedClassifier:
+    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    classifier = load_classifier(given.model, weights=given.weights, mean=given.mean, std=given.std, device=device)
+    if given.sigma is None:
+        return classifier
+    chosen = {name: getattr(given, name) for name in ("sigma", "samples", "alpha", "batch_size", "seed")}
+    return SmoothedClassifier(classifier=classifier, **chosen)
+
+
 def _suite(name: str) -> Step | tuple[Step, ...]:
     if name == "none":
         return ()
@@ -127,6 +136,11 @@ def _print(given: Namespace, found: Evaluation, seconds: float, spelled: dict[fl
     table([_row(each, given.norm, spelled.get(each.eps, f"{each.eps:g}")) for each in found.brackets])
     last = found.brackets[-1]
     print("\n" + fill(last.in_words(spelled.get(last.eps)), 100))
+    if given.sigma is not None:
+        print(
+            f"certified is the classifier that votes under noise of σ {given.sigma:g}, {given.samples} times an image; "
+            f"each certificate is wrong with probability {given.alpha:g} at most"
+        )
     if found.note:
         print(f"no certificates: {found.note}")
     broken = ", ".join(f"{name} {count}" for name, count in sorted(last.attacks.items()))

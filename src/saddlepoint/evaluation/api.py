@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +12,7 @@ from saddlepoint.attacks import FAST, Step, able
 from saddlepoint.certificates import Graph, graphs_of
 from saddlepoint.certificates.evidence import require_evidence
 from saddlepoint.certificates.margins import Method
+from saddlepoint.certificates.smoothing import SmoothedClassifier, samples_needed
 from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, load_dataset, matched, question_data
 from saddlepoint.errors import InputError, ModelError
@@ -20,6 +21,7 @@ from saddlepoint.evaluation.executors import HERE, Executor
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.records import EVIDENCE
 from saddlepoint.evaluation.run import Done, Observe, run
+from saddlepoint.evaluation.smoothed import METHOD as SMOOTHING
 from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, described_model
 from saddlepoint.evaluation.stopping import Ends, Stop
 from saddlepoint.evaluation.transfer import points_of
@@ -91,7 +93,7 @@ def _cells(each: Bracket) -> tuple[str, ...]:
 
 
 def evaluate(
-    classifier: Classifier,
+    classifier: Classifier | SmoothedClassifier,
     data: Dataset | str,
     threats: Ball | ThreatModel | Sequence[Ball | ThreatModel],
     *,
@@ -115,7 +117,7 @@ def evaluate(
     """Bracket robust accuracy: attacks bound it from above, certificates from below.
 
     Args:
-        classifier: the model.
+        classifier: the model. Of a smoothed one, votes are certified in ℓ2, and nothing is attacked: `suite=()`.
         data: a data set, or a reference to one.
         threats: balls, one radius each; several radii share their work.
         suite: attacks in cascade; an empty one for certificates alone.
@@ -144,11 +146,15 @@ def evaluate(
         RunError: the folder holds something else.
         ModelError: the model breaks the contract of a classifier, or lacks what a certificate asks for.
     """
-    chosen = _threats(threats)
+    chosen, voting = _threats(threats), None
+    if isinstance(classifier, SmoothedClassifier):
+        voting, classifier = _voting(classifier, chosen, suite, certify), classifier.classifier
     found = load_dataset(data) if isinstance(data, str) else data
     examples = matched(found.select(limit=limit, first=first, seed=seed), classifier)
     question_data(classifier, examples)
-    proofs, graphs, note = _certificates(classifier, examples, certify)
+    proofs, graphs, note = (
+        _certificates(classifier, examples, certify) if voting is None else ((SMOOTHING,), None, None)
+    )
     attacks = able(suite, chosen[0].ball) if suite != () else ()
     if not attacks and not proofs:
         raise InputError(
@@ -166,6 +172,7 @@ def evaluate(
         budget=budget,
         points=None if earlier is None else earlier.described(),
         timeout=timeout,
+        smoothing=voting,
     )
     folder = Path(tempfile.mkdtemp(prefix="saddlepoint-")) / "run" if out is None else Path(out)
     if evidence and proofs:
@@ -175,6 +182,24 @@ def evaluate(
     if checks and attacks and done.summary is not None:
         check(job, folder, done.summary)
     return Evaluation(open_run(folder), done, note, stop or Stop())
+
+
+def _voting(
+    smoothed: SmoothedClassifier, threats: Sequence[ThreatModel], suite: Step | Sequence[Step], certify: str
+) -> dict[str, Any]:
+    """Return the fields of a smoothed classifier, whose radii are ℓ2's."""
+    if suite != () or certify != "auto":
+        raise InputError("a smoothed classifier is certified by its votes alone; expected suite=() and certify='auto'")
+    if threats[0].norm != "l2":
+        raise InputError(f"smoothing certifies balls of ℓ2, and the norm is {threats[0].norm!r}; expected sp.L2(0.5)")
+    largest = max(each.eps for each in threats)
+    if not smoothed.largest_radius > largest:
+        least = samples_needed(largest, smoothed.sigma, smoothed.alpha)
+        raise InputError(
+            f"{smoothed.samples} votes certify a radius of {smoothed.largest_radius:.4g} at most, and eps is "
+            f"{largest:g}; expected at least {least} votes, or a larger sigma"
+        )
+    return {each.name: getattr(smoothed, each.name) for each in fields(smoothed) if each.name != "classifier"}
 
 
 def _threats(given: Ball | ThreatModel | Sequence[Ball | ThreatModel]) -> tuple[ThreatModel, ...]:

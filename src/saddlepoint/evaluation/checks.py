@@ -18,7 +18,7 @@ from saddlepoint.attacks import FGSM, PGD, Attack, attack
 from saddlepoint.data.datasets import Dataset, Sample
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation.job import Job
-from saddlepoint.evaluation.shard import FAILURES
+from saddlepoint.evaluation.reading import FAILURES
 from saddlepoint.evaluation.spec import ThreatModel
 from saddlepoint.geometry import BALLS
 from saddlepoint.results.reader import CHECKS

@@ -18,7 +18,8 @@ from saddlepoint.certificates import graphs_of
 from saddlepoint.classifier import Classifier
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation.job import Earlier, Job
-from saddlepoint.evaluation.shard import Record, evaluate_shard
+from saddlepoint.evaluation.reading import Record
+from saddlepoint.evaluation.shard import evaluate_shard
 
 PIECE = 8
 """Batches that a worker is given at once, at most: fewer do not keep its batch full, more are lost when the writing

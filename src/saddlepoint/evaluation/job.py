@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from saddlepoint.attacks.engine.example import Passes
 from saddlepoint.certificates import Graph
+from saddlepoint.certificates.smoothing import SmoothedClassifier
 from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, Sample
 from saddlepoint.evaluation.pending import Pending
@@ -70,6 +71,12 @@ class Job:
     earlier: Earlier = field(default_factory=Earlier)
     points: Points | None = None
     evidence: Path | None = None
+
+    @property
+    def smoothed(self) -> SmoothedClassifier | None:
+        """The smoothed classifier that is evaluated; None where it is the model itself."""
+        given = self.spec.smoothing
+        return None if given is None else SmoothedClassifier(classifier=self.classifier, **given)
 
 
 @dataclass

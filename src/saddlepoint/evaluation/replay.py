@@ -1,5 +1,6 @@
 """Replay a run: every claim is checked again, by the untouched model, without the search that made it."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -10,6 +11,7 @@ import torch
 
 from saddlepoint import losses, random
 from saddlepoint.certificates import Evidence, Graph, certify, check_evidence, graphs_of
+from saddlepoint.certificates.smoothing import SmoothedClassifier
 from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, Sample
 from saddlepoint.errors import CertificateError, InputError
@@ -19,6 +21,7 @@ from saddlepoint.results import RunFolder, digest
 
 MARGINAL = 1e-4
 """A margin, as a share of the largest logit, that another machine's rounding may turn."""
+_ANOTHER = "its example is another one now"
 _BOUND = 1e-6
 """By how much of itself a bound may differ when it is computed again."""
 
@@ -61,8 +64,11 @@ def replay(run: RunFolder, classifier: Classifier, data: Dataset, share: float =
     for row in rows:
         chosen = random.key(spec.seed, "replay", row["key"]) % 10_000 < 10_000 * share
         if row["kind"] == "certificate" and row["lower_bound"] > 0 and chosen:
-            graphs = graphs or graphs_of(classifier, data.shape or tuple(data.read(row["index"]).x.shape))
             threat = threats[row["norm"], row["eps"]]
+            if spec.smoothing is not None:
+                yield _votes(SmoothedClassifier(classifier=classifier, **spec.smoothing), data, row)
+                continue
+            graphs = graphs or graphs_of(classifier, data.shape or tuple(data.read(row["index"]).x.shape))
             evidence = evidence_path(run.path / EVIDENCE, threat, row["id"])
             yield _certificate(classifier, data, row, threat, graphs, evidence)
 
@@ -100,7 +106,7 @@ def _points(
 def _geometry(row: dict[str, Any], sample: Sample, point: torch.Tensor, threat: ThreatModel) -> str | None:
     """Return how a point breaks the threat model, or is of another example; None where it does not."""
     if sample.digest != row["digest"]:
-        return "its example is another one now"
+        return _ANOTHER
     size = float(threat.ball.norm((point.double() - sample.x.double())[None]))
     if not size <= threat.eps:
         return f"its point lies {size:.9g} away, beyond eps {threat.eps:.9g}"
@@ -120,7 +126,7 @@ def _certificate(
     """Follow the evidence of a certificate, or compute it again where none was kept."""
     sample, method = data.read(row["index"]), row["method"].partition(" ")[0]
     if sample.digest != row["digest"]:
-        return Replayed(row["key"], "its example is another one now")
+        return Replayed(row["key"], _ANOTHER)
     x, y = sample.x[None], torch.tensor([sample.y])
     if evidence.exists():
         try:
@@ -131,6 +137,19 @@ def _certificate(
     else:
         proof = certify(classifier, x, y, threat.ball, method=method, box=threat.box, graphs=graphs)
         bound = float(proof.lower_bound)
+    return _compared(row, bound)
+
+
+def _votes(smoothed: SmoothedClassifier, data: Dataset, row: dict[str, Any]) -> Replayed:
+    """Vote again, with the same noise."""
+    sample = data.read(row["index"])
+    if sample.digest != row["digest"]:
+        return Replayed(row["key"], _ANOTHER)
+    found = smoothed.certify(sample.x[None], ids=[row["id"]])
+    return _compared(row, float(found.radius) - row["eps"] if int(found.label) == sample.y else -math.inf)
+
+
+def _compared(row: dict[str, Any], bound: float) -> Replayed:
     if not bound > 0:
         return Replayed(row["key"], f"its bound is {bound:.6g} when computed again, which proves nothing")
     if not bound >= row["lower_bound"] - _BOUND * max(1.0, abs(row["lower_bound"])) - row["tolerance"]:

@@ -19,21 +19,19 @@ import torch
 from saddlepoint import losses
 from saddlepoint.attacks import Input, Row, Setting, run_attack
 from saddlepoint.certificates import certify
-from saddlepoint.errors import AttackError, InputError, ModelError
-from saddlepoint.evaluation.job import Example, Job, Pixels
+from saddlepoint.errors import AttackError, ModelError
+from saddlepoint.evaluation.job import Example, Job
+from saddlepoint.evaluation.reading import FAILURES, Record, errors, failed, read
 from saddlepoint.evaluation.records import identified, keep_evidence, method_line, record
 from saddlepoint.evaluation.settled import audited
+from saddlepoint.evaluation.smoothed import evaluate_votes
 from saddlepoint.evaluation.spec import ThreatModel, prefix
 from saddlepoint.evaluation.transfer import NAME, TRY, inputs
 
-Record = tuple[dict[str, Any], Pixels | None, Pixels | None]
-"""A row of the run folder, x_adv, and the clean image."""
 READERS = 4
 """Threads that read and decode examples."""
 SHARD = 16
 """Batches that are searched as one stream: rows that finish are refilled, and the batch stays full until its end."""
-FAILURES = (ModelError, RuntimeError, ValueError, IndexError)
-"""What a model may raise on inputs that it cannot take."""
 SYSTEMATIC = 4
 """Examples of a block that must all fail before the model is to blame."""
 
@@ -43,27 +41,22 @@ def evaluate_shard(job: Job, places: Sequence[int]) -> Iterator[Record]:
 
     The records depend on the specification and the examples alone, not on which stand together in a shard.
     """
+    if (smoothed := job.smoothed) is not None:
+        yield from evaluate_votes(job, places, smoothed)
+        return
     waiting, size = iter(places), job.spec.batch_size
     while part := list(islice(waiting, SHARD * size)):
         examples = list[Example]()
         with ThreadPoolExecutor(READERS) as pool:
-            coming = pool.map(partial(_read, job), part)  # while the model predicts, the next images are decoded
-            while read := list(islice(coming, size)):
-                for place, reason in (each for each in read if not isinstance(each, Example)):
-                    yield from _errors(job, place, reason)
-                chunk = [each for each in read if isinstance(each, Example)]
-                if chunk:
-                    yield from _unpredicted(job, chunk)
-                    examples += [each for each in chunk if each.finite]
+            coming = pool.map(partial(read, job), part)  # while the model predicts, the next images are decoded
+            while chunk := list(islice(coming, size)):
+                for place, reason in (each for each in chunk if not isinstance(each, Example)):
+                    yield from errors(job, place, reason)
+                found = [each for each in chunk if isinstance(each, Example)]
+                if found:
+                    yield from _unpredicted(job, found)
+                    examples += [each for each in found if each.finite]
         yield from _cascade(job, examples)
-
-
-def _read(job: Job, place: int) -> Example | tuple[int, str]:
-    """Return an example, or its place and why it cannot be read."""
-    try:
-        return Example(place, job.data.ids[place], job.data.read(place))
-    except InputError as error:
-        return place, str(error)
 
 
 def _unpredicted(job: Job, examples: list[Example]) -> Iterator[Record]:
@@ -80,7 +73,7 @@ def _unpredicted(job: Job, examples: list[Example]) -> Iterator[Record]:
         if len(reasons) == len(examples) >= SYSTEMATIC:
             raise
         for index, reason in reasons.items():
-            yield from _errors(job, index, f"the model fails on this example: {reason:.300}")
+            yield from errors(job, index, reason)
 
 
 def _failure(job: Job, each: Example) -> str | None:
@@ -89,7 +82,7 @@ def _failure(job: Job, each: Example) -> str | None:
         _predict(job, [each])
     except FAILURES as error:
         each.finite = False
-        return " ".join(str(error).split()) or type(error).__name__
+        return failed(error)
     return None
 
 
@@ -242,10 +235,3 @@ def _setting(job: Job, threat: ThreatModel) -> Setting:
 def _identified(each: Example, threat: ThreatModel, method: str) -> dict[str, Any]:
     sample = each.sample
     return identified(each.id, each.index, sample.digest, sample.y, method, threat.norm, threat.eps)
-
-
-def _errors(job: Job, place: int, reason: str) -> Iterator[Record]:
-    method = method_line(job.spec.suite) or job.spec.certify[-1]
-    for threat in job.spec.threats:
-        shared = identified(job.data.ids[place], place, None, None, method, threat.norm, threat.eps)
-        yield {**shared, "error": reason}, None, None

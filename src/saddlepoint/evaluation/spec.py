@@ -57,6 +57,7 @@ class Spec:
         stop: "fooled", or "never" to search every example to the end.
         points: digests of the model and the records of the run whose points are tried first; None for none.
         timeout: seconds that a certificate may take for an example; None for no limit.
+        smoothing: the fields of a smoothed classifier, whose votes are certified; None to evaluate the model itself.
     """
 
     model: Mapping[str, Any]
@@ -71,6 +72,7 @@ class Spec:
     stop: str = "fooled"
     points: Mapping[str, Any] | None = None
     timeout: float | None = None
+    smoothing: Mapping[str, Any] | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return the specification as plain data; `Spec.of` reads it back."""
@@ -88,6 +90,7 @@ class Spec:
             "stop": self.stop,
             "points": self.points and dict(self.points),
             **({} if self.timeout is None else {"timeout": self.timeout}),
+            **({} if self.smoothing is None else {"smoothing": dict(self.smoothing)}),
         }
 
     @classmethod
@@ -113,6 +116,7 @@ class Spec:
             stop=plain["stop"],
             points=plain["points"],
             timeout=plain.get("timeout"),
+            smoothing=plain.get("smoothing"),
         )
 
 

@@ -1,0 +1,34 @@
+"""Examples that cannot be read, and images on which a model fails, become records of their own."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from saddlepoint.errors import InputError, ModelError
+from saddlepoint.evaluation.job import Example, Job, Pixels
+from saddlepoint.evaluation.records import identified, method_line
+
+Record = tuple[dict[str, Any], Pixels | None, Pixels | None]
+"""A row of the run folder, x_adv, and the clean image."""
+FAILURES = (ModelError, RuntimeError, ValueError, IndexError)
+"""What a model may raise on inputs that it cannot take."""
+
+
+def read(job: Job, place: int) -> Example | tuple[int, str]:
+    """Return an example, or its place and why it cannot be read."""
+    try:
+        return Example(place, job.data.ids[place], job.data.read(place))
+    except InputError as error:
+        return place, str(error)
+
+
+def errors(job: Job, place: int, reason: str) -> Iterator[Record]:
+    """Yield the records of an example that nothing can be said of."""
+    method = method_line(job.spec.suite) or job.spec.certify[-1]
+    for threat in job.spec.threats:
+        shared = identified(job.data.ids[place], place, None, None, method, threat.norm, threat.eps)
+        yield {**shared, "error": reason}, None, None
+
+
+def failed(error: Exception) -> str:
+    """Return why a model failed on one example, as one line."""
+    return f"the model fails on this example: {' '.join(str(error).split()) or type(error).__name__:.300}"
