@@ -24,6 +24,8 @@ Pull = Callable[..., tuple[Tensor, ...]]
 """Lᵀ(A, *weights) for A of windows of a grid, (N, C, h, w): their values at each parent."""
 Range = Callable[..., tuple[Tensor, Tensor]]
 """The range of f for parents' ranges, each (lower, upper)."""
+Reweigh = Callable[[Tensor, Tensor], Tensor]
+"""A weight that has taken in factors of channels: numbers, (C, 1, …), or one for all."""
 
 _SLACK = 8
 """Roundings besides those of a sum: of folded weights, of the addition of a functional's parts, of a slope."""
@@ -61,6 +63,9 @@ class Affine:
         adjoint: Lᵀ where it is simple, None for a parent that L does not read; None to have it derived.
         range: a tighter range than that of a sum, where there is one.
         stencil: Lᵀ for functionals of windows, where the operation does the same everywhere on a grid.
+        channelwise: whether f(x) = w · x + b, of one shape, with one factor w for each channel.
+        rescaled: of the one weight and a factor for each channel of the result, the weight that has taken them in.
+        rereading: the same of a factor for each channel of the parent.
     """
 
     linear: Linear
@@ -73,6 +78,9 @@ class Affine:
     adjoint: Transpose | None = None
     range: Range | None = None
     stencil: Stencil | None = None
+    channelwise: bool = False
+    rescaled: Reweigh | None = None
+    rereading: Reweigh | None = None
 
     @property
     def most(self) -> int:

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 
 from saddlepoint.certificates.affine import Affine, gamma
-from saddlepoint.certificates.crown import Relaxation, Sizes, backward, ranges, relax
+from saddlepoint.certificates.crown import Sizes, backward, ranges, relax
 from saddlepoint.certificates.effort import WHOLE, Effort
 from saddlepoint.certificates.functionals import summed, units
 from saddlepoint.certificates.graph import Graph, Input
 from saddlepoint.certificates.regions import InputSet, outward
 
+_ROWS = 64
+"""Functionals are propagated in multiples of so many."""
 Bounds = tuple[tuple[Tensor, Tensor], ...]
 """Per node (lower, upper), each (B, *shape)."""
 
@@ -118,27 +120,27 @@ def _tightened(
     activation: int,
     effort: Effort,
 ) -> tuple[Tensor, Tensor]:
-    """Return the bounds of a node, tightened where the activation's lines gain from it."""
-    lower, upper = bounds[position]
-    loose = graph.activation(activation).loose(lower, upper).flatten(1).any(0).nonzero().squeeze(1)
-    if not len(loose):
-        return lower, upper
+    """Return the bounds of a node, tightened where the activation's lines gain from it.
+
+    Upper bounds come first: neurons that they show to be inactive need no better lower ones.
+    """
+    sides = {1: bounds[position][0], -1: -bounds[position][1]}  # lower bounds of z, and of −z
     relaxation, lost = relax(graph, ranges(graph, bounds[:position])), sizes(graph.until(position), tuple(bounds))
-    found = [
-        bounds_of(graph, region, relaxation, position, part, lower, lost)
-        for part in effort.parts(loose, graph, each=2, sets=len(lower))
-    ]
-    low, high = (torch.cat(side, 1).to(lower.dtype) for side in zip(*found, strict=True))
-    return (
-        torch.maximum(lower, lower.flatten(1).index_copy(1, loose, low).view_as(lower)),
-        torch.minimum(upper, upper.flatten(1).index_copy(1, loose, high).view_as(upper)),
-    )
+    for sign, side in ((-1, sides[-1]), (1, sides[1])):
+        loose = graph.activation(activation).loose(sides[1], -sides[-1]).flatten(1).any(0).nonzero().squeeze(1)
+        starts = [
+            units(graph.nodes[position].shape, part, side, len(side), (sign,))
+            for part in effort.parts(_filled(loose), graph, sets=len(side))
+            if len(part)
+        ]
+        if starts:
+            found = [backward(graph, relaxation, position, start, rounding=lost).least(region) for start in starts]
+            least = torch.cat(found, 1)[:, : len(loose)]
+            rounded, _ = outward(least, least, side.dtype)
+            sides[sign] = torch.maximum(side, side.flatten(1).index_copy(1, loose, rounded).view_as(side))
+    return sides[1], -sides[-1]
 
 
-def bounds_of(
-    graph: Graph, region: InputSet, relaxation: Relaxation, position: int, rows: Tensor, like: Tensor, lost: Sizes
-) -> tuple[Tensor, Tensor]:
-    """Return lower and upper bounds of some coordinates of a node, each (B, len(rows)), rounded outward."""
-    both = units(graph.nodes[position].shape, rows, like, len(like))
-    least = backward(graph, relaxation, position, both, rounding=lost).least(region)
-    return outward(least[:, : len(rows)], -least[:, len(rows) :], like.dtype)
+def _filled(rows: Tensor) -> Tensor:
+    """Repeat the last row until their number is one of few: to prepare a convolution for a new shape costs as much."""
+    return torch.cat([rows, rows[-1:].expand(-len(rows) % _ROWS)])

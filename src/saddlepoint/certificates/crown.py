@@ -34,15 +34,17 @@ class Functional:
 
     Attributes:
         input: A', B sets of S functionals of the input.
-        constant: c, (B, S), less what was lost to rounding when that was asked for.
+        constant: c, (B, S).
+        lost: what rounding may have added to c, (B, S); 0 when that was not asked for.
     """
 
     input: Functionals
     constant: Tensor
+    lost: Tensor
 
     def least(self, region: InputSet) -> Tensor:
-        """Return min over the set, (B, S), float64."""
-        return region.least(self.input) + self.constant
+        """Return at most min over the set, (B, S), float64."""
+        return region.least(self.input) + (self.constant - self.lost)
 
 
 def backward(
@@ -60,13 +62,13 @@ def backward(
         relaxation: lines of every activation before the node.
         start: the node's position.
         functional: A, B sets of S functionals of the node's result.
-        rounding: what floating point may have added, to be taken off the constant; None when nothing is claimed.
+        rounding: what floating point may add, per unit of |A| at each node; None when nothing is claimed.
 
     Returns:
         The functional of the input.
     """
     some = functional.values
-    pending, constant = {start: functional}, some.new_zeros(some.shape[:2])
+    pending, constant, total = {start: functional}, some.new_zeros(some.shape[:2]), some.new_zeros(some.shape[:2])
     careful = rounding is not None
     for i in graph.ancestors(start):
         a = pending.pop(i, None)
@@ -74,7 +76,7 @@ def backward(
             pending[0] = Dense(some.new_zeros(*some.shape[:2], *graph.shape)) if a is None else a
             continue
         if rounding is not None and (lost := rounding[i]) is not None:
-            constant = constant - size_of(a, lost)
+            total = total + size_of(a, lost)
         operation = graph.nodes[i].operation
         if isinstance(operation, Affine):
             moved, gain = _through(operation, a, careful)
@@ -83,7 +85,7 @@ def backward(
             moved = [back]  # one parent
         constant = constant + gain
         _collect(pending, graph.nodes[i].parents, moved)
-    return Functional(pending[0], constant)
+    return Functional(pending[0], constant, total)
 
 
 def _through(operation: Affine, a: Functionals, careful: bool) -> tuple[Sequence[Functionals | None], Tensor | float]:

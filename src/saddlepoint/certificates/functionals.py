@@ -63,14 +63,13 @@ class Dense:
         flat, other = self.values.flatten(2), vector.flatten(1).unsqueeze(1)
         return careful_sum(flat * other) if careful else (flat @ other.mT).squeeze(2)
 
-    def signed(self, vector: Tensor, *, careful: bool, positive: bool) -> Tensor:
-        """Return ⟨A⁺, v⟩ or ⟨A⁻, v⟩, (B, S); of one set over the coordinates where v is not 0."""
+    def over(self, vector: Tensor, *, careful: bool) -> Tensor:
+        """Return ⟨A, v⟩, (B, S); of one set over the coordinates where v is not 0."""
         flat, chosen = vector.flatten(1), self.values.flatten(2)
         if len(flat) == 1:  # what a sum rounds must not depend on which sets are together
             places = flat[0].nonzero().squeeze(1)
             flat, chosen = flat.index_select(1, places), chosen.index_select(2, places)
-        part = chosen.clamp(min=0) if positive else chosen.clamp(max=0)
-        return Dense(part).inner(flat, careful=careful)
+        return Dense(chosen).inner(flat, careful=careful)
 
 
 @final
@@ -177,35 +176,38 @@ class Patches:
         products = (self.values * self.read(vector)).flatten(2)
         return careful_sum(products) if careful else products.sum(2)
 
-    def signed(self, vector: Tensor, *, careful: bool, positive: bool) -> Tensor:
-        """Return ⟨A⁺, v⟩ or ⟨A⁻, v⟩, (B, S)."""
-        part = self.values.clamp(min=0) if positive else self.values.clamp(max=0)
-        return replace(self, values=part).inner(vector, careful=careful)
+    def over(self, vector: Tensor, *, careful: bool) -> Tensor:
+        """Return ⟨A, v⟩, (B, S)."""
+        return self.inner(vector, careful=careful)
 
 
 Functionals = Dense | Patches
 
 
-def units(shape: tuple[int, ...], coordinates: Tensor, like: Tensor, sets: int) -> Functionals:
-    """Return z_k and then −z_k for each coordinate k of a node, for `sets` sets: 2 len(coordinates) functionals.
+def units(
+    shape: tuple[int, ...], coordinates: Tensor, like: Tensor, sets: int, signs: tuple[int, ...] = (1, -1)
+) -> Functionals:
+    """Return s z_k for each sign s and coordinate k of a node, sign by sign, for `sets` sets.
 
     Args:
         shape: of the node.
         coordinates: positions in the flattened node.
         like: a tensor of the type and device wanted.
         sets: B.
+        signs: 1 for z_k, −1 for −z_k.
     """
-    count = len(coordinates)
-    signs = torch.ones(2, 1, dtype=like.dtype, device=like.device)
-    signs[1] = -1
+    count, sign = (
+        len(signs) * len(coordinates),
+        torch.tensor(signs, dtype=like.dtype, device=like.device)[:, None, None],
+    )
     if len(shape) != 3:
         unit = _one_hot(coordinates, int(torch.Size(shape).numel()), like)
-        return Dense((signs.unsqueeze(2) * unit).reshape(2 * count, *shape).expand(sets, -1, *shape))
+        return Dense((sign * unit).reshape(count, *shape).expand(sets, -1, *shape))
     channels, height, width = shape
     unit = _one_hot(coordinates // (height * width), channels, like)
-    values = (signs.unsqueeze(2) * unit).reshape(2 * count, channels, 1, 1).expand(sets, -1, -1, 1, 1)
+    values = (sign * unit).reshape(count, channels, 1, 1).expand(sets, -1, -1, 1, 1)
     place = coordinates % (height * width)
-    origin = torch.stack([place // width, place % width]).unsqueeze(1).repeat(1, 1, 2)
+    origin = torch.stack([place // width, place % width]).unsqueeze(1).repeat(1, 1, len(signs))
     return Patches(values, origin, (1, 1), (0, 0), shape)
 
 

@@ -32,8 +32,10 @@ class Lines:
         Returns:
             A', and c, (B, S).
         """
-        constant = a.signed(self.upper_intercept, careful=careful, positive=False)
+        positive = replace(a, values=torch.relu(a.values))
+        negative = replace(a, values=a.values - positive.values)  # exact, and cheaper than a choice
+        constant = negative.over(self.upper_intercept, careful=careful)
         if self.lower_intercept is not None:
-            constant = constant + a.signed(self.lower_intercept, careful=careful, positive=True)
-        slope = torch.where(a.values > 0, a.read(self.lower_slope), a.read(self.upper_slope))
-        return replace(a, values=a.values * slope), constant
+            constant = constant + positive.over(self.lower_intercept, careful=careful)
+        below, above = a.read(self.lower_slope), a.read(self.upper_slope)
+        return replace(a, values=torch.addcmul(positive.values * below, negative.values, above)), constant

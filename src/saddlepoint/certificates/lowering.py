@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, final
 
@@ -13,6 +13,7 @@ from torch.export.graph_signature import InputKind
 
 from saddlepoint.certificates import aten
 from saddlepoint.certificates.aten import RULES, Value
+from saddlepoint.certificates.folding import folded
 from saddlepoint.certificates.graph import Graph, Input, Node, Operation, pruned
 from saddlepoint.errors import ModelError
 
@@ -129,16 +130,15 @@ class _Lowering:
             elif node.op == "call_function":
                 self.values[node] = self._call(node)
             else:
-                return pruned(self.nodes, self._output(node), self.dtype)
+                kept = pruned(folded(self.nodes), self._output(node), self.dtype)
+                nodes = (replace(each, operation=aten.typed(each.operation, self.dtype)) for each in kept.nodes)
+                return Graph(tuple(nodes), self.dtype)
         raise ModelError("the exported program returns nothing; expected logits")
 
     def add(self, operation: Operation, parents: tuple[Value, ...], shape: tuple[int, ...], name: str) -> Value:
         """Append a node."""
-        self.nodes.append(Node(name, self._typed(operation), tuple(p.position for p in parents), shape))
+        self.nodes.append(Node(name, operation, tuple(p.position for p in parents), shape))
         return Value(len(self.nodes) - 1, shape)
-
-    def _typed(self, operation: Operation) -> Operation:
-        return aten.typed(operation, self.dtype)
 
     def _placeholder(self, node: torch.fx.Node) -> object:
         if node.name == self.program.x:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from saddlepoint.certificates import bounds, crown, intermediate
 from saddlepoint.certificates.bounds import Bounds
-from saddlepoint.certificates.crown import Relaxation, Sizes
+from saddlepoint.certificates.crown import Functional, Relaxation, Sizes
 from saddlepoint.certificates.effort import WHOLE, Effort
 from saddlepoint.certificates.evidence import Evidence, Pass, recorded
 from saddlepoint.certificates.functionals import Dense
@@ -56,7 +56,7 @@ def worst_margins(
     known, passes = node_bounds(graph, region, method, effort, keep=evidence)
     rows = differences(labels, graph, known[0][0])
     lost = bounds.sizes(graph, known)
-    claimed, plain = (_by_lines(graph, region, known, rows, method, size, effort) for size in (lost, None))
+    claimed, plain = _by_lines(graph, region, known, rows, method, lost, effort)
     slopes, duals = dict[int, Tensor](), dict[int, Tensor]()
     if method == "alpha-crown" and bool((claimed <= 0).any()):
         open_ = (claimed[0] <= 0).nonzero().squeeze(1)
@@ -97,19 +97,23 @@ def differences(labels: Tensor, graph: Graph, like: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _by_lines(
-    graph: Graph, region: InputSet, known: Bounds, rows: Tensor, method: Method, lost: Sizes | None, effort: Effort
-) -> Tensor:
-    """Return a bound of each margin, (B, K − 1), the best of lines at their default slopes and of constant ones."""
+    graph: Graph, region: InputSet, known: Bounds, rows: Tensor, method: Method, lost: Sizes, effort: Effort
+) -> tuple[Tensor, Tensor]:
+    """Return a bound of each margin, (B, K − 1), the best of lines at their default slopes and of constant ones.
+
+    And what it would be without the allowance for rounding.
+    """
     given = crown.ranges(graph, known)
     relaxations = [crown.flat(graph, given)]
     if method != "interval":
         relaxations.append(crown.relax(graph, given))
     places = torch.arange(rows.shape[1], device=rows.device)
     parts = list(effort.parts(places, graph, sets=len(rows)))
-    found = [
-        torch.cat([_least(graph, lines, rows[:, part], region, lost) for part in parts], 1) for lines in relaxations
-    ]
-    return torch.stack(found).amax(0)
+    found = [[_propagated(graph, lines, rows[:, part], lost) for part in parts] for lines in relaxations]
+    bound = torch.stack([torch.cat([each.least(region) for each in of], 1) for of in found])
+    off = torch.stack([torch.cat([each.lost for each in of], 1) for of in found])
+    best, which = bound.max(0)
+    return best, best + off.gather(0, which[None])[0]
 
 
 def _by_slopes(
@@ -129,15 +133,15 @@ def _by_slopes(
     for part in effort.parts(open_, graph, recorded=True):
         own = rows[part].unsqueeze(1)
 
-        def bounded(slopes: Slopes, size: Sizes | None = None, own: Tensor = own) -> Tensor:
-            return _least(graph, crown.relax(graph, given, slopes), own, region, size).squeeze(1)
+        def bounded(slopes: Slopes, size: Sizes | None = None, own: Tensor = own) -> Functional:
+            return _propagated(graph, crown.relax(graph, given, slopes), own, size)
 
         begin = start(graph, given, len(part))
         done = lambda best: effort.over or bool((best > 0).all())  # noqa: E731
-        slopes = ascend(graph, bounded, begin, _OUTPUT_STEPS, stop=done)
+        slopes = ascend(graph, lambda s: bounded(s).least(region).squeeze(1), begin, _OUTPUT_STEPS, stop=done)
         with torch.no_grad():
-            claimed[part] = torch.maximum(bounded(slopes, lost).to(claimed.dtype), claimed[part])
-            plain[part] = torch.maximum(bounded(slopes).to(plain.dtype), plain[part])
+            found = bounded(slopes, lost)
+            _raise(claimed, plain, part, found.least(region).squeeze(1), found.lost.squeeze(1))
         for i, slope in slopes.items():
             kept[i][part] = slope
     return kept
@@ -151,9 +155,9 @@ def _by_steepness(graph: Graph, region: InputSet, known: Bounds, rows: Tensor, c
     flat = crown.flat(graph, crown.ranges(graph, here))
     size = bounds.sizes(graph, here)
     fall = reach(steepness(graph, known, rows))
-    for found, lost in ((claimed, size), (plain, None)):
-        value = _least(graph, flat, rows[None], Box(centre, centre), lost)[0]
-        found.copy_(torch.maximum(found, (value - fall * (1 + 1e-6)).to(found.dtype)))
+    found = _propagated(graph, flat, rows[None], size)
+    value = found.least(Box(centre, centre))[0] - fall * (1 + 1e-6)
+    _raise(claimed, plain, torch.arange(len(rows), device=rows.device), value, found.lost[0])
 
 
 @torch.no_grad()
@@ -175,5 +179,12 @@ def _by_programs(
     return duals
 
 
-def _least(graph: Graph, lines: Relaxation, rows: Tensor, region: InputSet, lost: Sizes | None) -> Tensor:
-    return crown.backward(graph, lines, len(graph.nodes) - 1, Dense(rows), rounding=lost).least(region)
+def _raise(claimed: Tensor, plain: Tensor, places: Tensor, bound: Tensor, lost: Tensor) -> None:
+    """Put bounds where they are better than what is claimed, in place."""
+    better = bound > claimed[places]
+    claimed[places[better]] = bound[better].to(claimed.dtype)
+    plain[places[better]] = (bound + lost)[better].to(plain.dtype)
+
+
+def _propagated(graph: Graph, lines: Relaxation, rows: Tensor, lost: Sizes | None) -> Functional:
+    return crown.backward(graph, lines, len(graph.nodes) - 1, Dense(rows), rounding=lost)

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saddlepoint.certificates.affine import Affine, Stencil
+from saddlepoint.certificates.affine import Affine, Reweigh, Stencil
+from saddlepoint.certificates.aten.strides import transposed as by_channels
 from saddlepoint.certificates.aten.sums import scaled
 from saddlepoint.certificates.aten.table import Lowering, Value, affine, refuse, rule, shape_of
 
@@ -23,6 +24,8 @@ def _matrix(low: Lowering, node: torch.fx.Node, x: Any, w: Any, bias: Tensor | N
         terms=w.shape[0],
         pulled=w.shape[1],
         adjoint=lambda functional, w: (functional @ w.T,),
+        rescaled=torch.mul,
+        rereading=lambda w, factor: w * factor.reshape(-1, 1),
     )
     return affine(low, node, [x], operation)
 
@@ -73,10 +76,17 @@ def _convolution(
     def linear(v: Tensor, w: Tensor) -> Tensor:
         return torch.convolution(v, w, None, stride, padding, dilation, transposed, output_padding, groups)
 
+    dense = len(kernel) == 2 and not transposed and groups == 1 and set(dilation) == {1} and stride[0] == stride[1]
+
     def adjoint(functional: Tensor, w: Tensor) -> tuple[Tensor]:
+        if dense and stride[0] > 1 and padding[0] == padding[1]:
+            return (by_channels(functional, w, stride[0], padding[0], x.shape[1:]),)
         return (torch.convolution(functional, w, None, stride, padding, dilation, not transposed, back, groups),)
 
     def pull(windows: Tensor, w: Tensor) -> tuple[Tensor]:
+        if dense and stride[0] > 1:
+            size = tuple((n - 1) * stride[0] + k for n, k in zip(windows.shape[2:], kernel, strict=True))
+            return (by_channels(windows, w, stride[0], 0, size),)
         return (torch.convolution(windows, w, None, stride, [0, 0], dilation, True, [0, 0], groups),)
 
     local = len(kernel) == 2 and not transposed
@@ -86,8 +96,27 @@ def _convolution(
     read = math.prod(math.ceil(k * math.gcd(s, d) / s) for k, s, d in zip(kernel, stride, dilation, strict=True))
     gathered, scattered = math.prod(kernel) * w.shape[1], read * (w.shape[0] // groups)
     terms, pulled = (scattered, gathered) if transposed else (gathered, scattered)
-    operation = Affine(linear, (x.shape,), (w,), offset, terms, pulled, adjoint=adjoint, stencil=stencil)
+    first, second = (_along(axis, w) for axis in (0, 1))
+    into, out = (second, first) if not transposed else (first, second)
+    operation = Affine(
+        linear,
+        (x.shape,),
+        (w,),
+        offset,
+        terms,
+        pulled,
+        adjoint=adjoint,
+        stencil=stencil,
+        rescaled=out if groups == 1 or not transposed else None,
+        rereading=into if groups == 1 or transposed else None,
+    )
     return affine(low, node, [x], operation)
+
+
+def _along(axis: int, like: Tensor) -> Reweigh:
+    """Return how a kernel takes factors along one of its axes."""
+    shape = [-1 if place == axis else 1 for place in range(like.ndim)]
+    return lambda w, factor: w * factor.reshape(shape)
 
 
 @rule("_native_batch_norm_legit_no_training")

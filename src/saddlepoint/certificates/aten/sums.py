@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saddlepoint.certificates.affine import Affine, Pull, Stencil
-from saddlepoint.certificates.aten.table import Lowering, Value, affine, constant, refuse, rule, shape_of
+from saddlepoint.certificates.affine import Affine, Stencil
+from saddlepoint.certificates.aten.table import Lowering, Value, constant, refuse, rule, shape_of
 
 
 @rule("add", "sub")
@@ -44,19 +44,7 @@ def _mul(low: Lowering, node: torch.fx.Node, a: Any, b: Any) -> Value:
 def _div(low: Lowering, node: torch.fx.Node, a: Any, b: Any) -> Value:
     if not isinstance(a, Value) or isinstance(b, Value):
         raise refuse(node, "divides by a value that depends on the input")
-    divisor = constant(b, a, node)
-    shape, adjoint = shape_of(node), None
-    if a.shape == shape:
-        adjoint = lambda functional, w: (functional / w,)  # noqa: E731
-    operation = Affine(
-        lambda x, w: _spread(x, shape) / w,
-        (a.shape,),
-        (divisor,),
-        terms=_copies(a, shape),
-        adjoint=adjoint,
-        stencil=_everywhere(adjoint, divisor),
-    )
-    return affine(low, node, [a], operation)
+    return _scaled(low, node, a, 1 / constant(b, a, node), None)
 
 
 def _scaled(low: Lowering, node: torch.fx.Node, x: Value, scale: Tensor | float, offset: Tensor | None) -> Value:
@@ -69,7 +57,9 @@ def scaled(
 ) -> Value:
     """Append scale · x + offset, each broadcast to `shape`."""
     factor = torch.as_tensor(scale, dtype=torch.float64, device=None if offset is None else offset.device)
-    adjoint = (lambda functional, w: (functional * w,)) if x.shape == shape else None
+    plain = x.shape == shape
+    alike = factor.ndim == 0 or (factor.ndim == len(shape) and factor.shape[1:].numel() == 1)
+    adjoint = (lambda functional, w: (functional * w,)) if plain else None
     shift = None if offset is None else offset.expand(shape)
     operation = Affine(
         lambda v, w: _spread(v, shape) * w,
@@ -78,7 +68,9 @@ def scaled(
         shift,
         terms=_copies(x, shape),
         adjoint=adjoint,
-        stencil=_everywhere(adjoint, factor),
+        stencil=Stencil(adjoint) if adjoint is not None and alike and len(shape) == 3 else None,
+        channelwise=plain and alike,
+        rescaled=torch.mul if plain else None,
     )
     return low.add(operation, (x,), shape, name)
 
@@ -106,12 +98,6 @@ def combination(
         stencil=Stencil(_shares) if plain else None,
     )
     return low.add(operation, parents, shape, name)
-
-
-def _everywhere(adjoint: Pull | None, scale: Tensor) -> Stencil | None:
-    """Return the adjoint of a product for windows, if its factors are the same everywhere on the grid."""
-    alike = scale.ndim == 0 or (scale.ndim == 3 and scale.shape[1:] == (1, 1))
-    return None if adjoint is None or not alike else Stencil(adjoint)
 
 
 def _shares(functional: Tensor, *scales: Tensor) -> tuple[Tensor, ...]:
