@@ -113,8 +113,10 @@ class BallInBox:
 def _least(a: Functionals, centre: Tensor, radius: Tensor) -> Tensor:
     """Return ⟨A, c⟩ − ⟨|A|, r⟩, less its rounding; by sums, for a matrix product depends on where rows lie."""
     wide = a.values.double()
-    middle, fall = wide * a.read(centre), wide.abs() * a.read(radius)
-    return (middle - fall).flatten(2).sum(2) - _rounding(middle, fall)
+    size, point = wide.abs(), a.read(centre)
+    middle, fall = ((factor * value).flatten(2).sum(2) for factor, value in ((wide, point), (size, a.read(radius))))
+    count = 2 * wide[0, 0].numel()
+    return middle - fall - gamma(count, wide) * ((size.detach() * point.abs()).flatten(2).sum(2) + fall.detach())
 
 
 def _rounding(*terms: Tensor) -> Tensor:
