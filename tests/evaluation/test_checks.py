@@ -1,6 +1,7 @@
 """Checks that an evaluation can be believed: sound models pass them, planted defences and odd data do not."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def digits():
 
 def test_a_sound_evaluation_passes(digits):
     found = outcomes(evaluated(*digits))
-    assert len(found) == 12
+    assert len(found) == 14
     assert set(found.values()) == {"pass"}
 
 
@@ -49,6 +50,28 @@ def test_a_planted_defence_does_not_pass(digits, name):
     assert {"fail", "warn"} & set(found.values())
     if name == "quantised input":
         assert found[ATTACKED] == "fail"
+
+
+def test_saturated_cross_entropy_and_a_last_attack_that_is_alone_are_told(digits):
+    class Sure(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return 3000 * self.net(x)
+
+    twin, x, y = digits
+    data, classifier = of_arrays("made", "made", x.numpy(), y.numpy()), sp.Classifier(Sure(twin))
+    suite = (sp.PGD(steps=10), sp.PGD(steps=10, loss="margin"))
+    found = sp.evaluate(classifier, data, sp.Linf(1 / 8), suite=suite, certify="none", batch_size=32)
+    told = {each["name"]: each for each in found.run.checks()}
+    assert told["cross-entropy is not saturated"]["outcome"] == "warn"
+    alone = told["the last attack breaks nothing that all others miss"]
+    assert alone["outcome"] == "warn"
+    (first, only_first), (last, only_last) = re.findall(r"PGD (\d+) \((\d+) only it\)", alone["measured"])
+    assert int(last) - int(only_last) == int(first) - int(only_first) >= 0  # what both break
+    assert int(only_last) > 1
 
 
 def test_a_stochastic_model_is_told(digits):

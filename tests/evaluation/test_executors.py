@@ -74,6 +74,40 @@ def test_what_cannot_be_is_one_line(monkeypatch, capsys):
     assert "expected --executor ray with them" in capsys.readouterr().err
 
 
+DYING = """
+import os, sys
+from torch import nn
+
+class Net(nn.Module):
+    def forward(self, x):
+        if "ray" in sys.modules and x.shape[0] > 4 and os.environ.get("RAY_JOB_ID"):
+            os._exit(137)
+        return x.flatten(1)[:, :10]
+"""
+
+
+@pytest.mark.slow
+def test_workers_that_die_again_and_again_end_in_one_line(tmp_path):
+    (tmp_path / "dying.py").write_text(DYING)
+    script = (
+        "import sys; from saddlepoint.evaluation import executors; executors.DEATHS = 1\n"
+        "from saddlepoint.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    flags = ["--model", f"{tmp_path / 'dying.py'}:Net", "--limit", "16", "--certify", "none", "--suite", "fgsm"]
+    where = ["--no-checks", "--executor", "ray", "--workers", "1", "--out", str(tmp_path / "run")]
+
+    def run(size):
+        command = [sys.executable, "-c", script, "evaluate", *flags, *where, "--batch-size", size]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        return found.returncode, found.stderr
+
+    code, told = run("8")
+    assert code == 2, told
+    assert "workers died 1 times on the same examples; if their memory ran out" in told
+    where[-1] = str(tmp_path / "small")
+    assert run("4")[0] == 0  # the code of one's own file travels
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("count", ["1", "4"])
 def test_any_number_of_workers_comes_to_the_same_records(count, alone, tmp_path):

@@ -19,6 +19,7 @@ from saddlepoint.classifier import Classifier
 from saddlepoint.cli.attacking.settings import named_attack
 from saddlepoint.cli.evaluate import requirement
 from saddlepoint.cli.flags import Number
+from saddlepoint.cli.memory import bounded
 from saddlepoint.cli.running.progress import progress
 from saddlepoint.cli.running.run import interruptible, told_findings
 from saddlepoint.cli.table import table
@@ -54,7 +55,7 @@ def run(given: Namespace) -> int:
     suite = _suite(given.suite)
     classifier, earlier = _model(given), None if given.earlier is None else open_run(given.earlier)
     begin = time.perf_counter()
-    with warned(), interruptible(), progress(silent=given.json) as observe, _executor(given) as executor:
+    with warned(), bounded(), interruptible(), progress(silent=given.json) as observe, _executor(given) as executor:
         found = evaluate(
             classifier,
             given.data,

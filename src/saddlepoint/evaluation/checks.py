@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch.nn import functional
 
 from saddlepoint import random
-from saddlepoint.attacks import FGSM, PGD, Attack, attack
+from saddlepoint.attacks import EOT, FGSM, PGD, Attack, IfDoubted, Step, attack
 from saddlepoint.data.datasets import Dataset, Sample
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation.job import Job
@@ -23,12 +24,14 @@ from saddlepoint.evaluation.spec import ThreatModel
 from saddlepoint.geometry import BALLS
 from saddlepoint.results.reader import CHECKS
 from saddlepoint.results.store import read_document, write_document
-from saddlepoint.typing import Images, Labels, Logits
+from saddlepoint.typing import Images, Labels, Logits, Mask
 
 SAMPLE = 64
 """Examples that are attacked for the checks, at most."""
 PAIRED = 2000
 """Examples among which pairs are sought that are too close, at most."""
+_SURE = 2.0**-24
+"""Cross-entropy of a label whose probability rounds to 1 in float32."""
 NOISE = 20
 """Random points that are tried per example."""
 
@@ -111,14 +114,16 @@ class _Sample:
         parts = torch.split(x, self.job.spec.batch_size)
         return torch.cat([self.job.classifier.predict(part, box=self.threat.box).logits.cpu() for part in parts])
 
+    def hit(self, method: Step, eps: float, most: int | None = None) -> Mask:
+        """Return which of the first `most` an attack breaks."""
+        spec, x, y = self.job.spec, self.x[:most], self.y[:most]
+        ball, box = BALLS[self.threat.norm](eps), self.threat.box
+        found = attack(self.job.classifier, x, y, ball, method, seed=spec.seed, batch_size=spec.batch_size, box=box)
+        return found.success.cpu()
+
     def broken(self, method: Attack, eps: float) -> int:
         """Return how many an attack breaks."""
-        spec = self.job.spec
-        ball, box = BALLS[self.threat.norm](eps), self.threat.box
-        found = attack(
-            self.job.classifier, self.x, self.y, ball, method, seed=spec.seed, batch_size=spec.batch_size, box=box
-        )
-        return int(found.success.sum())
+        return int(self.hit(method, eps).sum())
 
     def by_noise(self) -> int:
         """Return how many any of several points, uniform in the ball, breaks."""
@@ -136,7 +141,10 @@ def _of_attacks(sample: _Sample) -> list[Check]:
     steps, doubled = sample.broken(PGD(steps=40), eps), sample.broken(PGD(steps=80), eps)
     whole = float(sample.threat.ball.norm(torch.ones_like(sample.x[:1])))  # of the ball that holds the box
     wider, noise = sample.broken(PGD(steps=40), min(2 * eps, whole)), sample.by_noise()
-    all_, slack = sample.broken(PGD(steps=40, loss="margin"), whole), max(1, count // 50)
+    by_margin = PGD(steps=40, loss="margin")
+    all_, margin, slack = sample.broken(by_margin, whole), sample.broken(by_margin, eps), max(1, count // 50)
+    sure = functional.cross_entropy(sample.logits(sample.x), sample.y, reduction="none") < _SURE
+    saturated = int(sure.sum())
     masked = "gradients mislead; robust accuracy may be overestimated"
     return [
         _at_least("several steps break no less than one", short, single, count, slack, masked),
@@ -149,7 +157,35 @@ def _of_attacks(sample: _Sample) -> list[Check]:
             f"{steps} of {count} with 40 steps of PGD, {doubled} with 80",
             "attacks of so few steps have not converged; take a stronger suite",
         ),
+        Check(
+            "cross-entropy is not saturated",
+            "pass" if saturated <= slack or margin <= steps + slack else "warn",
+            f"{saturated} of {count} have probability 1; PGD breaks {steps} by cross-entropy, {margin} by margins",
+            "its gradient vanishes there; believe attacks on margins (DLR, APGD-T) alone",
+        ),
+        _of_suite(sample),
     ]
+
+
+def _of_suite(sample: _Sample) -> Check:
+    """Attack some examples by each attack alone, not in cascade: how many it breaks, and how many only it breaks."""
+    suite = [step for step in sample.job.spec.suite if not isinstance(step, IfDoubted)]
+    name, most = "the last attack breaks nothing that all others miss", max(8, min(32, len(sample.job.data) // 10))
+    if len(suite) < 2:
+        return Check(name, "not run", f"{len(suite)} attack", "nothing to compare it with")
+    hits = torch.stack([sample.hit(step, sample.threat.eps, most) for step in suite])
+    alone, unique = hits.sum(1).tolist(), (hits & (hits.sum(0) == 1)).sum(1).tolist()
+    told = [f"{_named(step)} {a} ({u} only it)" for step, a, u in zip(suite, alone, unique, strict=True)]
+    return Check(
+        name,
+        "pass" if unique[-1] <= 1 else "warn",
+        f"each alone, of {hits.shape[1]}: {', '.join(told)}",
+        "what one more attack adds, another may add again; add attacks or restarts",
+    )
+
+
+def _named(step: Step) -> str:
+    return _named(step.attack) if isinstance(step, EOT | IfDoubted) else step.name
 
 
 def _at_least(name: str, more: int, less: int, count: int, slack: int, consequence: str) -> Check:

@@ -7,6 +7,7 @@ what it was at is done again by another.
 import copy
 import importlib
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -20,12 +21,15 @@ from saddlepoint.errors import InputError
 from saddlepoint.evaluation.job import Earlier, Job
 from saddlepoint.evaluation.reading import Record
 from saddlepoint.evaluation.shard import evaluate_shard
+from saddlepoint.models.code import PREFIX
 
 PIECE = 8
 """Batches that a worker is given at once, at most: fewer do not keep its batch full, more are lost when the writing
 process is killed."""
 AHEAD = 2
 """Pieces that a worker has: it begins the next one while the records of the last one travel."""
+DEATHS = 20
+"""Times that workers may die on the same examples: what kills each of them, as too little memory does, would go on."""
 
 
 @runtime_checkable
@@ -105,6 +109,7 @@ class Workers:
 
         Raises:
             SaddlepointError: what a worker raised.
+            InputError: workers die again and again.
         """
         ray, batch = self._ray, job.spec.batch_size
         share = -(-len(places) // (self.workers * batch))  # batches, rounded up
@@ -122,14 +127,22 @@ class Workers:
                 found = ray.get(done)
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
+            except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError):
+                raise InputError(
+                    f"workers died {DEATHS} times on the same examples; if their memory ran out, expected a smaller "
+                    "--batch-size or fewer workers; the same command goes on"
+                ) from None
             yield from found
 
     def _started(self, job: Job) -> list[Any]:
         """Return the actors; they are started once, and take the job's model and data with their first piece."""
         if not self._actors:
             gpus = int(self._device != "cpu" and self._ray.cluster_resources().get("GPU", 0) >= self.workers)
-            options = {"num_cpus": self._threads, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": -1}
+            options = {"num_cpus": self._threads, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": DEATHS}
             plain = replace(job, classifier=_on_cpu(job.classifier), graphs=None, pending=None, earlier=Earlier())
+            for name in {type(module).__module__ for module in job.classifier.modules()}:
+                if name.startswith(PREFIX):  # a file that workers cannot import: its code travels along
+                    self._ray.cloudpickle.register_pickle_by_value(sys.modules[name])
             try:
                 self._held = self._ray.put((plain, job.graphs is not None))
             except TypeError as error:

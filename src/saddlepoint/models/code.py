@@ -18,6 +18,8 @@ from saddlepoint.models.weights import fit, read_weights
 
 Made = TypeVar("Made")
 
+PREFIX = "_saddlepoint_"
+"""Of the names of modules that are files: no import finds them."""
 FORM = "FILE.py:FACTORY or PACKAGE.MODULE:FACTORY"
 
 
@@ -64,7 +66,7 @@ def _module(place: str) -> ModuleType:
     path = Path(place).resolve()
     if not path.is_file():
         raise InputError(f"there is no file {place!r}; expected {FORM}")
-    spec = importlib.util.spec_from_file_location(f"_saddlepoint_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"{PREFIX}{path.stem}", path)
     assert spec is not None  # noqa: S101 - a file *.py always has one
     assert spec.loader is not None  # noqa: S101
     module = importlib.util.module_from_spec(spec)
