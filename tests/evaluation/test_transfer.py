@@ -68,8 +68,55 @@ def test_a_point_of_a_larger_ball_is_projected_and_one_of_another_image_is_not_u
     images[:, 0, 0, 0] = 1 - images[:, 0, 0, 0]
     other = of_arrays("made", "made", images, np.array([data.read(index).y for index in range(40)]))
     assert NAME not in _evaluate(second, other, [sp.Linf(0.05)], points=larger.run).robust_accuracy.attacks
-    with pytest.raises(sp.InputError, match="has no point of a l2 ball"):
+    with pytest.raises(sp.InputError, match="has attacked nothing in l2"):
         _evaluate(second, data, [sp.L2(0.1)], points=larger.run)
+
+
+def _spent(found):
+    return found.summary["forwards"] + found.summary["backwards"]
+
+
+def test_what_stood_far_from_the_boundary_is_searched_for_a_few_steps(case, tmp_path):
+    first, second, data = case
+    before = _evaluate(first, data)
+    whole, some = (_evaluate(second, data, points=before.run, near=near) for near in (None, 0.25))
+    assert _spent(some) < 0.8 * _spent(whole)
+    for one, other in zip(whole.brackets, some.brackets, strict=True):
+        assert 0 <= other.attacked - one.attacked <= 1  # a bound still, a little higher at most
+    rows = {row["key"]: row for row in some.records().to_pylist()}
+    far = [row for row in rows.values() if "far from the boundary" in row["method"]]
+    assert far
+    assert all(row["forwards"] + row["backwards"] <= 36 for row in far)
+    for row in whole.records().to_pylist():
+        mine = rows[row["key"]]
+        if mine["method"] == row["method"] and mine["attack"] != NAME:  # searched anew: as ever, but for the probe
+            assert (mine["success"], mine["margin"]) == (row["success"], row["margin"])
+    assert _evaluate(second, data, points=before.run, near=1.0).brackets == whole.brackets
+    with pytest.raises(sp.InputError, match=r"near is 1.5; expected a share"):
+        _evaluate(second, data, points=before.run, near=1.5)
+    with pytest.raises(sp.InputError, match="of which run"):
+        _evaluate(second, data, near=0.1)
+
+
+class Weak(nn.Module):
+    """A network, and beside it one that small changes move far."""
+
+    def __init__(self, net):
+        super().__init__()
+        torch.manual_seed(2)
+        self.net, self.other = copy.deepcopy(net), nn.Linear(64, 4)
+
+    def forward(self, x):
+        return self.net(x) + self.other(x.flatten(1) - 0.5)
+
+
+def test_a_version_that_has_become_weak_is_searched_all_the_same(case):
+    first, _, data = case
+    before, weak = _evaluate(first, data, [sp.Linf(0.02)]), sp.Classifier(Weak(first.module), name="weak")
+    alone = _evaluate(weak, data, [sp.Linf(0.02)]).robust_accuracy
+    some = _evaluate(weak, data, [sp.Linf(0.02)], points=before.run, near=0.1).robust_accuracy
+    assert alone.attacked < before.robust_accuracy.attacked - 8
+    assert some.attacked <= alone.attacked + 1
 
 
 def test_the_command_says_what_was_saved(tmp_path, capsys):

@@ -52,5 +52,5 @@ def _run(given: argparse.Namespace) -> int:
     if (given.method == "smoothing") != (given.sigma is not None):
         raise InputError("--sigma is the noise of --method smoothing; expected both, such as --sigma 0.25, or neither")
     given.suite, given.certify, given.strict = "none", given.method, False
-    given.earlier, given.no_checks = None, True
+    given.earlier, given.near, given.no_checks = None, None, True
     return run(given)

@@ -44,6 +44,12 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="auto, none, interval, crown-ibp, crown, alpha-crown, lp, milp, lipschitz",
     )
     add("--from", dest="earlier", metavar="RUN", help="a run on an earlier version of the model: try its points first")
+    add(
+        "--near",
+        type=float,
+        metavar="SHARE",
+        help="of what stood there, search the nearest SHARE anew, the rest for a few steps (default: all)",
+    )
     add("--no-checks", action="store_true", help="do not check on a few examples that attacks can be believed")
     add("--strict", action="store_true", help="exit 1 if gradients seem to be masked")
     parser.set_defaults(run=_run, sigma=None)

@@ -71,6 +71,7 @@ def run(given: Namespace) -> int:
             seconds=_seconds(given),
             stop=stop,
             points=earlier,
+            near=given.near,
             timeout=given.timeout,
             evidence=given.evidence,
             checks=not given.no_checks,

@@ -108,6 +108,7 @@ def evaluate(
     seconds: float | None = None,
     stop: Stop | None = None,
     points: RunFolder | None = None,
+    near: float | None = None,
     timeout: float | None = None,
     evidence: bool = False,
     checks: bool = True,
@@ -134,6 +135,8 @@ def evaluate(
             the seed fixes, so that neither clock nor rule chooses the easy ones.
         points: a run on an earlier version of the model: its points are tried before any attack, and what they do not
             break is searched as ever.
+        near: the share of the examples that stood in that run, the nearest to the boundary, that are searched anew; the
+            others only for a few steps, unless these come near it. None to search all: then nothing is lost.
         timeout: seconds that a certificate may take for an example; what was found until then counts.
         evidence: whether to keep what proves each certificate in the run folder, for `verify` to follow it.
         checks: whether to check on a few examples that the evaluation can be believed (`evaluation.checks`), once it is
@@ -160,7 +163,9 @@ def evaluate(
         raise InputError(
             f"neither an attack nor a certificate was asked for, or can run ({note}); expected one of them"
         )
-    earlier = None if points is None else points_of(points, chosen[0].norm)
+    if near is not None and points is None:
+        raise InputError(f"near is {near:g}, of which run? expected points, an earlier run, with it")
+    earlier = None if points is None else points_of(points, chosen[0].norm, near)
     spec = Spec(
         model=described_model(classifier),
         data=described_data(examples, limit, first),

@@ -26,7 +26,7 @@ from saddlepoint.evaluation.records import identified, keep_evidence, method_lin
 from saddlepoint.evaluation.settled import audited
 from saddlepoint.evaluation.smoothed import evaluate_votes
 from saddlepoint.evaluation.spec import ThreatModel, prefix
-from saddlepoint.evaluation.transfer import NAME, TRY, inputs
+from saddlepoint.evaluation.transfer import NAME, PROBE, TRY, inputs
 
 READERS = 4
 """Threads that read and decode examples."""
@@ -161,6 +161,7 @@ def _attack(job: Job, threat: ThreatModel, examples: list[Example]) -> Iterator[
             yield {**row, "eps": threat.eps}, point, each.sample.x.numpy()
     open_ = {each.id: each for each in examples if each.broken is None}
     yield from _transferred(job, threat, open_)
+    yield from _far(job, threat, open_)
     while open_:
         try:
             yield from _searched(job, threat, open_)
@@ -182,6 +183,25 @@ def _transferred(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> It
             yield _broken(found, open_.pop(str(row.input.id)), method_line(job.spec.suite), threat)
         else:
             open_[str(row.input.id)].spent = row.passes
+
+
+def _far(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> Iterator[Record]:
+    """Search those that stood far from the boundary before for a short while; that they are far still is enough."""
+    if job.points is None or job.points.near is None:
+        return
+    examples = [each for each in open_.values() if each.right and job.points.far(each.sample, threat.eps)]
+    given = [Input(e.index, e.id, e.sample.x, e.sample.y, threat.eps) for e in examples]
+    method = f"{method_line((PROBE,))} (far from the boundary in {job.points.run.path.name}, and here)"
+    for row in run_attack(job.classifier, given, (PROBE,), _setting(job, threat)):
+        each = open_[str(row.input.id)]
+        found = replace(row, passes=row.passes + each.spent)
+        if row.success:
+            yield _broken(found, open_.pop(each.id), method_line((PROBE,)), threat)
+        elif row.margin > job.points.bar(threat.eps) * each.clean_margin:
+            told = record(found, open_.pop(each.id).sample.digest, method, threat.norm)
+            yield told, row.x_adv.cpu().numpy(), each.sample.x.numpy()
+        else:
+            each.spent = found.passes
 
 
 def _broken(row: Row, each: Example, method: str, threat: ThreatModel) -> Record:

@@ -1,5 +1,6 @@
 """Points of an earlier run, tried first: what broke one version of a model often breaks the next."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,24 +19,47 @@ NAME = "earlier point"
 """What records call the attack."""
 TRY = PGD(steps=10, travel=0.5, random_start=False, loss="margin")
 """The point is evaluated, and moved a little: a search stops at the first success, just across the boundary."""
+PROBE = PGD(steps=5, travel=1.25, random_start=False, loss="margin")
+"""What an example that stood far from the boundary is searched by, where that is enough."""
+
+_COLUMNS = [
+    *("id", "digest", "norm", "eps", "kind", "kept", "error"),
+    *("success", "clean_correct", "clean_margin", "margin"),
+]
 
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """The points that an earlier run kept.
+    """What an earlier run found: points that broke examples, and how near those that stood came to the boundary.
 
     Attributes:
         run: the run.
+        norm: of its balls.
         radii: by id, the radii at which it has a point, and the digest of the image that it is of.
+        stood: by radius and id, the digest and the least margin that the search came to, as a share of the clean one.
+        near: the share of those that stood, the nearest ones, that are searched anew; None for all.
     """
 
     run: RunFolder
     norm: str
     radii: Mapping[str, tuple[str, Sequence[float]]]
+    stood: Mapping[float, Mapping[str, tuple[str, float]]]
+    near: float | None = None
 
     def described(self) -> dict[str, Any]:
         """Return what a specification says of them."""
-        return {"model": self.run.spec["model"]["digest"], "rows": self.run.summary()["rows"]}
+        near = {} if self.near is None else {"near": self.near}
+        return {"model": self.run.spec["model"]["digest"], "rows": self.run.summary()["rows"], **near}
+
+    def far(self, sample: Sample, eps: float) -> bool:
+        """Tell whether an example stood, and farther from the boundary than the nearest ones."""
+        digest, share = self.stood.get(eps, {}).get(sample.id, ("", 0.0))
+        return digest == sample.digest and share > self.bar(eps)
+
+    def bar(self, eps: float) -> float:
+        """Return the share of its clean margin up to which an example that stood is near."""
+        shares = np.array([share for _, share in self.stood.get(eps, {}).values()])
+        return math.inf if self.near is None or not len(shares) else float(np.quantile(shares, self.near))
 
     def find(self, sample: Sample, eps: float) -> NDArray[np.float32] | None:
         """Return the point at the largest radius that is no larger, else at the smallest; None without one."""
@@ -46,19 +70,26 @@ class Points:
         return self.run.point(sample.id, max(inside) if inside else min(radii))
 
 
-def points_of(run: RunFolder, norm: str) -> Points:
-    """Return the points that a run kept.
+def points_of(run: RunFolder, norm: str, near: float | None = None) -> Points:
+    """Return what a run found.
 
     Raises:
-        InputError: it kept none in this norm.
+        InputError: it attacked nothing in this norm, or `near` is no share.
     """
+    if near is not None and not 0 <= near <= 1:
+        raise InputError(f"near is {near!r}; expected a share of the examples that stood, such as 0.1")
     radii: dict[str, tuple[str, list[float]]] = {}
-    for row in run.rows().select(["id", "digest", "norm", "eps", "kind", "kept"]).to_pylist():
-        if row["kept"] and row["kind"] == "attack" and row["norm"] == norm:
+    stood: dict[float, dict[str, tuple[str, float]]] = {}
+    for row in run.rows().select(_COLUMNS).to_pylist():
+        if row["kind"] != "attack" or row["norm"] != norm or row["error"] is not None:
+            continue
+        if row["kept"]:
             radii.setdefault(row["id"], (row["digest"], []))[1].append(row["eps"])
-    if not radii:
-        raise InputError(f"{str(run.path)!r} has no point of a {norm} ball; expected a run that broke and kept some")
-    return Points(run, norm, radii)
+        if row["clean_correct"] and not row["success"] and row["clean_margin"] > 0:
+            stood.setdefault(row["eps"], {})[row["id"]] = row["digest"], row["margin"] / row["clean_margin"]
+    if not radii and not stood:
+        raise InputError(f"{str(run.path)!r} has attacked nothing in {norm}; expected a run that did")
+    return Points(run, norm, radii, stood, near)
 
 
 def inputs(points: Points, samples: Sequence[tuple[int, Sample]], threat: ThreatModel) -> list[Input]:
