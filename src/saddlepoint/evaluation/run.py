@@ -87,7 +87,8 @@ def run(
         done = Done(0, len(job.data), [])
         try:
             timed = stop is not None or seconds is not None
-            for part, tallies in _parts(job, writer, executor.workers, early=timed, stop=stop):
+            most = SHARD if seconds is None else TIMED
+            for part, tallies in _parts(job, writer, executor.workers, early=timed, most=most, stop=stop):
                 missing = [place for place in part.places if place in left]
                 if missing and part.begin and time.monotonic() > end:
                     return done
@@ -111,22 +112,30 @@ class _Part:
 
 
 def _parts(
-    job: Job, writer: Writer, workers: int, *, early: bool, stop: Stop | None
+    job: Job, writer: Writer, workers: int, *, early: bool, most: int, stop: Stop | None
 ) -> Iterator[tuple[_Part, list[Tally]]]:
     """Yield the parts of the order, and the tallies of all records up to each, one tally per radius."""
     last = "certificate" if job.spec.certify else "attack"
     tallies, known = [Tally(each.eps, last) for each in job.spec.threats], dict[str, list[Row]]()
     for row in writer.earlier.values():
         known.setdefault(row["id"], []).append(row)
-    places, size = order(job, early=early), workers * job.spec.batch_size * (TIMED if early else SHARD)
-    ends = {*range(size, len(places), size), len(places)} | set([] if stop is None else stop.times(len(places)))
-    for begin, end in pairwise(sorted({0, *ends})):
+    places, size = order(job, early=early), workers * job.spec.batch_size
+    ends = _ends(len(places), size * (TIMED if early else SHARD), size * most)
+    for begin, end in pairwise(sorted({0, *ends} | set([] if stop is None else stop.times(len(places))))):
         part = _Part(places[begin:end], begin, end)
         for place in part.places:
             for row in known.get(job.data.ids[place], ()):
                 for tally in tallies:
                     tally.add(row)
         yield part, tallies
+
+
+def _ends(count: int, least: int, most: int) -> Iterator[int]:
+    """Yield where parts end: each a quarter of what is done, for large ones keep a batch full and looks are few."""
+    end = 0
+    while end < count:
+        end = min(count, end + min(most, max(least, end // 4 // least * least)))
+        yield end
 
 
 def order(job: Job, *, early: bool) -> list[int]:
