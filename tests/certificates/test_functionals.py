@@ -48,16 +48,43 @@ def network(seed: int, stride: int, padding: int, dilation: int) -> sp.Classifie
     return sp.Classifier(layers.eval(), mean=[0.4, 0.5], std=[0.3, 0.2])
 
 
+def pooled(seed: int, kernel: int, stride: int, padding: int) -> sp.Classifier:
+    torch.manual_seed(seed)
+    layers = nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1),
+        nn.MaxPool2d(kernel, stride, min(padding, kernel // 2)),
+        nn.Conv2d(4, 4, 2),
+        nn.ReLU(),
+        nn.AvgPool2d(2, 1, padding % 2, count_include_pad=seed % 3 > 0),
+        nn.Conv2d(4, 3, 2),
+        nn.Flatten(),
+        nn.LazyLinear(3),
+    )
+    layers(torch.zeros(1, 2, 11, 9))
+    return sp.Classifier(layers.eval(), mean=[0.4, 0.5], std=[0.3, 0.2])
+
+
 @settings(max_examples=12, deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from([1, 2]), st.integers(0, 2), st.sampled_from([1, 2]))
-def test_windows_and_the_whole_grid_give_one_bound(seed, stride, padding, dilation):
-    classifier = network(seed, stride, padding, dilation)
+@given(
+    st.sampled_from([network, pooled]),
+    st.integers(0, 10_000),
+    st.sampled_from([1, 2]),
+    st.integers(0, 2),
+    st.sampled_from([1, 2]),
+)
+def test_windows_and_the_whole_grid_give_one_bound(kind, seed, stride, padding, dilation):
+    if kind is network:
+        classifier = network(seed, stride, padding, dilation)
+    else:
+        classifier = pooled(seed, dilation + 1, stride, padding)
     graph = export(classifier, (2, 11, 9), torch.device("cpu")).graph(torch.float64)
     region = around(torch.rand(2, 2, 11, 9), sp.L2(0.3) if seed % 2 else sp.Linf(0.05), (0.0, 1.0))
     known = bounds.interval(graph, region, torch.float64)
     lines, lost = crown.relax(graph, crown.ranges(graph, known)), bounds.sizes(graph, known)
     grids = [i for i, node in enumerate(graph.nodes) if len(node.shape) == 3 and i > 0]
     assert grids
+    if kind is pooled and padding == 0:
+        assert all(graph.nodes[i].operation.stencil is not None for i in grids if graph.nodes[i].affine)
     for position in grids:
         node = graph.nodes[position]
         some = torch.randperm(node.size)[:7]

@@ -20,8 +20,8 @@ Linear = Callable[..., Tensor]
 """L(*parents, *weights), parents and result with examples along the first axis."""
 Transpose = Callable[..., tuple[Tensor | None, ...]]
 """Lᵀ(A, *weights): one functional for each parent, from one of the result."""
-Pull = Callable[..., tuple[Tensor, ...]]
-"""Lᵀ(A, *weights) for A of windows of a grid, (N, C, h, w): their values at each parent."""
+Pull = Callable[..., tuple[Tensor | None, ...]]
+"""Lᵀ(A, *weights) for A of windows of a grid, (N, C, h, w): their values at each parent that L reads."""
 Range = Callable[..., tuple[Tensor, Tensor]]
 """The range of f for parents' ranges, each (lower, upper)."""
 Reweigh = Callable[[Tensor, Tensor], Tensor]

@@ -98,11 +98,13 @@ def _through(operation: Affine, a: Functionals, careful: bool) -> tuple[Sequence
     return [None if part is None else Dense(part.reshape(*whole.shape[:2], *part.shape[1:])) for part in parts], gain
 
 
-def _by_windows(operation: Affine, stencil: Stencil, a: Patches) -> list[Functionals]:
+def _by_windows(operation: Affine, stencil: Stencil, a: Patches) -> list[Functionals | None]:
     """Return Lᵀ A for each parent, in the windows that it depends on."""
     parts = stencil.pull(a.values.flatten(0, 1), *operation.weights)
     return [
-        a.moved(part.reshape(*a.values.shape[:2], *part.shape[1:]), stencil.stride, stencil.padding, shape)
+        part
+        if part is None
+        else a.moved(part.reshape(*a.values.shape[:2], *part.shape[1:]), stencil.stride, stencil.padding, shape)
         for part, shape in zip(parts, operation.shapes, strict=True)
     ]
 

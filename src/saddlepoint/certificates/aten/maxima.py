@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from functools import reduce
+from itertools import pairwise
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from saddlepoint.certificates.affine import Affine
+from saddlepoint.certificates.affine import Affine, Stencil
 from saddlepoint.certificates.aten.sums import combination
 from saddlepoint.certificates.aten.table import Lowering, Value, rule, shape_of
 from saddlepoint.certificates.relu import ReLU
@@ -20,6 +22,7 @@ def larger(low: Lowering, a: Value, b: Value, name: str) -> Value:
         (a.shape,) * 3,
         adjoint=lambda functional: (functional, functional, None),
         range=lambda a, excess, b: (torch.maximum(a[0], b[0]), torch.maximum(a[1], b[1])),
+        stencil=Stencil(lambda windows: (windows, windows, None)),
     )
     return low.add(total, (a, low.add(ReLU(), (gap,), a.shape, f"{name}_relu"), b), a.shape, name)
 
@@ -36,13 +39,14 @@ def _max_pool(
     ceil_mode: bool = False,
 ) -> tuple[Value]:
     """The maximum over rows, then over columns, each as a chain of max(a, b)."""
+    plain = len(x.shape) == 3 and not any(_pair(padding))
     part = 0 if isinstance(node.meta["val"], tuple | list) else None
     sizes, value = shape_of(node, part)[-2:], x
     for axis in (0, 1):
         pick = [_pair(v)[axis] for v in (kernel, stride or kernel, padding, dilation)]
         places = _windows(value.shape[len(x.shape) - 2 + axis], sizes[axis], *pick)
         parts = [
-            _picked(low, value, len(x.shape) - 1 + axis, chosen, f"{node.name}_{axis}_{i}")
+            _picked(low, value, len(x.shape) - 1 + axis, chosen, f"{node.name}_{axis}_{i}", grid=plain)
             for i, chosen in enumerate(places)
         ]
         names = iter(range(len(parts)))
@@ -59,13 +63,35 @@ def _windows(size: int, windows: int, kernel: int, stride: int, padding: int, di
     return [[own[min(k, len(own) - 1)] for own in seen] for k in range(max(map(len, seen)))]
 
 
-def _picked(low: Lowering, x: Value, axis: int, places: list[int], name: str) -> Value:
+def _picked(low: Lowering, x: Value, axis: int, places: list[int], name: str, *, grid: bool) -> Value:
     shape = (*x.shape[: axis - 1], len(places), *x.shape[axis:])
     index = torch.tensor(places)
     operation = Affine(
-        lambda v: v.index_select(axis, index.to(v.device)), (x.shape,), terms=1 + max(map(places.count, places))
+        lambda v: v.index_select(axis, index.to(v.device)),
+        (x.shape,),
+        terms=1 + max(map(places.count, places)),
+        stencil=_evenly(axis - 2, places) if grid else None,
     )
     return low.add(operation, (x,), shape, name)
+
+
+def _evenly(axis: int, places: list[int]) -> Stencil | None:
+    """Return Lᵀ of taking rows or columns at even distances, for functionals of windows; None at uneven ones."""
+    steps = {b - a for a, b in pairwise(places)} or {1}
+    if len(steps) > 1 or min(steps) < 1:
+        return None
+    (step,), first = steps, places[0]
+    stride, padding = ((step, 1), (-first, 0)) if axis == 0 else ((1, step), (0, -first))
+    return Stencil(lambda windows: (_apart(windows, stride),), stride, padding)
+
+
+def _apart(windows: Tensor, stride: tuple[int, int]) -> Tensor:
+    """Return windows with zeros between their rows and columns."""
+    count, channels, high, wide = windows.shape
+    size = ((high - 1) * stride[0] + 1, (wide - 1) * stride[1] + 1)
+    found = windows.new_zeros(count, channels, *size)
+    found[:, :, :: stride[0], :: stride[1]] = windows
+    return found
 
 
 def _pair(value: Any) -> tuple[int, int]:

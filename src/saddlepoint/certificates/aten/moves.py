@@ -1,6 +1,7 @@
 """Operations that only move numbers, or average them: they stand for themselves."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -48,9 +49,37 @@ def _moved(low: Lowering, node: torch.fx.Node, *arguments: Any, **options: Any) 
     if len(parents) == 1 and sizes[0] == math.prod(shape) and name in ("view", "_unsafe_view", "reshape", "clone"):
         adjoint = lambda functional: (functional.reshape(-1, *parents[0].shape),)  # noqa: E731
     stencil = Stencil(lambda windows: (windows,)) if name in _COPIES else None
+    if name == "avg_pool2d" and len(shape) == 3:
+        stencil = _averaged(*arguments[1:])
     shapes, exact = tuple(parent.shape for parent in parents), name in _MOVES
     operation = Affine(linear, shapes, terms=spread, exact=exact, adjoint=adjoint, stencil=stencil)
     return affine(low, node, parents, operation)
+
+
+def _averaged(
+    kernel: list[int],
+    stride: list[int] | None = None,
+    padding: Sequence[int] = (0, 0),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor: int | None = None,
+) -> Stencil | None:
+    """Return Lᵀ of average pooling for functionals of windows, where every window has the same divisor."""
+    (high, wide), step, pads = _two(kernel), _two(stride or kernel), _two(padding)
+    if ceil_mode or (any(pads) and not count_include_pad):
+        return None
+    share = 1 / (divisor or high * wide)
+
+    def pull(windows: Tensor) -> tuple[Tensor]:
+        channels = windows.shape[1]
+        kernels = windows.new_full((channels, 1, high, wide), share)
+        return (torch.nn.functional.conv_transpose2d(windows, kernels, stride=step, groups=channels),)
+
+    return Stencil(pull, step, pads)
+
+
+def _two(value: Sequence[int]) -> tuple[int, int]:
+    return value[0], value[-1]
 
 
 @rule("split", "split_with_sizes", "chunk", "unbind")
