@@ -81,3 +81,16 @@ def test_the_transpose_of_a_stride_is_that_of_autograd(stride, padding, high, wi
     functional = torch.randn(y.shape, generator=draw, dtype=torch.float64)
     (due,) = torch.autograd.grad(y, x, functional)
     assert torch.allclose(transposed(functional, w, stride, padding, (height, width)), due, atol=1e-12)
+
+
+def test_rounding_is_allowed_for_what_an_offset_was_summed_of():
+    """Normalisation by 10⁶ cancels in the folded offset, not in its rounding."""
+    conv = nn.Conv2d(1, 1, 1)
+    with torch.no_grad():
+        conv.weight.fill_(1.0)
+        conv.bias.fill_(1e6)
+    net = sp.Classifier(nn.Sequential(conv, nn.Flatten(), nn.Linear(4, 2)), mean=1e6, std=1.0)
+    (node,) = [node for node in export(net, (1, 2, 2)).graph().nodes if node.shape == (1, 2, 2) and node.parents]
+    assert node.operation.offset.abs().max() == 0
+    lost = node.operation.rounding(torch.zeros(1, 1, 2, 2))
+    assert (lost > 1e6 * torch.finfo(torch.float32).eps).all()

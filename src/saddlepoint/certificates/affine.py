@@ -66,6 +66,7 @@ class Affine:
         channelwise: whether f(x) = w · x + b, of one shape, with one factor w for each channel.
         rescaled: of the one weight and a factor for each channel of the result, the weight that has taken them in.
         rereading: the same of a factor for each channel of the parent.
+        parts: the magnitudes of the terms that b was summed of, where others were folded into it.
     """
 
     linear: Linear
@@ -81,6 +82,7 @@ class Affine:
     channelwise: bool = False
     rescaled: Reweigh | None = None
     rereading: Reweigh | None = None
+    parts: Tensor | None = None
 
     @property
     def most(self) -> int:
@@ -123,9 +125,14 @@ class Affine:
         if self.exact and self.offset is None:
             return None
         size = self.magnitude(*sizes)
-        if self.offset is not None:
-            size = size + self.offset.abs()
+        if (constant := self.constant) is not None:
+            size = size + constant
         return gamma(terms, size) * size
+
+    @property
+    def constant(self) -> Tensor | None:
+        """|b|, or the sum of its terms' magnitudes: what its rounding is measured by."""
+        return self.parts if self.parts is not None or self.offset is None else self.offset.abs()
 
     def transpose(self, functional: Tensor) -> tuple[Tensor | None, ...]:
         """Return Lᵀ A for each parent, from A of the result, functionals along the first axis."""

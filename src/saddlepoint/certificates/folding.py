@@ -31,15 +31,17 @@ def folded(nodes: Sequence[Node]) -> list[Node]:
 def _joined(first: Affine, second: Affine) -> Affine | None:
     """Return second ∘ first as one operation, where one of them only scales channels and the other has weights."""
     if second.channelwise and first.rescaled is not None:
-        (factor,), shift = second.weights, second.offset
+        (factor,), before = second.weights, first.constant
         moved = None if first.offset is None else first.offset * factor
-        return replace(first, weights=(first.rescaled(first.weights[0], factor),), offset=_sum(moved, shift))
+        parts = _sum(None if before is None else before * factor.abs(), second.constant)
+        weight = first.rescaled(first.weights[0], factor)
+        return replace(first, weights=(weight,), offset=_sum(moved, second.offset), parts=parts)
     if first.channelwise and second.rereading is not None:
-        (factor,), shift = first.weights, first.offset
+        (factor,), shift, before = first.weights, first.offset, first.constant
         moved = None if shift is None else second.linear(shift.unsqueeze(0), *second.weights)[0]
-        return replace(
-            second, weights=(second.rereading(second.weights[0], factor),), offset=_sum(moved, second.offset)
-        )
+        parts = _sum(None if before is None else second.magnitude(before.unsqueeze(0))[0], second.constant)
+        weight = second.rereading(second.weights[0], factor)
+        return replace(second, weights=(weight,), offset=_sum(moved, second.offset), parts=parts)
     return None
 
 

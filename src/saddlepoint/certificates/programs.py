@@ -184,8 +184,8 @@ def _affine(operation: Affine, parents: list[Expression], nodes: list[Node]) -> 
     offsets = [_tensor(offset[None], node) for (_, offset, _), node in zip(parents, nodes, strict=True)]
     sizes = [_tensor(size[None], node) for (*_, size), node in zip(parents, nodes, strict=True)]
     size = operation.magnitude(*sizes)
-    if operation.offset is not None:
-        size = size + operation.offset.abs()
+    if operation.constant is not None:
+        size = size + operation.constant
     return image.flatten(1).numpy().T, operation.forward(*offsets).flatten().numpy(), size.flatten().numpy()
 
 

@@ -61,9 +61,11 @@ def typed(operation: Operation, dtype: torch.dtype) -> Operation:
     if not isinstance(operation, Affine):
         return operation
     weights = tuple(w.to(dtype) if w.is_floating_point() else w for w in operation.weights)
-    shift = operation.offset
-    offset = None if shift is None else unrepeated(shift).to(dtype).expand(shift.shape)
-    return replace(operation, weights=weights, offset=offset)
+    offset, parts = (
+        None if each is None else unrepeated(each).to(dtype).expand(each.shape)
+        for each in (operation.offset, operation.parts)
+    )
+    return replace(operation, weights=weights, offset=offset, parts=parts)
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
