@@ -108,5 +108,9 @@ def test_the_command_says_whose_votes_are_certified_and_how_often_they_may_be_wr
     assert main(["verify", str(tmp_path / "run"), "--certificates", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["failed"] == []
     assert main(["report", str(tmp_path / "run")]) == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "its votes under Gaussian noise of σ 0.25, 100 an image" in page
+    assert "may be wrong, with probability 0.001 at most" in page
+    assert "No attack ran" in page
     assert main(["certify", *where, "--sigma", "0.25"]) == 2
     assert "--sigma is the noise of --method smoothing" in capsys.readouterr().err

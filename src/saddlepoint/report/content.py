@@ -64,6 +64,7 @@ def content(run: RunFolder, *, images: bool, baseline: RunFolder | None = None) 
         "errors": summary["errors"],
         "suite": [_described(step) for step in run.spec["suite"]],
         "certify": run.spec.get("certify", []),
+        "votes": run.spec.get("smoothing"),
         "methods": sorted({row["method"] for row in rows if row["kind"] == "certificate"}),
         "spec": run.spec,
         "command": shlex.join(run.provenance[-1].get("command", [])) if run.provenance else "",
