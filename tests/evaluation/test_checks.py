@@ -28,6 +28,17 @@ def outcomes(found):
     return {each["name"]: each["outcome"] for each in found.run.checks()}
 
 
+class Altered(nn.Module):
+    """A network whose logits something is done to."""
+
+    def __init__(self, net, change):
+        super().__init__()
+        self.net, self.change = net, change
+
+    def forward(self, x):
+        return self.change(self.net(x))
+
+
 @pytest.fixture(scope="module")
 def digits():
     x, y = toys.digits()
@@ -53,16 +64,8 @@ def test_a_planted_defence_does_not_pass(digits, name):
 
 
 def test_saturated_cross_entropy_and_a_last_attack_that_is_alone_are_told(digits):
-    class Sure(nn.Module):
-        def __init__(self, net):
-            super().__init__()
-            self.net = net
-
-        def forward(self, x):
-            return 3000 * self.net(x)
-
     twin, x, y = digits
-    data, classifier = of_arrays("made", "made", x.numpy(), y.numpy()), sp.Classifier(Sure(twin))
+    data, classifier = of_arrays("made", "made", x.numpy(), y.numpy()), sp.Classifier(Altered(twin, lambda z: 3000 * z))
     suite = (sp.PGD(steps=10), sp.PGD(steps=10, loss="margin"))
     found = sp.evaluate(classifier, data, sp.Linf(1 / 8), suite=suite, certify="none", batch_size=32)
     told = {each["name"]: each for each in found.run.checks()}
@@ -75,17 +78,11 @@ def test_saturated_cross_entropy_and_a_last_attack_that_is_alone_are_told(digits
 
 
 def test_a_stochastic_model_is_told(digits):
-    class Noisy(nn.Module):
-        def __init__(self, net):
-            super().__init__()
-            self.net = net
-
-        def forward(self, x):
-            z = self.net(x)
-            return z + 2e-4 * z.abs().max() * torch.rand(len(x), 1)  # less than what ends an attack
+    def noisy(z):
+        return z + 2e-4 * z.abs().max() * torch.rand(len(z), 1)  # less than what ends an attack
 
     twin, x, y = digits
-    found = outcomes(evaluated(sp.Classifier(Noisy(twin)), x, y))
+    found = outcomes(evaluated(sp.Classifier(Altered(twin, noisy)), x, y))
     assert found["logits are the same again, beside other images"] == "fail"
 
 

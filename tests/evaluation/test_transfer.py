@@ -119,6 +119,32 @@ def test_a_version_that_has_become_weak_is_searched_all_the_same(case):
     assert some.attacked <= alone.attacked + 1
 
 
+@pytest.mark.parametrize("near", [None, 0.0])
+def test_an_example_on_which_the_next_version_fails_costs_only_itself(near, case):
+    """Beside the clean image the logits are no numbers: earlier points and probes meet that first."""
+
+    class Failing(nn.Module):
+        def __init__(self, net, x):
+            super().__init__()
+            self.net, self.x = net, x
+
+        def forward(self, x):
+            aside = (x - self.x).abs().flatten(1).amax(1)
+            z = self.net(x)
+            return torch.where(((aside > 0) & (aside < 0.06))[:, None], torch.nan, z)
+
+    first, second, data = case
+    before = _evaluate(first, data, [sp.Linf(0.05)])
+    standing = {each.standing: each.index for each in before.verdicts()}
+    whole = {row["id"]: row["success"] for row in _evaluate(second, data, [sp.Linf(0.05)]).records().to_pylist()}
+    for kind in (Standing.BROKEN, Standing.UNDECIDED):
+        odd = data.read(standing[kind])
+        failing = sp.Classifier(Failing(second.module, odd.x), name="failing")
+        rows = _evaluate(failing, data, [sp.Linf(0.05)], points=before.run, near=near).records().to_pylist()
+        assert [row["id"] for row in rows if row["error"] is not None] == [odd.id]
+        assert sum(row["success"] != whole[row["id"]] for row in rows if row["error"] is None) <= 2
+
+
 def test_the_command_says_what_was_saved(tmp_path, capsys):
     base = ["evaluate", "--no-checks", "--suite", "pgd", "--certify", "none", "--limit", "40", "--eps", "0.1"]
     assert main([*base, "--model", "fashion-mnist-pgd", "--out", str(tmp_path / "a")]) == 0

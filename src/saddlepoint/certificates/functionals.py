@@ -196,10 +196,8 @@ def units(
         sets: B.
         signs: 1 for z_k, −1 for −z_k.
     """
-    count, sign = (
-        len(signs) * len(coordinates),
-        torch.tensor(signs, dtype=like.dtype, device=like.device)[:, None, None],
-    )
+    count = len(signs) * len(coordinates)
+    sign = torch.tensor(signs, dtype=like.dtype, device=like.device).reshape(-1, 1, 1)
     if len(shape) != 3:
         unit = _one_hot(coordinates, int(torch.Size(shape).numel()), like)
         return Dense((sign * unit).reshape(count, *shape).expand(sets, -1, *shape))

@@ -3,7 +3,6 @@
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any, final
 
 import torch
@@ -16,8 +15,6 @@ from saddlepoint.certificates.aten import RULES, Value
 from saddlepoint.certificates.folding import folded
 from saddlepoint.certificates.graph import Graph, Input, Node, Operation, pruned
 from saddlepoint.errors import ModelError
-
-_NOTHING: Mapping[Tensor, Tensor] = MappingProxyType({})
 
 
 @final
@@ -36,7 +33,7 @@ class Program:
     x: str
 
     def graph(
-        self, dtype: torch.dtype = torch.float32, *, live: bool = False, instead: Mapping[Tensor, Tensor] = _NOTHING
+        self, dtype: torch.dtype = torch.float32, *, live: bool = False, instead: Mapping[Tensor, Tensor] | None = None
     ) -> Graph:
         """Return the graph with the module's weights, of real arithmetic: constants are folded in float64.
 
@@ -46,7 +43,7 @@ class Program:
             instead: what stands for some of the module's tensors, as a batch's statistics for a batch norm's.
         """
         with torch.set_grad_enabled(live):
-            return _Lowering(self, dtype, instead).run()
+            return _Lowering(self, dtype, instead or {}).run()
 
 
 def export(module: nn.Module, shape: tuple[int, ...], device: torch.device | None = None) -> Program:

@@ -172,7 +172,7 @@ def _by_programs(
     made, duals = program(graph, known, exact=exact), dict[int, Tensor]()
     places = (claimed <= 0).nonzero().flatten().tolist()
 
-    @torch.no_grad()
+    @torch.no_grad()  # holds for one thread only
     def solved(place: int) -> tuple[float, float]:
         row = rows[place].flatten().double().numpy()
         if exact and any(part.any() for part in made.integer):

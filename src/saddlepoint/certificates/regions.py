@@ -119,11 +119,10 @@ def _least(a: Functionals, centre: Tensor, radius: Tensor) -> Tensor:
     return middle - fall - gamma(count, wide) * ((size.detach() * point.abs()).flatten(2).sum(2) + fall.detach())
 
 
-def _rounding(*terms: Tensor) -> Tensor:
+def _rounding(terms: Tensor) -> Tensor:
     """Return what float64 may lose of sums of these terms, (B, S): γ_n times the sum of their magnitudes."""
-    count = sum(term[0, 0].numel() for term in terms)
-    size = torch.stack([term.detach().abs().flatten(2).sum(2) for term in terms]).sum(0)
-    return gamma(count, size) * size
+    size = terms.detach().abs().flatten(2).sum(2)
+    return gamma(terms[0, 0].numel(), size) * size
 
 
 def around(x: Tensor, ball: Ball, box: tuple[float, float] | None) -> InputSet:

@@ -48,7 +48,7 @@ def _run(given: argparse.Namespace) -> int:
     from saddlepoint.errors import InputError
 
     if given.method == "none":
-        raise InputError("--method is none; expected auto, interval, crown-ibp, crown, alpha-crown, lp or milp")
+        raise InputError("--method is none; expected auto, or one of saddlepoint certify --help")
     if (given.method == "smoothing") != (given.sigma is not None):
         raise InputError("--sigma is the noise of --method smoothing; expected both, such as --sigma 0.25, or neither")
     given.suite, given.certify, given.strict = "none", given.method, False

@@ -19,7 +19,7 @@ from saddlepoint.attacks import EOT, FGSM, PGD, Attack, IfDoubted, Step, attack
 from saddlepoint.data.datasets import Dataset, Sample
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation.job import Job
-from saddlepoint.evaluation.reading import FAILURES
+from saddlepoint.evaluation.reading import FAILURES, one_line
 from saddlepoint.evaluation.spec import ThreatModel
 from saddlepoint.geometry import BALLS
 from saddlepoint.results.reader import CHECKS
@@ -72,8 +72,7 @@ def checks(job: Job, summary: Mapping[str, Any]) -> list[Check]:
             sample = _Sample.of(job)
             found = [*_of_attacks(sample), _deterministic(sample)] if len(sample.y) else []
         except FAILURES as error:  # the evaluation is done, and must not be lost for this
-            reason = " ".join(str(error).split()) or type(error).__name__
-            found = [Check("the model can be attacked", "fail", f"{reason:.300}", "nothing was checked by attacks")]
+            found = [Check("the model can be attacked", "fail", one_line(error), "nothing was checked by attacks")]
     return [*found, *_of_records(job, summary), *_of_data(job.data, job.spec.threats[-1])]
 
 

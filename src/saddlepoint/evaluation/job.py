@@ -89,7 +89,8 @@ class Example:
         searched: whether an earlier session has attacked it at this radius.
         tried: whether one has tried all certificates.
         finite: whether the model has a prediction for it.
-        spent: passes on points of an earlier run that did not break it.
+        spent: passes on points of an earlier run that did not break it, and on the probe.
+        probed: whether a probe has come near the boundary.
     """
 
     index: int
@@ -103,6 +104,7 @@ class Example:
     tried: bool = False
     finite: bool = True
     spent: Passes = field(default_factory=Passes)
+    probed: bool = False
 
     @property
     def right(self) -> bool:
@@ -117,7 +119,7 @@ class Example:
     def begin(self, threat: ThreatModel, earlier: Earlier) -> None:
         """Come to the next radius, and take over what an earlier session found there."""
         attack, proof = (earlier.record(self.id, threat, kind) for kind in ("attack", "certificate"))
-        self.tried, self.spent = proof is not None, Passes()
+        self.tried, self.spent, self.probed = proof is not None, Passes(), False
         self.proven = proof is not None and 0 < proof["lower_bound"] < float("inf")
         # A point that broke it serves at larger radii, too; where it was not kept, it must be found again.
         found = attack is not None and attack["success"] and attack["attack"] != "clean"

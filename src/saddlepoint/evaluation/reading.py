@@ -1,4 +1,4 @@
-"""Examples that cannot be read, and images on which a model fails, become records of their own."""
+"""Examples as they are read, and the records of certificates and errors."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.evaluation.job import Example, Job, Pixels
 from saddlepoint.evaluation.records import identified, method_line
+from saddlepoint.evaluation.spec import ThreatModel
 
 Record = tuple[dict[str, Any], Pixels | None, Pixels | None]
 """A row of the run folder, x_adv, and the clean image."""
@@ -29,6 +30,24 @@ def errors(job: Job, place: int, reason: str) -> Iterator[Record]:
         yield {**shared, "error": reason}, None, None
 
 
+def certificate(each: Example, threat: ThreatModel, method: str, **found: float) -> dict[str, Any]:
+    """Return the record of a certificate: what is known of the clean image, and what was found."""
+    sample = each.sample
+    return {
+        **identified(each.id, each.index, sample.digest, sample.y, method, threat.norm, threat.eps),
+        "clean_label": each.clean_label,
+        "clean_margin": each.clean_margin,
+        "clean_correct": each.right,
+        "kind": "certificate",
+        **found,
+    }
+
+
 def failed(error: Exception) -> str:
     """Return why a model failed on one example, as one line."""
-    return f"the model fails on this example: {' '.join(str(error).split()) or type(error).__name__:.300}"
+    return f"the model fails on this example: {one_line(error)}"
+
+
+def one_line(error: Exception) -> str:
+    """Return what an error says as one line of at most 300 characters, its type where it says nothing."""
+    return f"{' '.join(str(error).split()) or type(error).__name__:.300}"

@@ -21,7 +21,7 @@ from saddlepoint.attacks import Input, Row, Setting, run_attack
 from saddlepoint.certificates import certify
 from saddlepoint.errors import AttackError, ModelError
 from saddlepoint.evaluation.job import Example, Job
-from saddlepoint.evaluation.reading import FAILURES, Record, errors, failed, read
+from saddlepoint.evaluation.reading import FAILURES, Record, certificate, errors, failed, read
 from saddlepoint.evaluation.records import identified, keep_evidence, method_line, record
 from saddlepoint.evaluation.settled import audited
 from saddlepoint.evaluation.smoothed import evaluate_votes
@@ -139,18 +139,13 @@ def _prove(job: Job, threat: ThreatModel, method: str, examples: list[Example]) 
         each.proven = verdict == "certified"
         if each.proven or last:
             how = f"{method} ({proof.arithmetic} arithmetic)"
-            yield _certificate(each, threat, how, lower_bound=bound, tolerance=tolerance, seconds=seconds), None, None
+            yield certificate(each, threat, how, lower_bound=bound, tolerance=tolerance, seconds=seconds), None, None
 
 
 def _wrong(job: Job, threat: ThreatModel, each: Example) -> Record:
     """Return the record of a misclassified example where no attack runs: there is nothing to prove."""
     method = f"{job.spec.certify[-1]} (misclassified: nothing to prove)"
-    return _certificate(each, threat, method, lower_bound=-math.inf, tolerance=0.0), None, None
-
-
-def _certificate(each: Example, threat: ThreatModel, method: str, **found: float) -> dict[str, Any]:
-    clean = {"clean_label": each.clean_label, "clean_margin": each.clean_margin, "clean_correct": each.right}
-    return {**_identified(each, threat, method), **clean, "kind": "certificate", **found}
+    return certificate(each, threat, method, lower_bound=-math.inf, tolerance=0.0), None, None
 
 
 def _attack(job: Job, threat: ThreatModel, examples: list[Example]) -> Iterator[Record]:
@@ -160,16 +155,16 @@ def _attack(job: Job, threat: ThreatModel, examples: list[Example]) -> Iterator[
             row, point = each.broken
             yield {**row, "eps": threat.eps}, point, each.sample.x.numpy()
     open_ = {each.id: each for each in examples if each.broken is None}
-    yield from _transferred(job, threat, open_)
-    yield from _far(job, threat, open_)
-    while open_:
-        try:
-            yield from _searched(job, threat, open_)
-        except ModelError as error:  # the others go on, and come to the same rows without it
-            if error.example not in open_:
-                raise
-            each = open_.pop(error.example)
-            yield {**_identified(each, threat, method_line(job.spec.suite)), "error": str(error)}, None, None
+    for search in (_transferred, _far, _searched):
+        while open_:
+            try:
+                yield from search(job, threat, open_)
+                break
+            except ModelError as error:  # the others go on, and come to the same rows without it
+                if error.example not in open_:
+                    raise
+                each = open_.pop(error.example)
+                yield {**_identified(each, threat, method_line(job.spec.suite)), "error": str(error)}, None, None
 
 
 def _transferred(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> Iterator[Record]:
@@ -189,7 +184,8 @@ def _far(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> Iterator[R
     """Search those that stood far from the boundary before for a short while; that they are far still is enough."""
     if job.points is None or job.points.near is None:
         return
-    examples = [each for each in open_.values() if each.right and job.points.far(each.sample, threat.eps)]
+    bar = job.points.bars.get(threat.eps, math.inf)
+    examples = [e for e in open_.values() if e.right and not e.probed and job.points.share(e.sample, threat.eps) > bar]
     given = [Input(e.index, e.id, e.sample.x, e.sample.y, threat.eps) for e in examples]
     method = f"{method_line((PROBE,))} (far from the boundary in {job.points.run.path.name}, and here)"
     for row in run_attack(job.classifier, given, (PROBE,), _setting(job, threat)):
@@ -197,11 +193,11 @@ def _far(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> Iterator[R
         found = replace(row, passes=row.passes + each.spent)
         if row.success:
             yield _broken(found, open_.pop(each.id), method_line((PROBE,)), threat)
-        elif row.margin > job.points.bar(threat.eps) * each.clean_margin:
+        elif row.margin > bar * each.clean_margin:
             told = record(found, open_.pop(each.id).sample.digest, method, threat.norm)
             yield told, row.x_adv.cpu().numpy(), each.sample.x.numpy()
         else:
-            each.spent = found.passes
+            each.spent, each.probed = found.passes, True
 
 
 def _broken(row: Row, each: Example, method: str, threat: ThreatModel) -> Record:

@@ -3,15 +3,12 @@
 import math
 from collections.abc import Iterator, Sequence
 from time import perf_counter
-from typing import Any
 
 import torch
 
 from saddlepoint.certificates.smoothing import SmoothedClassifier
 from saddlepoint.evaluation.job import Example, Job
-from saddlepoint.evaluation.reading import FAILURES, Record, errors, failed, read
-from saddlepoint.evaluation.records import identified
-from saddlepoint.evaluation.spec import ThreatModel
+from saddlepoint.evaluation.reading import FAILURES, Record, certificate, errors, failed, read
 
 METHOD = "smoothing"
 
@@ -38,21 +35,9 @@ def evaluate_votes(job: Job, places: Sequence[int], smoothed: SmoothedClassifier
         except FAILURES as error:
             yield from errors(job, place, failed(error))
             continue
-        each.clean_label, each.clean_margin = int(found.label), float(found.probability) - 0.5
-        seconds = perf_counter() - begin
+        seconds, bound = perf_counter() - begin, float(found.probability) - 0.5
+        each.clean_label = int(found.label)
+        each.clean_margin = bound if each.right else -abs(bound)
         for threat in job.spec.threats:
-            yield _record(each, threat, method, float(found.radius), seconds), None, None
-
-
-def _record(each: Example, threat: ThreatModel, method: str, radius: float, seconds: float) -> dict[str, Any]:
-    sample = each.sample
-    return {
-        **identified(each.id, each.index, sample.digest, sample.y, method, threat.norm, threat.eps),
-        "clean_label": each.clean_label,
-        "clean_margin": each.clean_margin if each.right else -abs(each.clean_margin),
-        "clean_correct": each.right,
-        "kind": "certificate",
-        "lower_bound": radius - threat.eps if each.right else -math.inf,
-        "tolerance": 0.0,
-        "seconds": seconds,
-    }
+            beyond = float(found.radius) - threat.eps if each.right else -math.inf
+            yield certificate(each, threat, method, lower_bound=beyond, tolerance=0.0, seconds=seconds), None, None

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,15 +52,18 @@ class Points:
         near = {} if self.near is None else {"near": self.near}
         return {"model": self.run.spec["model"]["digest"], "rows": self.run.summary()["rows"], **near}
 
-    def far(self, sample: Sample, eps: float) -> bool:
-        """Tell whether an example stood, and farther from the boundary than the nearest ones."""
-        digest, share = self.stood.get(eps, {}).get(sample.id, ("", 0.0))
-        return digest == sample.digest and share > self.bar(eps)
+    def share(self, sample: Sample, eps: float) -> float:
+        """Return the share of its clean margin that an example kept; −∞ if it did not stand, or is another one now."""
+        digest, share = self.stood.get(eps, {}).get(sample.id, ("", -math.inf))
+        return share if digest == sample.digest else -math.inf
 
-    def bar(self, eps: float) -> float:
-        """Return the share of its clean margin up to which an example that stood is near."""
-        shares = np.array([share for _, share in self.stood.get(eps, {}).values()])
-        return math.inf if self.near is None or not len(shares) else float(np.quantile(shares, self.near))
+    @cached_property
+    def bars(self) -> dict[float, float]:
+        """By radius, the share up to which an example that stood is near; empty where all are searched anew."""
+        if self.near is None:
+            return {}
+        shares = {eps: [share for _, share in of.values()] for eps, of in self.stood.items()}
+        return {eps: float(np.quantile(np.array(each), self.near)) for eps, each in shares.items()}
 
     def find(self, sample: Sample, eps: float) -> NDArray[np.float32] | None:
         """Return the point at the largest radius that is no larger, else at the smallest; None without one."""

@@ -12,7 +12,6 @@ train mode normalise inside of bounds by the statistics of the batch's clean ima
 
 import math
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +30,6 @@ from saddlepoint.geometry import Ball
 from saddlepoint.training.intervals import Interval, ends, intervals, looseness, worst_logits
 from saddlepoint.training.objectives import Precision, Terms, searched
 from saddlepoint.typing import Images, Keys, Labels, Logits, Mask
-
-_AS_KEPT: Mapping[Tensor, Tensor] = MappingProxyType({})
 
 
 def program_of(classifier: Classifier, shape: tuple[int, ...]) -> Program:
@@ -134,7 +131,7 @@ def mtl_ibp(
 
 
 def _intervals(
-    program: Program, region: InputSet, y: Labels, statistics: Mapping[Tensor, Tensor] = _AS_KEPT
+    program: Program, region: InputSet, y: Labels, statistics: Mapping[Tensor, Tensor] | None = None
 ) -> tuple[Graph, list[Interval], Logits]:
     """Return the graph at the present weights, the intervals of its nodes, and the worst logits."""
     graph = program.graph(live=torch.is_grad_enabled(), instead=statistics)

@@ -76,20 +76,21 @@ def _convolution(
     def linear(v: Tensor, w: Tensor) -> Tensor:
         return torch.convolution(v, w, None, stride, padding, dilation, transposed, output_padding, groups)
 
-    dense = len(kernel) == 2 and not transposed and groups == 1 and set(dilation) == {1} and stride[0] == stride[1]
+    local = len(kernel) == 2 and not transposed
+    alike = len(set(stride)) == len(set(padding)) == 1
+    strided = local and alike and stride[0] > 1 and groups == 1 and set(dilation) == {1}
 
     def adjoint(functional: Tensor, w: Tensor) -> tuple[Tensor]:
-        if dense and stride[0] > 1 and padding[0] == padding[1]:
+        if strided:
             return (by_channels(functional, w, stride[0], padding[0], x.shape[1:]),)
         return (torch.convolution(functional, w, None, stride, padding, dilation, not transposed, back, groups),)
 
     def pull(windows: Tensor, w: Tensor) -> tuple[Tensor]:
-        if dense and stride[0] > 1:
+        if strided:
             size = tuple((n - 1) * stride[0] + k for n, k in zip(windows.shape[2:], kernel, strict=True))
             return (by_channels(windows, w, stride[0], 0, size),)
         return (torch.convolution(windows, w, None, stride, [0, 0], dilation, True, [0, 0], groups),)
 
-    local = len(kernel) == 2 and not transposed
     stencil = Stencil(pull, (stride[0], stride[1]), (padding[0], padding[1])) if local else None
     offset = None if bias is None else bias.reshape(-1, *(1 for _ in kernel)).expand(shape)
     # A window reads every place of the kernel; a coordinate is read by the windows whose stride fits only.
