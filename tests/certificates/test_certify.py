@@ -225,6 +225,21 @@ def test_bounds_are_differentiable(method):
     assert torch.autograd.gradcheck(bound, (x, weight), atol=1e-5)
 
 
+def test_rounding_is_allowed_for_where_a_sign_is_open_and_what_is_no_number_proves_nothing():
+    graph = export(_net("dense"), (1, 6, 6)).graph()
+    known = bounds.interval(graph, around(torch.rand(1, 1, 6, 6), Linf(0.02), (0, 1)), graph.dtype)
+    (first, *_) = graph.activations
+    low, high = (
+        torch.tensor([[-1.0, -1, 1, -1, 1, torch.nan]]),
+        torch.tensor([[1.0, -0.5, 2, torch.nan, 2, torch.nan]]),
+    )
+    wide = [torch.cat([side, side], 1) for side in (low, high)]
+    lost = bounds.sizes(graph, (*known[: first - 1], tuple(wide), *known[first:]))[first][0, :6]
+    assert lost[0] > 0
+    assert lost[[1, 2, 4]].eq(0).all()
+    assert lost[[3, 5]].isnan().all()
+
+
 def test_memory_changes_no_bound():
     net, x = sp.Classifier(_net("pool")), torch.rand(2, 1, 6, 6)
     y = net.predict(x).label

@@ -24,6 +24,8 @@ from saddlepoint.typing import Images, Labels, PerExample
 
 _MOST = 64
 """Examples that are bounded together, at most."""
+_OPEN = 4
+"""A sign is open up to so many tolerances from 0: ranges of neurons are widened, too, and slopes may turn with them."""
 _ALIKE = 1e-3
 """How far the graph's logits may lie from the module's, as a share of the largest: rounding, not another function."""
 
@@ -211,7 +213,7 @@ def _bounded(
     """Return bounds and tolerances; in float64 where float32 leaves the sign open."""
     single, double = (graphs[1], None) if method in ("lp", "milp") else graphs
     found = _on_host(worst_margins(single, region, y, method, effort, evidence=evidence))
-    open_ = ~(found.least.abs() > 2 * found.tolerance.abs())
+    open_ = ~(found.least.abs() > _OPEN * found.tolerance.abs())
     if double is None or not bool(open_.any()):
         return found
     again = _on_host(worst_margins(double, region, y, method, effort, evidence=evidence))

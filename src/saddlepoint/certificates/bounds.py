@@ -12,6 +12,7 @@ from saddlepoint.certificates.effort import WHOLE, Effort
 from saddlepoint.certificates.functionals import summed, units
 from saddlepoint.certificates.graph import Graph, Input
 from saddlepoint.certificates.regions import InputSet, outward
+from saddlepoint.certificates.relu import ReLU
 
 _ROWS = 64
 """Functionals are propagated in multiples of so many."""
@@ -68,6 +69,9 @@ def sizes(graph: Graph, bounds: Bounds) -> Sizes:
                 lost = gamma(0, whole) * whole
         else:
             lost = 2 * gamma(summed(size[0][0]), size[0]) * (size[0] + magnitude(bounds[i]))
+            if isinstance(node.operation, ReLU):  # where the sign is known, A is taken times 0 or 1: nothing rounds
+                low, high = bounds[node.parents[0]]
+                lost = lost.masked_fill((low >= 0) | (high <= 0), 0.0)  # what is NaN stays NaN
         found.append(lost)
     return tuple(found)
 
