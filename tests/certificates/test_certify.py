@@ -234,7 +234,7 @@ def test_rounding_is_allowed_for_where_a_sign_is_open_and_what_is_no_number_prov
         torch.tensor([[1.0, -0.5, 2, torch.nan, 2, torch.nan]]),
     )
     wide = [torch.cat([side, side], 1) for side in (low, high)]
-    lost = bounds.sizes(graph, (*known[: first - 1], tuple(wide), *known[first:]))[first][0, :6]
+    lost = bounds.sizes(graph, (*known[: first - 1], tuple(wide), *known[first:]))[first].rate[0, :6]
     assert lost[0] > 0
     assert lost[[1, 2, 4]].eq(0).all()
     assert lost[[3, 5]].isnan().all()

@@ -65,5 +65,5 @@ def test_alpha_crown_moves_the_slopes_of_smooth_networks():
 
 def test_other_settings_are_one_line():
     classifier = sp.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.GELU("tanh"), nn.Linear(4, 2)))
-    with pytest.raises(sp.ModelError, match="has the setting 'tanh'; expected its default"):
+    with pytest.raises(sp.ModelError, match="has the setting approximate = 'tanh'; expected its default"):
         sp.certify(classifier, torch.rand(1, 1, 2, 2), torch.tensor([0]), sp.Linf(0.1))

@@ -7,6 +7,7 @@ when its weights are: |L| is then the same function of the weights' absolute val
     functional   ⟨A, f(x)⟩ = ⟨Lᵀ A, x⟩ + ⟨A, b⟩
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import final
@@ -109,25 +110,31 @@ class Affine:
         return centre - radius, centre + radius
 
     def rounding(self, *sizes: Tensor) -> Tensor | None:
-        """Return by how much f(x) may be off in floating point: γ_n (|L| |x| + |b|).
+        """Return by how much f(x) may be off in floating point: γ_n (|L| |x| + |b|) + n η.
 
         Sums of n products, in any order, are off by at most γ_n = n u / (1 − n u) of the sum of their magnitudes
-        (Higham 2002, section 3.1). `sizes` bound |x|.
+        (Higham 2002, section 3.1), and each product by η more where it is too small for the type (eq. 2.8).
+        `sizes` bound |x|.
         """
-        return self._rounded(self.terms, sizes)
+        return None if self.exact and self.offset is None else self._rounded(self.terms, sizes)
 
-    def pulling(self, *sizes: Tensor) -> Tensor | None:
-        """Return what floating point may add to ⟨Lᵀ A, x⟩ + ⟨A, b⟩, per unit of |A|, likewise."""
+    def pulling(self, additions: int, *sizes: Tensor) -> Tensor | None:
+        """Return what floating point may add to ⟨Lᵀ A, x⟩ + ⟨A, b⟩, per unit of |A|, likewise.
+
+        Args:
+            additions: how many functionals are added up at a parent, at most.
+            sizes: bounds of |x|.
+        """
         pulled = self.terms if self.pulled is None else self.pulled
-        return self._rounded(pulled if self.offset is None else max(pulled, summed(self.offset)), sizes)
-
-    def _rounded(self, terms: int, sizes: tuple[Tensor, ...]) -> Tensor | None:
-        if self.exact and self.offset is None:
+        if self.exact and self.offset is None and additions < 2 and pulled == 1:
             return None
+        return self._rounded(additions + (pulled if self.offset is None else max(pulled, summed(self.offset))), sizes)
+
+    def _rounded(self, terms: int, sizes: tuple[Tensor, ...]) -> Tensor:
         size = self.magnitude(*sizes)
         if (constant := self.constant) is not None:
             size = size + constant
-        return gamma(terms, size) * size
+        return gamma(terms, size) * (size + small(size))
 
     @property
     def constant(self) -> Tensor | None:
@@ -155,5 +162,14 @@ def unrepeated(x: Tensor) -> Tensor:
 
 def gamma(terms: int, like: Tensor) -> float:
     """Return γ_n of the type of `like`, for sums of `terms` products and what little is done to them besides."""
-    unit = torch.finfo(like.dtype).eps / 2
-    return (terms + _SLACK) * unit / (1 - (terms + _SLACK) * unit)
+    share = (terms + _SLACK) * torch.finfo(like.dtype).eps / 2
+    return share / (1 - share) if share < 1 else math.inf
+
+
+def small(like: Tensor) -> float:
+    """Return η / u: a number so small that its share u is the least normal number, below which products are lost.
+
+    γ_n (s + η / u) is at least γ_n s + n η. Kernels may flush what lies below the least normal number to 0, so that η
+    is that number, not half of the least subnormal one.
+    """
+    return 2 * torch.finfo(like.dtype).tiny / torch.finfo(like.dtype).eps

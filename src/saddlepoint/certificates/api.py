@@ -19,6 +19,7 @@ from saddlepoint.classifier import DECISION, Classifier
 from saddlepoint.classifier.checks import check_classes, check_images, check_labels
 from saddlepoint.errors import CertificateError, InputError, ModelError
 from saddlepoint.geometry import Ball
+from saddlepoint.geometry.binding import per_row
 from saddlepoint.results.verdicts import Verdict
 from saddlepoint.typing import Images, Labels, PerExample
 
@@ -111,7 +112,7 @@ def certify(
     graphs = graphs_of(classifier, tuple(images.shape[1:])) if graphs is None else graphs
     check_classes(labels, graphs[0].outputs)
     right = classifier.predict(images, box=box).label.cpu() == labels.cpu()
-    radius = torch.as_tensor(ball.eps, dtype=torch.float64).expand(len(images))
+    radius = per_row(ball.eps, images).cpu()
     bound, tolerance = (torch.empty(len(images), dtype=torch.float64) for _ in range(2))
     seconds, kept = list[float](), list[Evidence | None]()
     # The bounds of rounding are those of sums of products in float32: not of TF32, nor of Winograd's convolutions.
@@ -163,7 +164,7 @@ def check_evidence(
     if len(evidence) != len(images):
         raise InputError(f"there is evidence of {len(evidence)} examples; expected that of each of {len(images)}")
     double = (graphs_of(classifier, tuple(images.shape[1:])) if graphs is None else graphs)[1]
-    radius = torch.as_tensor(ball.eps, dtype=torch.float64).expand(len(images))
+    radius = per_row(ball.eps, images).cpu()
     found = [
         _checked(double, around(x[None], replace(ball, eps=eps[None]), box), label, proof)
         for x, label, eps, proof in zip(images, labels, radius, evidence, strict=True)
@@ -217,11 +218,10 @@ def _bounded(
     if double is None or not bool(open_.any()):
         return found
     again = _on_host(worst_margins(double, region, y, method, effort, evidence=evidence))
-    better = open_ & (again.least > found.least)
     least, tolerance = (
-        torch.where(better, new, old) for new, old in ((again.least, found.least), (again.tolerance, found.tolerance))
+        torch.where(open_, new, old) for new, old in ((again.least, found.least), (again.tolerance, found.tolerance))
     )
-    return Worst(least, tolerance, again.evidence if bool(better.any()) else found.evidence)
+    return Worst(least, tolerance, again.evidence)
 
 
 def _on_host(found: Worst) -> Worst:

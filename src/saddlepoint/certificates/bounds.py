@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from saddlepoint.certificates.affine import Affine, gamma
-from saddlepoint.certificates.crown import Sizes, backward, ranges, relax
+from saddlepoint.certificates.affine import Affine, gamma, small
+from saddlepoint.certificates.crown import Lost, Sizes, backward, ranges, relax
 from saddlepoint.certificates.effort import WHOLE, Effort
 from saddlepoint.certificates.functionals import summed, units
 from saddlepoint.certificates.graph import Graph, Input
@@ -52,28 +52,37 @@ def magnitude(bounds: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def sizes(graph: Graph, bounds: Bounds) -> Sizes:
-    """Return, per node, what rounding may add to a bound for each unit of |A| at its result.
+    """Return, per node, what rounding may add to a bound: for each unit of |A| at its result, and whatever A is.
 
     A functional that floating point propagates wrongly by ΔA is still a functional: it bounds the output but for
-    ⟨ΔA, z⟩ at the node that it reached, and |z| is bounded there.
+    ⟨ΔA, z⟩ at the node that it reached, and |z| is bounded there. A is a sum of one functional for each edge that
+    leaves its node, be it to one reader or to many.
     """
-    children = Counter(parent for node in graph.nodes for parent in set(node.parents))
-    found: list[Tensor | None] = [None]
+    edges = Counter(parent for node in graph.nodes for parent in node.parents)
+    found: list[Lost | None] = [None]
     for i, node in enumerate(graph.nodes[1:], 1):
         size = [magnitude(bounds[parent]) for parent in node.parents]
+        additions = max(edges[parent] for parent in node.parents)
         if isinstance(node.operation, Affine):
-            lost = node.operation.pulling(*size)
-            shared = any(children[parent] > 1 for parent in node.parents)
-            if lost is None and shared:
-                whole = node.operation.magnitude(*size)
-                lost = gamma(0, whole) * whole
+            rate = node.operation.pulling(additions, *size)
+            products = max(node.operation.most, node.size)
         else:
-            lost = 2 * gamma(summed(size[0][0]), size[0]) * (size[0] + magnitude(bounds[i]))
+            whole = size[0] + magnitude(bounds[i])
+            rate = 2 * gamma(summed(size[0][0]) + additions, whole) * (whole + small(whole))
             if isinstance(node.operation, ReLU):  # where the sign is known, A is taken times 0 or 1: nothing rounds
                 low, high = bounds[node.parents[0]]
-                lost = lost.masked_fill((low >= 0) | (high <= 0), 0.0)  # what is NaN stays NaN
-        found.append(lost)
+                added = gamma(additions, size[0]) * size[0] if additions > 1 else torch.zeros_like(rate)
+                rate = torch.where((low >= 0) | (high <= 0), added, rate)  # what is NaN stays NaN
+            products = node.size
+        found.append(None if rate is None else Lost(rate, _underflow(products, size)))
     return tuple(found)
+
+
+def _underflow(products: int, size: Sequence[Tensor]) -> Tensor:
+    """Return what the products of a functional may lose below the least normal number, (B,): each η, times |z| + 1."""
+    eta = 4 * torch.finfo(size[0].dtype).tiny
+    reached = sum(part.double().flatten(1).sum(1) + 1 for part in size)
+    return products * eta * torch.as_tensor(reached)
 
 
 def crown(

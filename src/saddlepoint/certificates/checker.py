@@ -153,7 +153,7 @@ def _propagated(
         if a is None:
             continue
         if (error := lost[i]) is not None:
-            constant -= (a.abs() * error.unsqueeze(1)).flatten(2).sum(2)
+            constant -= (a.abs() * error.rate.unsqueeze(1)).flatten(2).sum(2) + error.floor.unsqueeze(1)
         moved, gain = _back(graph, lines, i, a)
         constant += gain
         for parent, part in zip(graph.nodes[i].parents, moved, strict=True):

@@ -23,8 +23,24 @@ Relaxation = Mapping[int, Lines]
 """The lines of each activation, by its position."""
 Ranges = Mapping[int, tuple[Tensor, Tensor]]
 """(lower, upper) of each activation's input, by the activation's position."""
-Sizes = Sequence[Tensor | None]
-"""Per node, what rounding may add to a bound per unit of |A|; see `sizes`."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Lost:
+    """What rounding may add to a bound on the way through a node.
+
+    Attributes:
+        rate: for each unit of |A| at its result, (B, *shape).
+        floor: whatever A is, (B,): what is lost below the least normal number.
+    """
+
+    rate: Tensor
+    floor: Tensor
+
+
+Sizes = Sequence[Lost | None]
+"""Per node; see `sizes`."""
 
 
 @final
@@ -68,7 +84,8 @@ def backward(
         The functional of the input.
     """
     some = functional.values
-    pending, constant, total = {start: functional}, some.new_zeros(some.shape[:2]), some.new_zeros(some.shape[:2])
+    pending, constant = {start: functional}, some.new_zeros(some.shape[:2])
+    total = constant.double()
     careful = rounding is not None
     for i in graph.ancestors(start):
         a = pending.pop(i, None)
@@ -76,7 +93,7 @@ def backward(
             pending[0] = Dense(some.new_zeros(*some.shape[:2], *graph.shape)) if a is None else a
             continue
         if rounding is not None and (lost := rounding[i]) is not None:
-            total = total + size_of(a, lost)
+            total = total + size_of(a, lost.rate) + lost.floor.unsqueeze(1)
         operation = graph.nodes[i].operation
         if isinstance(operation, Affine):
             moved, gain = _through(operation, a, careful)

@@ -9,7 +9,7 @@ range of the activation's input: intervals c ± r of all of its factors are mult
 import torch
 from torch import Tensor
 
-from saddlepoint.certificates.affine import Affine, gamma
+from saddlepoint.certificates.affine import Affine, gamma, small
 from saddlepoint.certificates.bounds import Bounds
 from saddlepoint.certificates.crown import ranges
 from saddlepoint.certificates.graph import Graph
@@ -48,7 +48,7 @@ def _through(operation: Affine, c: Tensor, r: Tensor) -> list[Interval | None]:
     """Return Lᵀ (c ± r) for each parent, as wide as rounding may make it."""
     error = gamma(operation.most, c)
     centres = operation.transpose(c)
-    radii = operation.transposed_magnitude(r + error * (c.abs() + r))
+    radii = operation.transposed_magnitude(r + error * (c.abs() + r + small(c)))
     return [None if a is None or b is None else (a, b) for a, b in zip(centres, radii, strict=True)]
 
 
@@ -56,4 +56,4 @@ def _times(c: Tensor, r: Tensor, least: Tensor, most: Tensor) -> Interval:
     """Return (c ± r) · [least, most], as wide as rounding may make it."""
     middle, half = (most + least) / 2, (most - least) / 2
     centre, radius = c * middle, r * middle.abs() + (c.abs() + r) * half
-    return centre, radius + gamma(8, c) * (centre.abs() + radius)
+    return centre, radius + gamma(8, c) * (centre.abs() + radius + small(c))

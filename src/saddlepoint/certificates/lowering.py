@@ -12,9 +12,14 @@ from torch.export.graph_signature import InputKind
 
 from saddlepoint.certificates import aten
 from saddlepoint.certificates.aten import RULES, Value
+from saddlepoint.certificates.aten.moves import repeated
+from saddlepoint.certificates.aten.table import apply, arguments_of, name_of
 from saddlepoint.certificates.folding import folded
 from saddlepoint.certificates.graph import Graph, Input, Node, Operation, pruned
 from saddlepoint.errors import ModelError
+
+_ASSERTIONS = ("_assert_tensor_metadata",)
+"""Operations that compute nothing."""
 
 
 @final
@@ -54,10 +59,12 @@ def export(module: nn.Module, shape: tuple[int, ...], device: torch.device | Non
             list of those that are.
     """
     training = {child: child.training for child in module.modules()}
+    dtypes = {parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()}
+    dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
     try:
         exported = torch.export.export(
             module.eval(),
-            (torch.zeros(2, *shape, device=device),),
+            (torch.zeros(2, *shape, device=device, dtype=dtype),),
             dynamic_shapes=({0: Dim.DYNAMIC},),
             strict=False,
         ).run_decompositions(aten.decompositions())
@@ -90,11 +97,27 @@ def _inputs(exported: ExportedProgram, module: nn.Module) -> tuple[dict[str, Ten
 
 
 def _check(exported: ExportedProgram) -> None:
-    for node in exported.graph.nodes:
-        if node.op == "call_function" and _name(node.target) not in {*RULES, "getitem"} and _varies(node):
+    """Refuse operations without a rule, results of another type than the input's, and forwards that write buffers."""
+    changed = exported.graph_signature.buffers_to_mutate
+    if changed:
+        raise ModelError(
+            f"a forward writes to the buffer {next(iter(changed.values()))!r}; expected the same function twice"
+        )
+    nodes = list(exported.graph.nodes)
+    (dtype,) = {node.meta["val"].dtype for node in nodes if node.op == "placeholder" and _varies(node)}
+    for node in nodes:
+        if node.op != "call_function" or not _varies(node):
+            continue
+        if name_of(node.target) not in {*RULES, "getitem"}:
             raise ModelError(
-                f"the operation {_name(node.target)} ({node.name}) has no certificate; expected some of: "
+                f"the operation {name_of(node.target)} ({node.name}) has no certificate; expected some of: "
                 f"{', '.join(sorted(RULES))}"
+            )
+        value = node.meta["val"]
+        if isinstance(value, Tensor) and value.dtype != dtype:
+            raise ModelError(
+                f"the operation {node.target} ({node.name}) gives {value.dtype}; expected {dtype}, the input's type, "
+                "throughout: a certificate knows of no other rounding"
             )
 
 
@@ -103,11 +126,6 @@ def _varies(node: torch.fx.Node) -> bool:
     value = node.meta.get("val")
     values = value if isinstance(value, tuple | list) else [value]
     return any(isinstance(v, Tensor) and any(not isinstance(s, int) for s in v.shape) for v in values)
-
-
-def _name(target: Any) -> str:  # noqa: ANN401 - what fx calls
-    """Return the name of an ATen operation without its overload."""
-    return str(getattr(target, "overloadpacket", getattr(target, "__name__", target))).removeprefix("aten.")
 
 
 @dataclass
@@ -125,7 +143,8 @@ class _Lowering:
             if node.op == "placeholder":
                 self.values[node] = self._placeholder(node)
             elif node.op == "call_function":
-                self.values[node] = self._call(node)
+                if name_of(node.target) not in _ASSERTIONS:
+                    self.values[node] = self._call(node)
             else:
                 kept = pruned(folded(self.nodes), self._output(node), self.dtype)
                 nodes = (replace(each, operation=aten.typed(each.operation, self.dtype)) for each in kept.nodes)
@@ -145,17 +164,32 @@ class _Lowering:
         return tensor.double() if tensor.is_floating_point() else tensor
 
     def _call(self, node: torch.fx.Node) -> object:
-        arguments = torch.fx.map_arg(node.args, lambda n: self.values[n])
-        options = torch.fx.map_arg(node.kwargs, lambda n: self.values[n])
+        arguments: tuple[Any, ...] = torch.fx.map_arg(node.args, lambda n: self.values[n])
+        options: dict[str, Any] = torch.fx.map_arg(node.kwargs, lambda n: self.values[n])
         target: Callable[..., object] = node.target  # type: ignore[assignment]
         if target is operator.getitem:
-            return arguments[0][arguments[1]]  # type: ignore[index]
-        if not _holds(arguments):
-            return target(*arguments, **options)
-        rule = RULES.get(_name(target))
+            return _item(node, *arguments)
+        everything = [*arguments, *options.values()]
+        if not _holds(everything, Value | aten.Examples):
+            return _constant(node, arguments, options)
+        rule = RULES.get(name_of(target))
+        if not isinstance(target, torch._ops.OpOverload):
+            raise ModelError(
+                f"{name_of(target)} ({node.name}) computes with the number of examples; expected one function of each"
+            )
+        named = arguments_of(node, arguments, options)
+        if not _holds(everything, Value):
+            return repeated(node, named)
         if rule is None:
-            raise ModelError(f"the operation {_name(target)} ({node.name}) has no certificate")
-        return rule(self, node, *arguments, **options)
+            raise ModelError(f"the operation {name_of(target)} ({node.name}) has no certificate")
+        try:
+            return apply(rule, self, node, named)
+        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0][:160]
+            raise ModelError(
+                f"the operation {target} ({node.name}) is given what its rule cannot read ({reason}); expected "
+                "constants and values of each example"
+            ) from error
 
     def _output(self, node: torch.fx.Node) -> int:
         output = self.values[node.args[0][0]]  # type: ignore[index]
@@ -164,7 +198,23 @@ class _Lowering:
         return output.position
 
 
-def _holds(arguments: Any) -> bool:  # noqa: ANN401 - what a call is given
+def _item(node: torch.fx.Node, values: Any, place: Any) -> Any:  # noqa: ANN401 - what a program holds
+    """Return one of several results."""
+    try:
+        return values[place]
+    except (IndexError, TypeError):
+        raise ModelError(f"result {place} of {node.args[0]} has no certificate; expected its first") from None
+
+
+def _constant(node: torch.fx.Node, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Compute what does not depend on the input."""
+    target: Any = node.target
+    if torch.Tag.nondeterministic_seeded in getattr(target, "tags", ()):
+        raise ModelError(f"the operation {target} ({node.name}) draws random numbers; expected the same function twice")
+    return target(*arguments, **options)
+
+
+def _holds(arguments: Any, kind: Any) -> bool:  # noqa: ANN401 - what a call is given
     if isinstance(arguments, tuple | list):
-        return any(map(_holds, arguments))
-    return isinstance(arguments, Value | aten.Examples)
+        return any(_holds(each, kind) for each in arguments)
+    return isinstance(arguments, kind)

@@ -7,7 +7,7 @@ from typing import Protocol, final, runtime_checkable
 import torch
 from torch import Tensor
 
-from saddlepoint.certificates.affine import gamma
+from saddlepoint.certificates.affine import gamma, small
 from saddlepoint.certificates.functionals import Functionals
 from saddlepoint.geometry import Ball
 
@@ -116,13 +116,14 @@ def _least(a: Functionals, centre: Tensor, radius: Tensor) -> Tensor:
     size, point = wide.abs(), a.read(centre)
     middle, fall = ((factor * value).flatten(2).sum(2) for factor, value in ((wide, point), (size, a.read(radius))))
     count = 2 * wide[0, 0].numel()
-    return middle - fall - gamma(count, wide) * ((size.detach() * point.abs()).flatten(2).sum(2) + fall.detach())
+    reached = (size.detach() * point.abs()).flatten(2).sum(2) + fall.detach()
+    return middle - fall - gamma(count, wide) * (reached + small(wide))
 
 
 def _rounding(terms: Tensor) -> Tensor:
     """Return what float64 may lose of sums of these terms, (B, S): γ_n times the sum of their magnitudes."""
     size = terms.detach().abs().flatten(2).sum(2)
-    return gamma(terms[0, 0].numel(), size) * size
+    return gamma(terms[0, 0].numel(), size) * (size + small(size))
 
 
 def around(x: Tensor, ball: Ball, box: tuple[float, float] | None) -> InputSet:

@@ -34,11 +34,13 @@ class Smooth:
         function: f.
         curvature: M.
         dip: where f has its one minimum, if it is not increasing.
+        jump: by how much the computed f may leave the smooth one, whatever the type.
     """
 
     function: Callable[[Tensor], Tensor]
     curvature: float
     dip: float | None = None
+    jump: float = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         """Return f(x)."""
@@ -51,7 +53,7 @@ class Smooth:
         if self.dip is not None:
             bottom = self.function(torch.full_like(lower, self.dip)) - 1e-6  # the place of the dip is rounded
             least = torch.where((lower < self.dip) & (upper > self.dip), torch.minimum(least, bottom), least)
-        slack = 8 * torch.finfo(lower.dtype).eps * (lower.abs() + upper.abs() + 1)
+        slack = 8 * torch.finfo(lower.dtype).eps * (lower.abs() + upper.abs() + 1) + self.jump
         return least - slack, most + slack
 
     def slopes(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +87,9 @@ class Smooth:
         values = self.function(places)
         # Cells are cut again where rounding has moved their ends: a hundredth more of their width covers that.
         error = self.curvature * (1.01 * width.squeeze(-1) / CELLS).square() / 8
-        slack = error + 8 * torch.finfo(lower.dtype).eps * (lower.abs() + upper.abs() + values.abs().amax(-1))
+        slack = (
+            error + self.jump + 8 * torch.finfo(lower.dtype).eps * (lower.abs() + upper.abs() + values.abs().amax(-1))
+        )
         below = (values - slope.unsqueeze(-1) * places).amin(-1) - slack
         above = (values - chord.unsqueeze(-1) * places).amax(-1) + slack
         return Lines(slope.expand_as(below), below, chord, above)
@@ -95,6 +99,6 @@ SIGMOID = Smooth(torch.sigmoid, 1 / (6 * math.sqrt(3)) + 1e-6)
 TANH = Smooth(torch.tanh, 4 / (3 * math.sqrt(3)) + 1e-6)
 GELU = Smooth(functional.gelu, math.sqrt(2 / math.pi) + 1e-6, dip=-0.7517916)
 SILU = Smooth(functional.silu, 0.5 + 1e-6, dip=-1.2784645)
-SOFTPLUS = Smooth(functional.softplus, 0.25 + 1e-6)
+SOFTPLUS = Smooth(functional.softplus, 0.25 + 1e-6, jump=2.1e-9)  # log(1 + e⁻²⁰): torch returns x beyond 20
 ELU = Smooth(functional.elu, 1.0)
 """M is max |f''|: attained at the inflections of f' of the first two, and at 0 of the others (ELU: from the left)."""

@@ -8,9 +8,8 @@ from torch import Tensor
 from saddlepoint.certificates import smooth
 from saddlepoint.certificates.aten.maxima import larger
 from saddlepoint.certificates.aten.sums import combination, scaled
-from saddlepoint.certificates.aten.table import Lowering, Value, constant, rule
+from saddlepoint.certificates.aten.table import Lowering, Value, constant, name_of, refuse, rule
 from saddlepoint.certificates.relu import ReLU
-from saddlepoint.errors import ModelError
 
 
 def relu(low: Lowering, x: Value, name: str) -> Value:
@@ -24,19 +23,31 @@ def _relu(low: Lowering, node: torch.fx.Node, x: Value) -> Value:
 
 
 @rule("leaky_relu")
-def _leaky(low: Lowering, node: torch.fx.Node, x: Value, slope: float = 0.01) -> Value:
-    """max(x, 0) + slope · min(x, 0) = slope · x + (1 − slope) · max(x, 0)."""
-    return combination(low, node.name, (x, relu(low, x, f"{node.name}_relu")), (slope, 1 - slope), x.shape)
+def _leaky(low: Lowering, node: torch.fx.Node, x: Value, negative_slope: float) -> Value:
+    """max(x, 0) + s · min(x, 0) = s · x + (1 − s) · max(x, 0)."""
+    scales = (negative_slope, 1 - negative_slope)
+    return combination(low, node.name, (x, relu(low, x, f"{node.name}_relu")), scales, x.shape)
 
 
-@rule("hardtanh", "clamp", "clamp_min", "clamp_max", "relu6")
-def _clamp(low: Lowering, node: torch.fx.Node, x: Value, *limits: Any) -> Value:
+@rule("clamp", "clamp_min", "clamp_max")
+def _clamp(low: Lowering, node: torch.fx.Node, x: Value, min: Any = None, max: Any = None) -> Value:  # noqa: A002
+    return _between(low, node, x, min, max)
+
+
+@rule("hardtanh")
+def _hardtanh(low: Lowering, node: torch.fx.Node, x: Value, min_val: float, max_val: float) -> Value:
+    return _between(low, node, x, min_val, max_val)
+
+
+@rule("relu6")
+def _relu6(low: Lowering, node: torch.fx.Node, x: Value) -> Value:
+    return _between(low, node, x, 0.0, 6.0)
+
+
+def _between(low: Lowering, node: torch.fx.Node, x: Value, least: Any, most: Any) -> Value:
     """max(x, a) = a + max(x − a, 0); min(x, b) = b − max(b − x, 0)."""
-    kind = str(node.target)
-    default = (-1.0, 1.0) if "hardtanh" in kind else (0.0, 6.0) if "relu6" in kind else (None, None)
-    least, most = (*limits, *default[len(limits) :])[:2]
-    if "clamp_max" in kind:
-        least, most = None, least
+    if not isinstance(x, Value) or isinstance(least, Value) or isinstance(most, Value):
+        raise refuse(node, "has limits that depend on the input")
     value = x
     if least is not None:
         value = _above(low, node, value, constant(least, x, node))
@@ -60,21 +71,28 @@ def _abs(low: Lowering, node: torch.fx.Node, x: Value) -> Value:
 
 
 @rule("maximum")
-def _maximum(low: Lowering, node: torch.fx.Node, a: Any, b: Any) -> Value:
-    if isinstance(a, Value) and isinstance(b, Value) and a.shape == b.shape:
-        return larger(low, a, b, node.name)
-    x, c = (a, b) if isinstance(a, Value) else (b, a)
-    return _above(low, node, x, constant(c, x, node))
+def _maximum(low: Lowering, node: torch.fx.Node, x: Any, other: Any) -> Value:
+    if isinstance(x, Value) and isinstance(other, Value):
+        return larger(low, *_of_one_shape(node, x, other), node.name)
+    varying, limit = (x, other) if isinstance(x, Value) else (other, x)
+    return _above(low, node, varying, constant(limit, varying, node))
 
 
 @rule("minimum")
-def _minimum(low: Lowering, node: torch.fx.Node, a: Any, b: Any) -> Value:
+def _minimum(low: Lowering, node: torch.fx.Node, x: Any, other: Any) -> Value:
     """min(a, b) = −max(−a, −b)."""
-    if isinstance(a, Value) and isinstance(b, Value) and a.shape == b.shape:
-        mirrored = [scaled(low, f"{node.name}_{i}", v, v.shape, -1.0, None) for i, v in enumerate((a, b))]
-        return scaled(low, node.name, larger(low, mirrored[0], mirrored[1], f"{node.name}_max"), a.shape, -1.0, None)
-    x, c = (a, b) if isinstance(a, Value) else (b, a)
-    return _above(low, node, x, constant(c, x, node), mirror=-1.0)
+    if isinstance(x, Value) and isinstance(other, Value):
+        pair = _of_one_shape(node, x, other)
+        mirrored = [scaled(low, f"{node.name}_{i}", v, v.shape, -1.0, None) for i, v in enumerate(pair)]
+        return scaled(low, node.name, larger(low, mirrored[0], mirrored[1], f"{node.name}_max"), x.shape, -1.0, None)
+    varying, limit = (x, other) if isinstance(x, Value) else (other, x)
+    return _above(low, node, varying, constant(limit, varying, node), mirror=-1.0)
+
+
+def _of_one_shape(node: torch.fx.Node, a: Value, b: Value) -> tuple[Value, Value]:
+    if a.shape != b.shape:
+        raise refuse(node, f"compares values of shapes {a.shape} and {b.shape} of each example")
+    return a, b
 
 
 SMOOTH = {
@@ -88,10 +106,6 @@ SMOOTH = {
 
 
 @rule(*SMOOTH)
-def _smooth(low: Lowering, node: torch.fx.Node, x: Value, *settings: Any, **options: Any) -> Value:
+def _smooth(low: Lowering, node: torch.fx.Node, x: Value) -> Value:
     """A smooth function at its default settings; a softplus is linear beyond its threshold, to less than rounding."""
-    name = str(getattr(node.target, "overloadpacket", node.target)).rpartition(".")[2]
-    given = [value for value in (*settings, *options.values()) if value not in (1, 1.0, 20, 20.0, "none")]
-    if given:
-        raise ModelError(f"the operation {name} ({node.name}) has the setting {given[0]!r}; expected its default")
-    return low.add(SMOOTH[name], (x,), x.shape, node.name)
+    return low.add(SMOOTH[name_of(node.target)], (x,), x.shape, node.name)

@@ -31,23 +31,23 @@ def _matrix(low: Lowering, node: torch.fx.Node, x: Any, w: Any, bias: Tensor | N
 
 
 @rule("addmm")
-def _addmm(
-    low: Lowering, node: torch.fx.Node, bias: Any, x: Any, w: Any, *, beta: float = 1, alpha: float = 1
-) -> Value:
-    if isinstance(bias, Value):
+def _addmm(low: Lowering, node: torch.fx.Node, x: Any, mat1: Any, mat2: Any, beta: float, alpha: float) -> Value:
+    """Beta · x + alpha · mat1 · mat2."""
+    if not isinstance(x, Tensor):
         raise refuse(node, "adds a bias that depends on the input")
-    weight = w * alpha if isinstance(w, Tensor) else w
-    return _matrix(low, node, x, weight, bias * beta)
+    return _matrix(low, node, mat1, mat2 * alpha if isinstance(mat2, Tensor) else mat2, x * beta)
 
 
 @rule("mm")
-def _mm(low: Lowering, node: torch.fx.Node, x: Any, w: Any) -> Value:
-    return _matrix(low, node, x, w, None)
+def _mm(low: Lowering, node: torch.fx.Node, x: Any, mat2: Any) -> Value:
+    return _matrix(low, node, x, mat2, None)
 
 
 @rule("linear")
-def _linear(low: Lowering, node: torch.fx.Node, x: Any, w: Any, bias: Tensor | None = None) -> Value:
-    return _matrix(low, node, x, w.T, bias)
+def _linear(low: Lowering, node: torch.fx.Node, x: Any, weight: Any, bias: Any) -> Value:
+    if isinstance(bias, Value):
+        raise refuse(node, "adds a bias that depends on the input")
+    return _matrix(low, node, x, weight.T if isinstance(weight, Tensor) else weight, bias)
 
 
 @rule("convolution")
@@ -55,8 +55,8 @@ def _convolution(
     low: Lowering,
     node: torch.fx.Node,
     x: Any,
-    w: Any,
-    bias: Tensor | None,
+    weight: Any,
+    bias: Any,
     stride: list[int],
     padding: list[int],
     dilation: list[int],
@@ -64,9 +64,9 @@ def _convolution(
     output_padding: list[int],
     groups: int,
 ) -> Value:
-    if not isinstance(x, Value) or not isinstance(w, Tensor):
+    if not isinstance(x, Value) or not isinstance(weight, Tensor) or isinstance(bias, Value):
         raise refuse(node, "convolves with a kernel that depends on the input")
-    shape, kernel = shape_of(node), w.shape[2:]
+    shape, kernel, w = shape_of(node), weight.shape[2:], weight
     lost = [
         n - ((m - 1) * s - 2 * p + d * (k - 1) + 1)
         for n, m, s, p, d, k in zip(x.shape[1:], shape[1:], stride, padding, dilation, kernel, strict=True)
@@ -127,13 +127,15 @@ def _batch_norm(
     x: Value,
     weight: Tensor | None,
     bias: Tensor | None,
-    mean: Tensor,
-    variance: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
     momentum: float,
     eps: float,
 ) -> tuple[Value]:
-    scale = (variance + eps).rsqrt() if weight is None else weight * (variance + eps).rsqrt()
-    shift = -mean * scale if bias is None else bias - mean * scale
-    shape = shape_of(node, 0)
+    """Scale · x + (bias − mean · scale), whose constant may cancel: its terms are kept for its rounding."""
+    scale = (running_var + eps).rsqrt() if weight is None else weight * (running_var + eps).rsqrt()
+    moved, shape = running_mean * scale, shape_of(node, 0)
+    shift, parts = (-moved, moved.abs()) if bias is None else (bias - moved, bias.abs() + moved.abs())
     wide = (-1, *(1 for _ in shape[1:]))
-    return (scaled(low, node.name, x, shape, scale.reshape(wide), shift.reshape(wide)),)
+    factor, offset, size = (each.reshape(wide) for each in (scale, shift, parts))
+    return (scaled(low, node.name, x, shape, factor, offset, parts=size),)

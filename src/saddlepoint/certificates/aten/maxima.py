@@ -32,18 +32,18 @@ def _max_pool(
     low: Lowering,
     node: torch.fx.Node,
     x: Value,
-    kernel: list[int],
-    stride: list[int] | None = None,
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-    ceil_mode: bool = False,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
 ) -> tuple[Value]:
-    """The maximum over rows, then over columns, each as a chain of max(a, b)."""
+    """The maximum over rows, then over columns, each as a chain of max(a, b); `ceil_mode` is in the result's shape."""
     plain = len(x.shape) == 3 and not any(_pair(padding))
     part = 0 if isinstance(node.meta["val"], tuple | list) else None
     sizes, value = shape_of(node, part)[-2:], x
     for axis in (0, 1):
-        pick = [_pair(v)[axis] for v in (kernel, stride or kernel, padding, dilation)]
+        pick = [_pair(v)[axis] for v in (kernel_size, stride or kernel_size, padding, dilation)]
         places = _windows(value.shape[len(x.shape) - 2 + axis], sizes[axis], *pick)
         parts = [
             _picked(low, value, len(x.shape) - 1 + axis, chosen, f"{node.name}_{axis}_{i}", grid=plain)

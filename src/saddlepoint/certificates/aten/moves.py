@@ -1,59 +1,133 @@
 """Operations that only move numbers, or average them: they stand for themselves."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from saddlepoint.certificates.affine import Affine, Stencil
-from saddlepoint.certificates.aten.table import Examples, Lowering, Value, affine, refuse, rule, shape_of
-
-_MOVES = (
-    *("view", "_unsafe_view", "reshape", "permute", "transpose", "t", "squeeze", "unsqueeze", "flatten", "unflatten"),
-    *("slice", "select", "clone", "alias", "detach", "contiguous", "lift_fresh_copy", "_to_copy", "cat", "flip"),
-    *("narrow", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
+from saddlepoint.certificates.affine import Affine, Linear, Stencil
+from saddlepoint.certificates.aten.table import (
+    Examples,
+    Lowering,
+    Value,
+    affine,
+    call,
+    name_of,
+    refuse,
+    rule,
+    shape_of,
 )
+
 _COPIES = ("_to_copy", "clone", "alias", "detach", "contiguous", "lift_fresh_copy")
-_SPREADS = (
-    *("expand", "repeat", "mean", "sum", "avg_pool1d", "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d"),
-    *("_adaptive_avg_pool3d", "adaptive_avg_pool1d", "reflection_pad1d", "reflection_pad2d", "replication_pad1d"),
-    *("replication_pad2d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_nearest1d", "index_select"),
+_RESHAPES = ("view", "_unsafe_view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze")
+_MOVES = (
+    *_RESHAPES,
+    *("permute", "transpose", "t", "slice", "select", "flip", "narrow", "pixel_shuffle", "pixel_unshuffle"),
+    "channel_shuffle",
 )
+"""Each coordinate of the result is one of the parents', and each of those is read once."""
+_REPEATS = (
+    *("expand", "repeat", "index_select", "reflection_pad1d", "reflection_pad2d", "replication_pad1d"),
+    *("replication_pad2d", "upsample_nearest1d", "upsample_nearest2d"),
+)
+"""Each coordinate of the result is one of the parent's, which may be read many times."""
+_MEANS = (
+    *("mean", "sum", "avg_pool1d", "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"),
+    *("adaptive_avg_pool1d", "upsample_bilinear2d"),
+)
+"""Sums with coefficients in [0, 1]."""
 
 
-@rule(*_MOVES, *_SPREADS)
-def _moved(low: Lowering, node: torch.fx.Node, *arguments: Any, **options: Any) -> Value:
+@rule(*_MOVES, *_REPEATS, *_MEANS)
+def _moved(low: Lowering, node: torch.fx.Node, **named: Any) -> Value:
     """Apply the operation itself, to as many examples as there are."""
-    parents = _parents(arguments)
-    shape, target = shape_of(node), node.target
-    kept = {name: value for name, value in options.items() if name not in ("dtype", "device", "layout", "pin_memory")}
-    name = str(getattr(target, "overloadpacket", target)).removeprefix("aten.")
+    (x,), shape, name = _parents(list(named.values())), shape_of(node), name_of(node.target)
+    _require_rows(node, name, named)
 
-    def linear(*tensors: Tensor) -> Tensor:
-        given = iter(tensors)
-        filled = _filled(arguments, given, tensors[0].shape[0])
-        if name in _COPIES:
-            return tensors[0]
-        if name in ("view", "_unsafe_view"):
-            return tensors[0].reshape(filled[1])
-        moved: Tensor = target(*filled, **kept)  # type: ignore[operator]
-        return moved
+    def linear(v: Tensor) -> Tensor:
+        return call(node, _filled(named, iter((v,)), len(v)))  # type: ignore[no-any-return]
 
-    sizes = [math.prod(parent.shape) for parent in parents]
-    spread = 16 * math.ceil(max(math.prod(shape), *sizes) / max(1, min(math.prod(shape), *sizes)))
+    terms, pulled = 1, 1
+    if name in _REPEATS:
+        pulled = _readings(linear, x.shape)
+    elif name in _MEANS:
+        terms, pulled = _summands(name, named, x.shape, shape)
+    operation = Affine(
+        linear if name not in _RESHAPES else lambda v: v.reshape(len(v), *shape),
+        (x.shape,),
+        terms=terms,
+        pulled=pulled,
+        exact=name not in _MEANS,
+        adjoint=(lambda functional: (functional.reshape(-1, *x.shape),)) if name in _RESHAPES else None,
+        stencil=_averaged(*list(named.values())[1:]) if name == "avg_pool2d" and len(shape) == 3 else None,
+    )
+    return affine(low, node, [x], operation)
+
+
+@rule(*_COPIES)
+def _copied(low: Lowering, node: torch.fx.Node, x: Value) -> Value:
+    stencil = Stencil(lambda windows: (windows,))
+    return affine(low, node, [x], Affine(lambda v: v, (x.shape,), exact=True, stencil=stencil))
+
+
+@rule("cat")
+def _joined(low: Lowering, node: torch.fx.Node, tensors: Sequence[Any], dim: int) -> Value:
+    """Values and constants side by side: constants are in the offset, and zeros in L."""
+    parents = _parents(tensors)
+
+    def joined(*values: Tensor, constants: bool) -> Tensor:
+        filled = _filled(tensors, iter(values), len(values[0]))
+        filled = [part.expand(len(values[0]), *part.shape[1:]) for part in filled]
+        kept = [
+            part if constants or isinstance(each, Value) else torch.zeros_like(part)
+            for each, part in zip(tensors, filled, strict=True)
+        ]
+        return torch.cat([part.to(values[0]) for part in kept], dim)
+
+    offset = None
+    if len(parents) < len(tensors):
+        offset = joined(*(torch.zeros(1, *each.shape, dtype=torch.float64) for each in parents), constants=True)[0]
+    linear = partial(joined, constants=False)
+    return affine(low, node, parents, Affine(linear, tuple(each.shape for each in parents), (), offset, exact=True))
+
+
+def _require_rows(node: torch.fx.Node, name: str, named: Mapping[str, Any]) -> None:
+    """Refuse what moves numbers from one example to another, and negative coefficients."""
+    axes = len(shape_of(node)) + 1
+    if name == "flip" and any(axis % axes == 0 for axis in named["dims"]):
+        raise refuse(node, "turns the order of the examples")
+    if (named.get("divisor_override") or 1) < 0:
+        raise refuse(node, f"divides by {named['divisor_override']}")
+
+
+def _readings(linear: Linear, shape: tuple[int, ...]) -> int:
+    """Return how often the most read coordinate is read: L of zeros and ones, Lᵀ 1 counts them."""
+    with torch.enable_grad():
+        x = torch.zeros(1, *shape, dtype=torch.float64, requires_grad=True)
+        (counts,) = torch.autograd.grad(linear(x).sum(), x)
+    return int(counts.max()) if counts.numel() else 1
+
+
+def _summands(name: str, named: Mapping[str, Any], before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, int]:
+    """Return how many products a coordinate of L and one of Lᵀ sum at most."""
+    if name in ("mean", "sum"):
+        return max(1, math.prod(before) // max(1, math.prod(after))), 1
     if name.startswith("avg_pool"):
-        spread = max(spread, math.prod(arguments[1]))
-    adjoint = None
-    if len(parents) == 1 and sizes[0] == math.prod(shape) and name in ("view", "_unsafe_view", "reshape", "clone"):
-        adjoint = lambda functional: (functional.reshape(-1, *parents[0].shape),)  # noqa: E731
-    stencil = Stencil(lambda windows: (windows,)) if name in _COPIES else None
-    if name == "avg_pool2d" and len(shape) == 3:
-        stencil = _averaged(*arguments[1:])
-    shapes, exact = tuple(parent.shape for parent in parents), name in _MOVES
-    operation = Affine(linear, shapes, terms=spread, exact=exact, adjoint=adjoint, stencil=stencil)
-    return affine(low, node, parents, operation)
+        kernel = named["kernel_size"]
+        places = math.prod(kernel) ** (1 if len(kernel) > 1 else int(name[-2]))
+        return places, places
+    pairs = list(zip(before, after, strict=True))
+    if name == "upsample_bilinear2d":  # an output reads four; a place is read by those less than one place away
+        return 4, math.prod(min(b, 3 * math.ceil(b / max(1, a - 1)) + 3) for a, b in pairs[-2:])
+    gathered, scattered = ([1 if a == b else math.ceil(a / b) + 1 for a, b in of] for of in (pairs, _swapped(pairs)))
+    return math.prod(gathered), math.prod(scattered)
+
+
+def _swapped(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    return [(b, a) for a, b in pairs]
 
 
 def _averaged(
@@ -83,20 +157,16 @@ def _two(value: Sequence[int]) -> tuple[int, int]:
 
 
 @rule("split", "split_with_sizes", "chunk", "unbind")
-def _split(low: Lowering, node: torch.fx.Node, x: Value, *arguments: Any) -> tuple[Value, ...]:
+def _split(low: Lowering, node: torch.fx.Node, x: Value, **named: Any) -> tuple[Value, ...]:
     def part(index: int) -> Value:
-        operation = Affine(
-            lambda v: node.target(v, *arguments)[index],  # type: ignore[operator]
-            (x.shape,),
-            exact=True,
-        )
+        operation = Affine(lambda v: call(node, {"x": v, **named})[index], (x.shape,), exact=True)
         return low.add(operation, (x,), shape_of(node, index), f"{node.name}_{index}")
 
     return tuple(part(index) for index in range(len(node.meta["val"])))
 
 
 @rule("constant_pad_nd")
-def _pad(low: Lowering, node: torch.fx.Node, x: Value, pad: list[int], value: float = 0.0) -> Value:
+def _pad(low: Lowering, node: torch.fx.Node, x: Value, pad: list[int], value: float) -> Value:
     shape = shape_of(node)
     if len(pad) // 2 > len(x.shape):
         raise refuse(node, "pads the examples' axis")
@@ -109,23 +179,37 @@ def _pad(low: Lowering, node: torch.fx.Node, x: Value, pad: list[int], value: fl
 
 
 @rule("full_like")
-def _full_like(low: Lowering, node: torch.fx.Node, x: Value, value: float, **_: Any) -> Value:
+def _full_like(low: Lowering, node: torch.fx.Node, x: Value, fill_value: float) -> Value:
     """0 · x + value."""
     shape = shape_of(node)
     operation = Affine(
         lambda v: v.new_zeros(v.shape[0], *shape),
         (x.shape,),
-        offset=torch.full(shape, float(value), dtype=torch.float64),
+        offset=torch.full(shape, float(fill_value), dtype=torch.float64),
         adjoint=lambda functional: (None,),
     )
     return affine(low, node, [x], operation)
 
 
 @rule("sym_size")
-def _examples(low: Lowering, node: torch.fx.Node, x: Value, axis: int) -> Examples:
-    if axis != 0:
+def _examples(low: Lowering, node: torch.fx.Node, x: Value, dim: int) -> Examples:
+    if dim != 0:
         raise refuse(node, "asks for a size that is not known")
     return Examples()
+
+
+def repeated(node: torch.fx.Node, named: Mapping[str, Any]) -> Tensor:
+    """Return a constant that is the same for every example, with a first axis of one, from what makes one of each.
+
+    Raises:
+        ModelError: the constants of two examples differ.
+    """
+    shape_of(node)
+    one: Tensor = call(node, _filled(named, iter(()), 1))
+    three: Tensor = call(node, _filled(named, iter(()), 3))
+    if not torch.equal(one.expand_as(three), three):
+        raise refuse(node, "gives each example a constant of its own")
+    return one
 
 
 def _parents(arguments: Any) -> list[Value]:
@@ -136,8 +220,10 @@ def _parents(arguments: Any) -> list[Value]:
 
 def _filled(arguments: Any, tensors: Any, examples: int) -> Any:
     """Put tensors where arguments vary, and the number of examples where it is asked for."""
+    if isinstance(arguments, Mapping):
+        return {name: _filled(value, tensors, examples) for name, value in arguments.items()}
     if isinstance(arguments, tuple | list):
-        return type(arguments)(_filled(argument, tensors, examples) for argument in arguments)
+        return [_filled(argument, tensors, examples) for argument in arguments]
     if isinstance(arguments, Value):
         return next(tensors)
     return examples if isinstance(arguments, Examples) else arguments

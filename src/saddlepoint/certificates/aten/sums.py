@@ -7,24 +7,34 @@ import torch
 from torch import Tensor
 
 from saddlepoint.certificates.affine import Affine, Stencil
-from saddlepoint.certificates.aten.table import Lowering, Value, constant, refuse, rule, shape_of
+from saddlepoint.certificates.aten.table import Lowering, Value, constant, name_of, refuse, rule, shape_of
 
 
 @rule("add", "sub")
-def _add(low: Lowering, node: torch.fx.Node, a: Any, b: Any, *, alpha: float = 1) -> Value:
-    sign = float(alpha) * (-1 if "sub" in str(node.target) else 1)
-    if isinstance(a, Value) and isinstance(b, Value):
-        return _combination(low, node, (a, b), (1.0, sign))
-    if isinstance(a, Value):
-        return _scaled(low, node, a, 1.0, constant(b, a, node) * sign)
-    return _scaled(low, node, b, sign, constant(a, b, node))
+def _add(low: Lowering, node: torch.fx.Node, x: Any, other: Any, alpha: float) -> Value:
+    sign = _number(node, alpha) * (-1 if name_of(node.target) == "sub" else 1)
+    if isinstance(x, Value) and isinstance(other, Value):
+        return _combination(low, node, (x, other), (1.0, sign))
+    if isinstance(x, Value):
+        return _scaled(low, node, x, 1.0, constant(other, x, node) * sign)
+    return _scaled(low, node, other, sign, constant(x, other, node))
 
 
 @rule("rsub")
-def _rsub(low: Lowering, node: torch.fx.Node, a: Value, b: Any, alpha: float = 1) -> Value:
-    if isinstance(b, Value):
-        return _combination(low, node, (b, a), (1.0, -float(alpha)))
-    return _scaled(low, node, a, -float(alpha), constant(b, a, node))
+def _rsub(low: Lowering, node: torch.fx.Node, x: Any, other: Any, alpha: float) -> Value:
+    """Other − alpha · x."""
+    sign = -_number(node, alpha)
+    if isinstance(x, Value) and isinstance(other, Value):
+        return _combination(low, node, (other, x), (1.0, sign))
+    if isinstance(x, Value):
+        return _scaled(low, node, x, sign, constant(other, x, node))
+    return _scaled(low, node, other, 1.0, constant(x, other, node) * sign)
+
+
+def _number(node: torch.fx.Node, alpha: Any) -> float:
+    if not isinstance(alpha, int | float):
+        raise refuse(node, "scales by what is no number")
+    return float(alpha)
 
 
 @rule("neg")
@@ -33,18 +43,18 @@ def _neg(low: Lowering, node: torch.fx.Node, x: Value) -> Value:
 
 
 @rule("mul")
-def _mul(low: Lowering, node: torch.fx.Node, a: Any, b: Any) -> Value:
-    if isinstance(a, Value) and isinstance(b, Value):
+def _mul(low: Lowering, node: torch.fx.Node, x: Any, other: Any) -> Value:
+    if isinstance(x, Value) and isinstance(other, Value):
         raise refuse(node, "multiplies two values that depend on the input")
-    x, c = (a, b) if isinstance(a, Value) else (b, a)
-    return _scaled(low, node, x, constant(c, x, node), None)
+    varying, factor = (x, other) if isinstance(x, Value) else (other, x)
+    return _scaled(low, node, varying, constant(factor, varying, node), None)
 
 
 @rule("div")
-def _div(low: Lowering, node: torch.fx.Node, a: Any, b: Any) -> Value:
-    if not isinstance(a, Value) or isinstance(b, Value):
+def _div(low: Lowering, node: torch.fx.Node, x: Any, other: Any) -> Value:
+    if not isinstance(x, Value) or isinstance(other, Value):
         raise refuse(node, "divides by a value that depends on the input")
-    return _scaled(low, node, a, 1 / constant(b, a, node), None)
+    return _scaled(low, node, x, 1 / constant(other, x, node), None)
 
 
 def _scaled(low: Lowering, node: torch.fx.Node, x: Value, scale: Tensor | float, offset: Tensor | None) -> Value:
@@ -53,9 +63,16 @@ def _scaled(low: Lowering, node: torch.fx.Node, x: Value, scale: Tensor | float,
 
 
 def scaled(
-    low: Lowering, name: str, x: Value, shape: tuple[int, ...], scale: Tensor | float, offset: Tensor | None
+    low: Lowering,
+    name: str,
+    x: Value,
+    shape: tuple[int, ...],
+    scale: Tensor | float,
+    offset: Tensor | None,
+    *,
+    parts: Tensor | None = None,
 ) -> Value:
-    """Append scale · x + offset, each broadcast to `shape`."""
+    """Append scale · x + offset, each broadcast to `shape`; `parts` are the magnitudes of an offset's terms."""
     factor = torch.as_tensor(scale, dtype=torch.float64, device=None if offset is None else offset.device)
     plain = x.shape == shape
     alike = factor.ndim == 0 or (factor.ndim == len(shape) and factor.shape[1:].numel() == 1)
@@ -71,6 +88,7 @@ def scaled(
         stencil=Stencil(adjoint) if adjoint is not None and alike and len(shape) == 3 else None,
         channelwise=plain and alike,
         rescaled=torch.mul if plain else None,
+        parts=None if parts is None else parts.expand(shape),
     )
     return low.add(operation, (x,), shape, name)
 

@@ -1,10 +1,12 @@
 """What each core ATen operation is: affine in its varying arguments, or made of affine operations and ReLUs.
 
-A rule gets the lowering, the program's node and its arguments, and returns the value of the node's result. Arguments
-that vary with the input are `Value`s; all others are constants, tensors of real numbers in float64.
+A rule gets the lowering, the program's node and the operation's arguments by the names of its schema ("self" and
+"input" are `x`), and returns the value of the node's result. Arguments that vary with the input are `Value`s; all
+others are constants, tensors of real numbers in float64. An argument that a rule does not name must have its default.
 """
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, final, runtime_checkable
 
@@ -68,6 +70,64 @@ def typed(operation: Operation, dtype: torch.dtype) -> Operation:
     return replace(operation, weights=weights, offset=offset, parts=parts)
 
 
+NEUTRAL = frozenset({"dtype", "device", "layout", "pin_memory", "memory_format", "non_blocking", "copy", "implicit"})
+"""Arguments that change no number: what a result's type is, is read from the program's metadata."""
+
+
+def arguments_of(node: torch.fx.Node, args: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an ATen operation by their names, defaults filled in."""
+    named: dict[str, Any] = {}
+    for place, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
+        name = "x" if argument.name in ("self", "input") else argument.name
+        if place < len(args):
+            named[name] = args[place]
+        elif argument.name in options:
+            named[name] = options[argument.name]
+        else:
+            named[name] = argument.default_value
+    return named
+
+
+def call(node: torch.fx.Node, named: Mapping[str, Any]) -> Any:
+    """Call a node's operation with arguments by their names."""
+    given = {("x" if a.name in ("self", "input") else a.name): a for a in node.target._schema.arguments}  # type: ignore[union-attr]
+    placed = [value for name, value in named.items() if not given[name].kwarg_only]
+    options = {name: value for name, value in named.items() if given[name].kwarg_only}
+    return node.target(*placed, **options)  # type: ignore[operator]
+
+
+def name_of(target: Any) -> str:
+    """Return the name of an ATen operation without its overload."""
+    return str(getattr(target, "overloadpacket", getattr(target, "__name__", target))).removeprefix("aten.")
+
+
+def apply(rule: "Rule", low: "Lowering", node: torch.fx.Node, named: Mapping[str, Any]) -> Any:
+    """Call a rule with the arguments that it names; refuse others than their defaults among those that it does not.
+
+    Raises:
+        ModelError: the operation has a setting that its rule does not know.
+    """
+    parameters = inspect.signature(rule).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return rule(low, node, **named)
+    known = {parameter.name for parameter in parameters}
+    defaults = {a.name: a.default_value for a in node.target._schema.arguments}  # type: ignore[union-attr]
+    for name, value in named.items():
+        if name not in known | NEUTRAL and not _alike(value, defaults.get(name)):
+            raise ModelError(
+                f"the operation {node.target} ({node.name}) has the setting {name} = {value!r}; expected its default, "
+                f"{defaults.get(name)!r}"
+            )
+    return rule(low, node, **{name: value for name, value in named.items() if name in known})
+
+
+def _alike(value: Any, default: Any) -> bool:
+    plain = (bool, int, float, str, list, tuple, type(None))
+    if not (isinstance(value, plain) and isinstance(default, plain)):
+        return value is default
+    return value == default and isinstance(value, bool) == isinstance(default, bool)
+
+
 def rule(*names: str) -> Callable[[Rule], Rule]:
     """Enter a rule into the table."""
 
@@ -102,6 +162,8 @@ def refuse(node: torch.fx.Node, why: str) -> ModelError:
 
 def constant(given: Any, x: Value, node: torch.fx.Node) -> Tensor:
     """Return a constant that broadcasts to one result, without the examples' axis."""
+    if not isinstance(given, Tensor | int | float):
+        raise refuse(node, "computes with the number of examples")
     tensor = torch.as_tensor(given, dtype=torch.float64)
     if tensor.ndim == len(x.shape) + 1 and tensor.shape[0] == 1:
         return tensor[0]
