@@ -45,7 +45,10 @@ Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
 """By the name of the ATen operation, without its overload."""
 
-_KEPT = ("silu", "gelu", "softplus", "elu", "hardtanh", "leaky_relu", "_adaptive_avg_pool2d")
+_KEPT = (
+    *("silu", "gelu", "softplus", "elu", "hardtanh", "leaky_relu", "_adaptive_avg_pool2d", "reflection_pad1d"),
+    *("reflection_pad2d", "replication_pad1d", "replication_pad2d", "upsample_bilinear2d"),
+)
 
 
 def decompositions() -> Any:
