@@ -62,9 +62,15 @@ def tutorial(data: Path) -> None:
     def solve() -> dict[int, float]:
         known = bounds.crown(graph, around(x, sp.Linf(0.05), (0, 1)), torch.float64)
         made, rows = program(graph, known, exact=True), np.eye(10)
+
+        def margin(j: int) -> float:
+            row = rows[label] - rows[j]
+            with torch.no_grad():
+                reached = lambda v: float(graph(torch.from_numpy(v).reshape(x.shape))[0].numpy() @ row)  # noqa: E731
+                return by_integers(made, row, graph.terms, reached).value
+
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # as `method="milp"` does
-            found = pool.map(lambda j: sum(by_integers(made, rows[label] - rows[j])), exact)
-        return dict(zip(exact, found, strict=True))
+            return dict(zip(exact, pool.map(margin, exact), strict=True))
 
     got, seconds = timed(solve)
     off = max(abs(got[j] - exact[j]) for j in exact)

@@ -8,6 +8,7 @@ from typing import Literal, final, get_args
 
 import torch
 
+from saddlepoint.certificates.agreement import challenge, compare_anywhere
 from saddlepoint.certificates.checker import check
 from saddlepoint.certificates.effort import MEMORY, Effort
 from saddlepoint.certificates.evidence import Evidence, require_evidence
@@ -17,7 +18,7 @@ from saddlepoint.certificates.margins import Method, Worst, worst_margins
 from saddlepoint.certificates.regions import InputSet, around
 from saddlepoint.classifier import DECISION, Classifier
 from saddlepoint.classifier.checks import check_classes, check_images, check_labels
-from saddlepoint.errors import CertificateError, InputError, ModelError
+from saddlepoint.errors import CertificateError, InputError
 from saddlepoint.geometry import Ball
 from saddlepoint.geometry.binding import per_row
 from saddlepoint.results.verdicts import Verdict
@@ -27,8 +28,6 @@ _MOST = 64
 """Examples that are bounded together, at most."""
 _OPEN = 4
 """A sign is open up to so many tolerances from 0: ranges of neurons are widened, too, and slopes may turn with them."""
-_ALIKE = 1e-3
-"""How far the graph's logits may lie from the module's, as a share of the largest: rounding, not another function."""
 
 
 @final
@@ -45,8 +44,7 @@ class Certificates:
         lower_bound: proven least margin z_y − max_{j≠y} z_j over the set, (B,), float64; −inf where none was found.
         tolerance: what was taken off for rounding, (B,).
         method: how it was proven.
-        arithmetic: "real", the semantics above; of a mixed-integer program "solver": the bound is HiGHS's,
-            less more than its tolerances, and was not computed again.
+        arithmetic: "real", the semantics above.
         seconds: wall time of each example.
         evidence: what proves each bound, for `check_evidence`, if it was asked for.
     """
@@ -56,7 +54,7 @@ class Certificates:
     tolerance: PerExample
     method: str
     seconds: tuple[float, ...]
-    arithmetic: Literal["real", "solver"] = "real"
+    arithmetic: Literal["real"] = "real"
     evidence: tuple[Evidence, ...] | None = None
 
 
@@ -88,8 +86,7 @@ def certify(
         memory: bytes that the linear functionals may take.
         timeout: seconds after which α-CROWN and integer programs try no further on an example; what they have found
             until then is a proof, but depends on the clock.
-        evidence: whether to keep what `check_evidence` needs; not of "milp", whose bound is the solver's, nor of
-            "lipschitz".
+        evidence: whether to keep what `check_evidence` needs; not of "milp" nor of "lipschitz".
         graphs: of the classifier for images of this shape, as `graphs_of` made them; made anew when not given.
 
     Returns:
@@ -112,7 +109,7 @@ def certify(
     graphs = graphs_of(classifier, tuple(images.shape[1:])) if graphs is None else graphs
     check_classes(labels, graphs[0].outputs)
     right = classifier.predict(images, box=box).label.cpu() == labels.cpu()
-    radius = per_row(ball.eps, images).cpu()
+    radius, slope = per_row(ball.eps, images).cpu(), torch.zeros_like(images, dtype=torch.float64)
     bound, tolerance = (torch.empty(len(images), dtype=torch.float64) for _ in range(2))
     seconds, kept = list[float](), list[Evidence | None]()
     # The bounds of rounding are those of sums of products in float32: not of TF32, nor of Winograd's convolutions.
@@ -127,12 +124,17 @@ def certify(
             region = around(images[rows], own, box)
             found = _bounded(graphs, region, labels[rows], method, effort, evidence=evidence)
             bound[part], tolerance[part] = found.least[: len(part)], found.tolerance[: len(part)]
+            slope[part] = found.slope[: len(part)].double()
             kept.append(found.evidence)
             seconds += [(time.perf_counter() - began) / len(part)] * len(part)
+        proven = (right & (bound > 0)).nonzero().squeeze(1)
+        if len(proven):
+            sets = replace(ball, eps=radius[proven]).at(images[proven], *(box or (None, None)))
+            shown = challenge(graphs[1], classifier, sets, labels[proven], bound[proven], slope[proven]).double().cpu()
+            bound[proven] = torch.where(shown > 0, bound[proven], shown)
     verdicts = tuple(map(_verdict, right.tolist(), bound.tolist()))
-    how: Literal["real", "solver"] = "solver" if method == "milp" else "real"
     proofs = tuple(each for each in kept if each is not None) if evidence else None
-    return Certificates(verdicts, bound, tolerance, method, tuple(seconds), how, proofs)
+    return Certificates(verdicts, bound, tolerance, method, tuple(seconds), evidence=proofs)
 
 
 def check_evidence(
@@ -181,23 +183,14 @@ def _checked(graph: Graph, region: InputSet, label: int, evidence: Evidence) -> 
 
 
 def graphs_of(classifier: Classifier, shape: tuple[int, ...]) -> tuple[Graph, Graph]:
-    """Return the classifier's graph in float32 and in float64, held against the module itself at random pixels.
+    """Return the classifier's graph in float32 and in float64, held against the module itself; see `agreement`.
 
     Raises:
         ModelError: an operation has no rule, or module and graph differ by more than rounding explains.
     """
     program = export(classifier, shape, classifier.device)
     single, double = program.graph(torch.float32), program.graph(torch.float64)
-    pixels = torch.rand(4, *shape, generator=torch.Generator().manual_seed(0)).to(classifier.device)
-    with torch.no_grad():
-        expected = classifier.predict(pixels).logits.double()
-        gap = (double(pixels.double()) - expected).abs().max()
-    if not bool(gap <= _ALIKE * expected.abs().max()):
-        raise ModelError(
-            f"the graph's logits differ by {float(gap):.3g} from the module's, whose largest is "
-            f"{float(expected.abs().max()):.3g}; expected one function: does the module compute with constants of its "
-            "own, or differently in each call?"
-        )
+    compare_anywhere(double, classifier)
     return single, double
 
 
@@ -221,7 +214,8 @@ def _bounded(
     least, tolerance = (
         torch.where(open_, new, old) for new, old in ((again.least, found.least), (again.tolerance, found.tolerance))
     )
-    return Worst(least, tolerance, again.evidence)
+    wide = open_.reshape(-1, *(1 for _ in region.lower.shape[1:])).to(again.slope.device)
+    return Worst(least, tolerance, torch.where(wide, again.slope, found.slope), again.evidence)
 
 
 def _on_host(found: Worst) -> Worst:

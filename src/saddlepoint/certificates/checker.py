@@ -16,7 +16,7 @@ from saddlepoint.certificates.evidence import Evidence, Pass
 from saddlepoint.certificates.functionals import Dense
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.margins import differences
-from saddlepoint.certificates.programs import dual_bound, program
+from saddlepoint.certificates.programs import Question, program
 from saddlepoint.certificates.regions import InputSet
 from saddlepoint.errors import CertificateError
 
@@ -52,7 +52,8 @@ def check(graph: Graph, region: InputSet, label: int, evidence: Evidence) -> flo
     if evidence.duals:
         made = program(graph, tuple(known), exact=False)
         for place, dual in evidence.duals.items():
-            bound = dual_bound(made, rows[place].cpu().flatten().numpy(), dual.cpu().double().numpy(), graph.terms)[0]
+            asked = Question.of(made, rows[place].cpu().flatten().numpy(), graph.terms)
+            bound, _ = asked.bound(dual.cpu().double().numpy())
             best[place] = torch.maximum(best[place], torch.tensor(bound, dtype=best.dtype))
     return float(best.amin())
 

@@ -78,7 +78,7 @@ def export(module: nn.Module, shape: tuple[int, ...], device: torch.device | Non
         for child, mode in training.items():
             child.training = mode
     tensors, x = _inputs(exported, module)
-    _check(exported)
+    _check(exported, x)
     return Program(exported, tensors, x)
 
 
@@ -96,18 +96,21 @@ def _inputs(exported: ExportedProgram, module: nn.Module) -> tuple[dict[str, Ten
     return tensors, x
 
 
-def _check(exported: ExportedProgram) -> None:
+def _check(exported: ExportedProgram, x: str) -> None:
     """Refuse operations without a rule, results of another type than the input's, and forwards that write buffers."""
     changed = exported.graph_signature.buffers_to_mutate
     if changed:
         raise ModelError(
             f"a forward writes to the buffer {next(iter(changed.values()))!r}; expected the same function twice"
         )
-    nodes = list(exported.graph.nodes)
-    (dtype,) = {node.meta["val"].dtype for node in nodes if node.op == "placeholder" and _varies(node)}
-    for node in nodes:
-        if node.op != "call_function" or not _varies(node):
+    varying = set[torch.fx.Node]()
+    for node in exported.graph.nodes:
+        if node.name == x:
+            varying.add(node)
+            dtype = node.meta["val"].dtype
+        if node.op != "call_function" or varying.isdisjoint(node.all_input_nodes) or not _holds_numbers(node):
             continue
+        varying.add(node)
         if name_of(node.target) not in {*RULES, "getitem"}:
             raise ModelError(
                 f"the operation {name_of(node.target)} ({node.name}) has no certificate; expected some of: "
@@ -121,11 +124,10 @@ def _check(exported: ExportedProgram) -> None:
             )
 
 
-def _varies(node: torch.fx.Node) -> bool:
-    """Tell whether a node may depend on the input: it has a symbolic number of examples."""
+def _holds_numbers(node: torch.fx.Node) -> bool:
+    """Tell whether a node's result holds tensors: the number of examples is none."""
     value = node.meta.get("val")
-    values = value if isinstance(value, tuple | list) else [value]
-    return any(isinstance(v, Tensor) and any(not isinstance(s, int) for s in v.shape) for v in values)
+    return any(isinstance(each, Tensor) for each in (value if isinstance(value, tuple | list) else [value]))
 
 
 @dataclass

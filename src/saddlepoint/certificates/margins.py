@@ -16,9 +16,10 @@ from saddlepoint.certificates.evidence import Evidence, Pass, recorded
 from saddlepoint.certificates.functionals import Dense
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.lipschitz import steepness
-from saddlepoint.certificates.programs import by_integers, dual_bound, multipliers, program
+from saddlepoint.certificates.programs import Bound, by_integers, by_lines, program
 from saddlepoint.certificates.regions import Box, InputSet
 from saddlepoint.certificates.slopes import Slopes, ascend, start
+from saddlepoint.certificates.solver import Matrix
 
 Method = Literal["interval", "crown-ibp", "crown", "alpha-crown", "lp", "milp", "lipschitz"]
 """Each is tighter and dearer than those before it; but for "lp", whose slopes α-CROWN may beat by tighter ranges, and
@@ -36,11 +37,13 @@ class Worst:
     Attributes:
         least: proven lower bounds of min over each set of z_y − max_{j≠y} z_j, (B,), float64; −inf where none is.
         tolerance: what rounding took off them at most, (B,).
+        slope: the functional of the input that each bound rests on, (B, *shape): 0 where it is constant.
         evidence: of one set, if it was asked for.
     """
 
     least: Tensor
     tolerance: Tensor
+    slope: Tensor
     evidence: Evidence | None = None
 
 
@@ -57,18 +60,19 @@ def worst_margins(
     known, passes = node_bounds(graph, region, method, effort, keep=evidence)
     rows = differences(labels, graph, known[0][0])
     lost = bounds.sizes(graph, known)
-    claimed, plain = _by_lines(graph, region, known, rows, method, lost, effort)
+    claimed, plain, inputs = _by_lines(graph, region, known, rows, method, lost, effort)
     slopes, duals = dict[int, Tensor](), dict[int, Tensor]()
     if method == "alpha-crown" and bool((claimed <= 0).any()):
         open_ = (claimed[0] <= 0).nonzero().squeeze(1)
-        slopes = _by_slopes(graph, region, known, rows[0], open_, claimed[0], plain[0], lost, effort)
+        slopes = _by_slopes(graph, region, known, rows[0], open_, claimed[0], plain[0], inputs[0], lost, effort)
     if method == "lipschitz":
         _by_steepness(graph, region, known, rows[0], claimed[0], plain[0])
     if method in ("lp", "milp"):
-        duals = _by_programs(graph, known, rows[0], claimed[0], plain[0], effort, exact=method == "milp")
+        duals = _by_programs(graph, known, rows[0], claimed[0], plain[0], inputs[0], effort, exact=method == "milp")
     least = claimed.amin(1).double().nan_to_num(nan=-math.inf, posinf=-math.inf, neginf=-math.inf)
     tolerance = torch.where(least.isfinite(), plain.amin(1).double() - least, 0.0)
-    return Worst(least, tolerance, Evidence(passes, slopes, duals) if evidence else None)
+    slope = inputs[torch.arange(len(inputs), device=inputs.device), claimed.argmin(1)]
+    return Worst(least, tolerance, slope, Evidence(passes, slopes, duals) if evidence else None)
 
 
 def node_bounds(
@@ -99,10 +103,10 @@ def differences(labels: Tensor, graph: Graph, like: Tensor) -> Tensor:
 @torch.no_grad()
 def _by_lines(
     graph: Graph, region: InputSet, known: Bounds, rows: Tensor, method: Method, lost: Sizes, effort: Effort
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return a bound of each margin, (B, K − 1), the best of lines at their default slopes and of constant ones.
 
-    And what it would be without the allowance for rounding.
+    And what it would be without the allowance for rounding, and the functionals of the input, (B, K − 1, *shape).
     """
     given = crown.ranges(graph, known)
     relaxations = [crown.flat(graph, given)]
@@ -114,7 +118,8 @@ def _by_lines(
     bound = torch.stack([torch.cat([each.least(region) for each in of], 1) for of in found])
     off = torch.stack([torch.cat([each.lost for each in of], 1) for of in found])
     best, which = bound.max(0)
-    return best, best + off.gather(0, which[None])[0]
+    inputs = torch.cat([each.input.dense().values for each in found[-1]], 1)
+    return best, best + off.gather(0, which[None])[0], inputs
 
 
 def _by_slopes(
@@ -125,6 +130,7 @@ def _by_slopes(
     open_: Tensor,
     claimed: Tensor,
     plain: Tensor,
+    inputs: Tensor,
     lost: Sizes,
     effort: Effort,
 ) -> dict[int, Tensor]:
@@ -143,6 +149,7 @@ def _by_slopes(
         with torch.no_grad():
             found = bounded(slopes, lost)
             _raise(claimed, plain, part, found.least(region).squeeze(1), found.lost.squeeze(1))
+            inputs[part] = found.input.dense().values.squeeze(1)
         for i, slope in slopes.items():
             kept[i][part] = slope
     return kept
@@ -163,7 +170,15 @@ def _by_steepness(graph: Graph, region: InputSet, known: Bounds, rows: Tensor, c
 
 @torch.no_grad()
 def _by_programs(
-    graph: Graph, known: Bounds, rows: Tensor, claimed: Tensor, plain: Tensor, effort: Effort, *, exact: bool
+    graph: Graph,
+    known: Bounds,
+    rows: Tensor,
+    claimed: Tensor,
+    plain: Tensor,
+    inputs: Tensor,
+    effort: Effort,
+    *,
+    exact: bool,
 ) -> dict[int, Tensor]:
     """Raise the bounds of open margins, in place, to those of linear or mixed-integer programs; return the duals.
 
@@ -173,18 +188,25 @@ def _by_programs(
     places = (claimed <= 0).nonzero().flatten().tolist()
 
     @torch.no_grad()  # holds for one thread only
-    def solved(place: int) -> tuple[float, float]:
+    def solved(place: int) -> Bound:
         row = rows[place].flatten().double().numpy()
-        if exact and any(part.any() for part in made.integer):
-            return by_integers(made, row, effort.left)
-        dual = multipliers(made, row)
-        duals[place] = torch.from_numpy(dual)
-        return dual_bound(made, row, dual, graph.terms)
+        if not (exact and any(part.any() for part in made.integer)):
+            return by_lines(made, row, graph.terms)
+
+        def reached(point: Matrix) -> float:
+            return float(graph(torch.from_numpy(point).reshape(1, *graph.shape))[0].numpy() @ row)
+
+        return by_integers(made, row, graph.terms, reached, effort.left)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for place, (bound, lost) in zip(places, pool.map(solved, places), strict=True):
-            if bound > float(claimed[place]):
-                claimed[place], plain[place] = bound, bound + lost
+        for place, bound in zip(places, pool.map(solved, places), strict=True):
+            if bound.dual is not None:
+                duals[place] = torch.from_numpy(bound.dual)
+            if bound.value > float(claimed[place]):
+                claimed[place], plain[place] = bound.value, bound.value + bound.lost
+            if bound.point is not None:  # downhill from the middle of the box
+                middle = (known[0][0][0] + known[0][1][0]) / 2
+                inputs[place] = middle - torch.from_numpy(bound.point).reshape(graph.shape).to(middle)
     return dict(sorted(duals.items()))
 
 

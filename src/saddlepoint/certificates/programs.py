@@ -5,12 +5,16 @@
 
 (Tjeng, Xiao & Tedrake 2019; Kolter & Madry, chapter 3.) Neurons whose sign is known are affine and get no variable. An
 LP's bound is computed again from its dual solution: weak duality holds for any multipliers, so that nothing rests on
-the solver. A MILP's bound is the solver's, less a tolerance that covers its own.
+the solver. A MILP's is the least of a tree's leaves, each an LP.
 """
 
+import heapq
 import math
-from dataclasses import dataclass, field
-from typing import Any, final
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import final
 
 import numpy as np
 import torch
@@ -21,16 +25,18 @@ from saddlepoint.certificates.affine import Affine
 from saddlepoint.certificates.bounds import Bounds
 from saddlepoint.certificates.graph import Graph, Node
 from saddlepoint.certificates.relu import ReLU
+from saddlepoint.certificates.solver import Matrix, Solution, Solver
 from saddlepoint.errors import ModelError
 
-Matrix = NDArray[np.float64]
 Expression = tuple[Matrix, Matrix, Matrix]
 """M, m and r."""
 
 LARGEST = 50_000_000
 """Numbers that one dense matrix of the program may have: beyond it the method is hopeless anyway."""
-SOLVER = 1e-5
-"""What is taken off a MILP's bound, as a share of the largest logit: ten times HiGHS's feasibility tolerance."""
+GAP = 1e-5
+"""How near a MILP's bound must come to a value that the network attains, as a share of it (and of 1)."""
+_SMALL = np.finfo(np.float64).tiny / np.finfo(np.float64).eps
+"""A sum's terms count as this much more: products below the least normal number are lost (see `affine.small`)."""
 
 
 @final
@@ -109,71 +115,186 @@ def program(graph: Graph, bounds: Bounds, *, exact: bool) -> Program:
     return made
 
 
-def by_integers(made: Program, row: Matrix, seconds: float = math.inf) -> tuple[float, float]:
-    """Return the solver's lower bound of ⟨row, output⟩ over the mixed-integer program, and what was taken off it.
+@final
+@dataclass(frozen=True, eq=False)
+class Question:
+    """min ⟨c, v⟩ + constant over A v ≤ b, l ≤ v ≤ u, of one functional of the output.
 
-    Args:
-        made: the program.
-        row: the functional of the output.
-        seconds: after which the solver stops; its bound holds all the same.
+    Attributes:
+        cost: c.
+        constant: what does not depend on v.
+        left: A.
+        right: b.
+        low: l.
+        high: u.
+        sizes: per row of A, Σ |products| behind it.
+        behind: the same of the functional.
+        terms: how many numbers a coefficient sums at most.
     """
-    from scipy.optimize import LinearConstraint, milp
 
-    cost, constant, left, right = _posed(made, row)
-    low, high, integer = np.concatenate(made.low), np.concatenate(made.high), np.concatenate(made.integer)
-    found = milp(
-        cost,
-        constraints=LinearConstraint(left, -np.inf, right),
-        bounds=_bounds(low, high),
-        integrality=integer,
-        options={} if math.isinf(seconds) else {"time_limit": seconds},
-    )
-    if found.mip_dual_bound is None:
-        return -np.inf, 0.0
-    matrix, offset, _ = made.nodes[-1]
-    largest = np.abs(_wide(matrix, made.variables)) @ np.maximum(np.abs(low), np.abs(high)) + np.abs(offset)
-    lost = SOLVER * (1 + float(np.abs(row) @ largest))
-    return float(found.mip_dual_bound) + constant - lost, lost
+    cost: Matrix
+    constant: float
+    left: Matrix
+    right: Matrix
+    low: Matrix
+    high: Matrix
+    sizes: Matrix
+    behind: float
+    terms: int
+
+    @classmethod
+    def of(cls, made: Program, row: Matrix, terms: int) -> "Question":
+        """Return the question of ⟨row, output⟩."""
+        (matrix, offset, size), wide = made.nodes[-1], made.variables
+        left = np.concatenate([np.zeros((0, wide)), *(_wide(part, wide) for part in made.left)])
+        right, sizes = (np.concatenate([np.zeros(0), *parts]) for parts in (made.right, made.sizes))
+        low, high, behind = np.concatenate(made.low), np.concatenate(made.high), float(np.abs(row) @ size) + _SMALL
+        return cls(row @ _wide(matrix, wide), float(row @ offset), left, right, low, high, sizes, behind, terms)
+
+    def nothing(self) -> "Question":
+        """Return the question of the functional 0: a positive bound says that there is no v."""
+        return replace(self, cost=0 * self.cost, constant=0.0, behind=_SMALL)
+
+    def solver(self) -> Solver:
+        """Return a solver of it."""
+        return Solver(self.cost, self.left, self.right, self.low, self.high)
+
+    def bound(self, dual: Matrix, held: Mapping[int, float] | None = None) -> tuple[float, float]:
+        """Return the lower bound that multipliers prove, and what was taken off it for rounding.
+
+        Weak duality: λᵀb + Σ min over [l, u] of (c − Aᵀλ) v is at most the minimum, whatever λ ≤ 0 is. Of integers all
+        of [l, u] is allowed for.
+
+        Args:
+            dual: λ, of whom only what is negative counts.
+            held: variables that have one value.
+        """
+        low, high = self.low.copy(), self.high.copy()
+        for place, number in (held or {}).items():
+            low[place] = high[place] = number
+        dual = np.minimum(np.nan_to_num(dual, nan=0.0, posinf=0.0, neginf=0.0), 0)
+        reduced = self.cost - dual @ self.left
+        value = float(dual @ self.right + np.where(reduced > 0, reduced * low, reduced * high).sum() + self.constant)
+        size = self.behind + float(np.abs(dual) @ (self.sizes + _SMALL))
+        lost = (self.terms + len(self.cost) + len(self.right) + 8) * np.finfo(np.float64).eps * size
+        return (float(value - lost), float(lost)) if math.isfinite(value - lost) else (-math.inf, 0.0)
 
 
-def multipliers(made: Program, row: Matrix) -> Matrix:
-    """Return the solver's λ ≤ 0, one for each constraint, of min ⟨row, output⟩ over the linear program."""
-    from scipy.optimize import linprog
+@final
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """A lower bound of ⟨row, output⟩ over a program.
 
-    cost, _, left, right = _posed(made, row)
-    bounds = np.stack([np.concatenate(made.low), np.concatenate(made.high)], 1)
-    solved = linprog(cost, left, right, bounds=bounds, method="highs")
-    found: Matrix | None = None if solved.ineqlin is None else solved.ineqlin.marginals  # None where it failed
-    return np.zeros(len(right)) if found is None else np.minimum(found, 0)
+    Attributes:
+        value: proven.
+        lost: what was taken off it for rounding.
+        dual: λ ≤ 0 of the linear program that proves it; None of a tree.
+        point: an input where ⟨row, output⟩ is small, if the solver found one.
+    """
+
+    value: float
+    lost: float
+    dual: Matrix | None = None
+    point: Matrix | None = None
 
 
-def dual_bound(made: Program, row: Matrix, dual: Matrix, terms: int) -> tuple[float, float]:
-    """Return the lower bound of ⟨row, output⟩ that multipliers prove, and what was taken off it for rounding.
+def by_lines(made: Program, row: Matrix, terms: int) -> Bound:
+    """Return the bound of the linear program, by the solver's multipliers; see `dual_bound`."""
+    asked = Question.of(made, row, terms)
+    found = asked.solver().solve({})
+    value, lost = asked.bound(found.dual)
+    return Bound(value, lost, found.dual, _input(made, found))
 
-    Weak duality: λᵀb + Σ min over [l, u] of (c − Aᵀλ) v is at most the minimum, whatever λ ≤ 0 is.
+
+def by_integers(
+    made: Program, row: Matrix, terms: int, reached: Callable[[Matrix], float], seconds: float = math.inf
+) -> Bound:
+    """Return the bound of the mixed-integer program, to `GAP`: the least of the leaves of a tree.
+
+    A node holds some binary variables at 0 or 1. Its bound follows from multipliers by weak duality, with those
+    variables' own ranges; its children hold one more, the one whose linear programs have gained most so far for what
+    was fractional (pseudo-costs, Bénichou et al. 1971). No bound rests on the solver.
 
     Args:
-        made: the linear program.
+        made: the program, exact.
         row: the functional of the output.
-        dual: λ, of whom only what is negative counts.
         terms: how many numbers a coefficient of the program sums at most, for its rounding.
+        reached: ⟨row, output⟩ at an input: the minimum is not above it.
+        seconds: after which no node is divided further; the least of the leaves holds all the same.
     """
-    cost, constant, left, right = _posed(made, row)
-    low, high, sizes = np.concatenate(made.low), np.concatenate(made.high), np.concatenate([np.zeros(0), *made.sizes])
-    dual = np.minimum(dual, 0)
-    reduced = cost - dual @ left
-    value = float(dual @ right + np.where(reduced > 0, reduced * low, reduced * high).sum() + constant)
-    behind = float(np.abs(row) @ made.nodes[-1][2]) + float(np.abs(dual) @ sizes)
-    lost = (terms + len(cost) + len(right) + 8) * np.finfo(np.float64).eps * behind
-    return value - lost, lost
+    asked, deadline = Question.of(made, row, terms), time.monotonic() + seconds
+    empty, solver = asked.nothing(), asked.solver()
+    binaries, gains = np.flatnonzero(np.concatenate(made.integer)), _Gains()
+    best, point = math.inf, None
+
+    def node(held: Mapping[int, float], above: float) -> "_Node":
+        nonlocal best, point
+        found = solver.solve(held, deadline - time.monotonic())
+        value, lost = asked.bound(found.dual, held)
+        if found.point is None and empty.bound(found.dual, held)[0] > 0:
+            value = math.inf  # no point of the set has these signs
+        if (at := _input(made, found)) is not None and (here := reached(at)) < best:
+            best, point = here, at
+        return _Node(max(value, above), lost, len(held), held, found.point)
+
+    leaves = [node({}, -math.inf)]
+    while (worst := leaves[0]).value < best - GAP * (1 + abs(best)) and time.monotonic() < deadline:
+        free = [i for i in binaries.tolist() if i not in worst.held]
+        if not free:
+            break
+        heapq.heappop(leaves)
+        chosen = gains.choose(free, worst.point)
+        for side in (0.0, 1.0):
+            child = node({**worst.held, chosen: side}, worst.value)
+            gains.learn(chosen, side, worst, child)
+            heapq.heappush(leaves, child)
+    return Bound(leaves[0].value, leaves[0].lost, None, point)
 
 
-def _posed(made: Program, row: Matrix) -> tuple[Matrix, float, Matrix, Matrix]:
-    """Return c, a constant, A and b: the functional is ⟨c, v⟩ + the constant, subject to A v ≤ b."""
-    matrix, offset, _ = made.nodes[-1]
-    left = [np.zeros((0, made.variables)), *(_wide(part, made.variables) for part in made.left)]
-    right = np.concatenate([np.zeros(0), *made.right])
-    return row @ _wide(matrix, made.variables), float(row @ offset), np.concatenate(left), right
+@final
+@dataclass(frozen=True, eq=False, order=False)
+class _Node:
+    value: float
+    lost: float
+    depth: int
+    held: Mapping[int, float]
+    point: Matrix | None
+
+    def __lt__(self, other: "_Node") -> bool:
+        return bool((self.value, -self.depth) < (other.value, -other.depth))
+
+
+@final
+@dataclass
+class _Gains:
+    """What holding a variable at 0 or 1 has gained, for each unit that it was moved: sums and counts."""
+
+    sums: defaultdict[tuple[int, float], float] = field(default_factory=lambda: defaultdict(float))
+    counts: Counter[tuple[int, float]] = field(default_factory=Counter)
+
+    def choose(self, free: list[int], point: Matrix | None) -> int:
+        """Return the variable whose two sides promise most, as a product; one that was never tried promises a mean."""
+        mean = sum(self.sums.values()) / max(1, self.counts.total()) or 1.0
+
+        def promise(i: int) -> float:
+            at = 0.5 if point is None else float(point[i])
+            sides = ((side, abs(at - side)) for side in (0.0, 1.0))
+            gains = [away * (self.sums[i, side] + mean) / (self.counts[i, side] + 1) for side, away in sides]
+            return max(gains[0], 1e-6 * mean) * max(gains[1], 1e-6 * mean)
+
+        return max(free, key=promise)
+
+    def learn(self, i: int, side: float, before: _Node, after: _Node) -> None:
+        """Take in what one child gained."""
+        away = 0.0 if before.point is None else abs(float(before.point[i]) - side)
+        if away > 1e-6 and math.isfinite(after.value) and math.isfinite(before.value):
+            self.sums[i, side] += (after.value - before.value) / away
+            self.counts[i, side] += 1
+
+
+def _input(made: Program, found: Solution) -> Matrix | None:
+    """Return the input of a solution, in its box."""
+    return None if found.point is None else np.clip(found.point[: len(made.low[0])], made.low[0], made.high[0])
 
 
 def _affine(operation: Affine, parents: list[Expression], nodes: list[Node]) -> Expression:
@@ -184,8 +305,7 @@ def _affine(operation: Affine, parents: list[Expression], nodes: list[Node]) -> 
     offsets = [_tensor(offset[None], node) for (_, offset, _), node in zip(parents, nodes, strict=True)]
     sizes = [_tensor(size[None], node) for (*_, size), node in zip(parents, nodes, strict=True)]
     size = operation.magnitude(*sizes)
-    if operation.constant is not None:
-        size = size + operation.constant
+    size = size + _SMALL if operation.constant is None else size + operation.constant + _SMALL
     return image.flatten(1).numpy().T, operation.forward(*offsets).flatten().numpy(), size.flatten().numpy()
 
 
@@ -211,12 +331,6 @@ def _relu(made: Program, z: Expression, low: Matrix, high: Matrix, *, exact: boo
     result = _wide(matrix, made.variables) * active
     result[open_] = _wide(chosen, made.variables)
     return result, np.where(active[:, 0], offset, 0.0), np.where(active[:, 0], size, np.where(open_, high, 0.0))
-
-
-def _bounds(low: Matrix, high: Matrix) -> Any:  # noqa: ANN401 - SciPy has no types
-    from scipy.optimize import Bounds as Limits
-
-    return Limits(low, high)
 
 
 def _wide(matrix: Matrix, width: int) -> Matrix:

@@ -95,7 +95,7 @@ class Frozen:
         They are compared at pixels that depend on an image's shape alone, so that equal rows come from equal forms.
         """
         module = self.classifier.module
-        if any(map(_compiled, module.modules())):
+        if any(map(compiled, module.modules())):
             return _AS_GIVEN
         keys = torch.tensor([key(0, "probe", row) for row in range(min(2, len(x)))], device=x.device)
         probe, recording = uniform(keys, 0, tuple(x.shape[1:])), Recording(module)
@@ -135,7 +135,7 @@ def _agree(response: _Response, expected: _Response, tolerances: tuple[float, fl
     return all(bool((got - due).norm() <= share * due.norm()) for got, due, share in pairs)
 
 
-def _compiled(part: nn.Module) -> bool:
+def compiled(part: nn.Module) -> bool:
     """Whether torch has translated the module to code that asks nobody before it calls a function."""
     return hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None
 

@@ -1,0 +1,203 @@
+"""Graph and module are one function, to rounding, or nothing is proven; and every certificate is challenged.
+
+A certificate speaks of the graph. That the graph is the module is compared class by class: at random pixels, one row
+alone, two together and many; at x; and at the points of the set where a proof would be refuted first. What the module
+computes may differ from real arithmetic by its rounding, whose size is that of independent errors of each operation,
+
+    v(f(x))  =  L² v(x) + (u √n (|L| |x| + |b|))²            L² the squares of L's coefficients, √v the deviation,
+
+(Higham & Mary 2019: rounding errors of a sum of n terms grow like √n.) A worst case grows too fast with depth to tell
+rounding from another function.
+"""
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from saddlepoint import random
+from saddlepoint.certificates.affine import Affine
+from saddlepoint.certificates.aten.table import name_of
+from saddlepoint.certificates.graph import Graph
+from saddlepoint.classifier import Classifier
+from saddlepoint.classifier.frozen import Frozen, compiled
+from saddlepoint.errors import CertificateError, ModelError
+from saddlepoint.geometry import Region
+from saddlepoint.losses import margin
+from saddlepoint.typing import Images, Labels, Logits, PerExample
+
+_UNIT = torch.finfo(torch.float32).eps / 2
+_DEVIATIONS = 16
+"""How many deviations are taken for rounding: errors of one operation may be correlated."""
+_STEEPEST = 1.3
+"""More than f'² of any activation: GELU's slope is 1.13."""
+_MANY, _PIXELS = 64, 2**18
+"""Rows of the working size, fewer for large images: so many pixels in all."""
+_CORNERS = 2
+"""Random corners of the set, besides its lowest, its highest and the minimiser of the bound."""
+
+
+@torch.no_grad()
+def computed(graph: Graph, x: Images) -> tuple[Logits, Logits]:
+    """Return the graph's logits in float64, and by how much a float32 computation of them may be off, (B, K) each."""
+    values = graph.forward(x.double())
+    variances = [torch.zeros_like(values[0])]
+    for node, value in zip(graph.nodes[1:], values[1:], strict=True):
+        operation, before = node.operation, [variances[parent] for parent in node.parents]
+        if isinstance(operation, Affine):
+            size = operation.magnitude(*(values[parent].abs() for parent in node.parents))
+            size = size if operation.constant is None else size + operation.constant
+            passed = operation.linear(*before, *(weight.square() for weight in operation.weights))
+            variances.append(passed + (operation.terms + 8) * (_UNIT * size).square())
+        else:
+            variances.append(_STEEPEST * before[0] + (4 * _UNIT * (value.abs() + 1)).square())
+    logits = values[-1].flatten(1)
+    return logits, _DEVIATIONS * (variances[-1].flatten(1).sqrt() + _UNIT * logits.abs()) + torch.finfo().tiny
+
+
+def compare(graph: Graph, x: Images, *seen: Logits) -> tuple[Logits, Logits]:
+    """Hold the module's logits of x, each time it was asked, against the graph's; return these and what was allowed.
+
+    Raises:
+        ModelError: the logit of a class differs by more than rounding explains.
+    """
+    logits, allowed = computed(graph, x)
+    for each in seen:
+        wrong = ~((each.double() - logits).abs() <= allowed)  # NaN is wrong
+        if bool(wrong.any()):
+            row, label = (int(place) for place in wrong.nonzero()[0])
+            raise ModelError(
+                f"the module's logit of class {label} is {float(each[row, label]):.6g}, its graph's "
+                f"{float(logits[row, label]):.6g}, and rounding explains a difference of "
+                f"{float(allowed[row, label]):.2g}; expected one function: does the module compute in another type, "
+                "look at the size of its batch, or answer differently in each call?"
+            )
+    return logits, allowed
+
+
+def compare_anywhere(graph: Graph, classifier: Classifier) -> None:
+    """Hold the module against its graph at random pixels: one row alone, two together, twice, and many.
+
+    Raises:
+        ModelError: they are not one function, or the module runs other operations for another number of rows.
+    """
+    keys = torch.tensor([random.key(0, "compare", row) for row in range(3)], device=classifier.device)
+    pixels = random.uniform(keys, 0, graph.shape)
+    many = max(3, min(_MANY, _PIXELS // pixels[0].numel()))
+    tiled = pixels[torch.arange(many, device=pixels.device) % 3]
+    with classifier.frozen() as model:
+        one, two, again, all_ = (_Asked.of(model, rows) for rows in (pixels[:1], pixels[:2], pixels[:2], tiled))
+    for first, second in ((one, two), (two, again), (two, all_)):
+        if not _alike(first.calls, second.calls, len(first.logits), len(second.logits)):
+            raise ModelError(
+                f"the module computes otherwise for {len(second.logits)} rows than for {len(first.logits)} before; "
+                "expected one function of each row: let it not look at the size of its batch, nor count its calls"
+            )
+    compare(graph, pixels[:1], one.logits)
+    compare(graph, pixels[:2], two.logits, again.logits)
+    compare(graph, tiled, all_.logits)
+
+
+def challenge(
+    graph: Graph, classifier: Classifier, region: Region, y: Labels, bound: PerExample, slope: Images
+) -> PerExample:
+    """Return the least margin of the untouched module at points of the set where a false certificate would show.
+
+    Args:
+        graph: in float64.
+        classifier: whose graph it is.
+        region: the sets of the certified examples.
+        y: their labels.
+        bound: the least margin that was proven of each.
+        slope: the functional of the input that the bound rests on: it is least where the set is farthest along −slope.
+
+    Raises:
+        ModelError: graph and module differ at one of the points.
+        CertificateError: the graph itself has a lower margin there than was proven.
+    """
+    points = region.x.unsqueeze(1) + _deltas(region, slope)
+    shown = list[PerExample]()
+    with classifier.frozen() as model:  # each example by itself: a verdict must not depend on who else is asked about
+        for own, label in zip(points, y, strict=True):
+            logits = torch.cat([model.decide(own), model.decide(own[:1])])
+            shown.append(margin(logits, label.expand(len(logits))).amin())
+            real, allowed = compare(graph, torch.cat([own, own[:1]]), logits)
+            _hold(margin(real, label.expand(len(real))), bound[len(shown) - 1].to(real), allowed.amax(1))
+    return torch.stack(shown)
+
+
+def _deltas(region: Region, slope: Images) -> Tensor:
+    """Return δ of the minimiser, the lowest and the highest corner, some random ones and x itself, (B, K, *shape)."""
+    size = slope.abs().flatten(1).amax(1).clamp(min=torch.finfo().tiny)
+    downhill = -(slope / size.reshape(-1, *(1 for _ in slope.shape[1:]))).to(region.x)
+    keys = torch.tensor([random.key(0, "challenge", k) for k in range(_CORNERS)], device=region.x.device)
+    corners = random.uniform(keys, 0, tuple(region.x.shape[1:])) - 0.5
+    ones = torch.ones_like(corners[:1])
+    fixed = torch.cat([-ones, ones, corners]).sign().expand(len(slope), -1, *region.x.shape[1:])
+    deltas = region.maximiser(torch.cat([downhill.unsqueeze(1), fixed], 1))
+    return torch.cat([deltas, torch.zeros_like(deltas[:, :1])], 1)
+
+
+def _hold(real: PerExample, proven: Tensor, allowed: PerExample) -> None:
+    """Raise CertificateError if a margin of the graph, in float64, is below what was proven of all of the set."""
+    wrong = ~(real >= proven - 1e-6 * allowed)  # float64 rounds 2²⁹ times as finely as float32
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise CertificateError(
+            f"a margin of at least {float(proven):.9g} was proven, and the same graph has {float(real[row]):.9g} "
+            "in the set: that is a bug of saddlepoint; please report it with the model"
+        )
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What a module answered, and the ATen operations that it ran for it; None where those cannot be seen."""
+
+    logits: Logits
+    calls: list[object] | None
+
+    @classmethod
+    def of(cls, model: Frozen, pixels: Images) -> "_Asked":
+        module = model.classifier.module
+        if any(isinstance(part, torch.jit.ScriptModule) or compiled(part) for part in module.modules()):
+            return cls(model.decide(pixels), None)
+        with _Calls(module) as calls:
+            return cls(model.decide(pixels), calls.seen)
+
+
+class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The operations that are run, each with its constants and the module's tensors that it reads."""
+
+    _SILENT = ("view", "_unsafe_view", "reshape", "clone", "contiguous", "detach", "alias", "_to_copy")
+    """What depends on the layout in memory, which the number of rows may change, and computes nothing."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        own = (*module.named_parameters(), *module.named_buffers())
+        self._names = {tensor.untyped_storage().data_ptr(): name for name, tensor in own}
+        self.seen = list[object]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        if name_of(func) not in self._SILENT:
+            self.seen.append([str(func), self._plain(args), self._plain(tuple((kwargs or {}).values()))])
+        return func(*args, **(kwargs or {}))
+
+    def _plain(self, value: object) -> object:
+        if isinstance(value, tuple | list):
+            return [self._plain(each) for each in value]
+        if isinstance(value, Tensor):
+            return self._names.get(value.untyped_storage().data_ptr(), "tensor")
+        return value
+
+
+def _alike(first: object, second: object, rows: int, others: int) -> bool:
+    """Tell whether two runs are the same but for the numbers of rows, which may occur as constants."""
+    if isinstance(first, list) and isinstance(second, list):
+        pairs = zip(first, second, strict=False)
+        return len(first) == len(second) and all(_alike(a, b, rows, others) for a, b in pairs)
+    if type(first) is int and type(second) is int:
+        return first == second or first * others == second * rows
+    return bool(first == second)
