@@ -111,6 +111,16 @@ def test_intervals_that_train_are_those_that_prove_but_for_rounding(name):
         assert torch.allclose(torch.stack(trained), torch.stack(proven), atol=1e-11)
 
 
+def test_a_graph_in_float64_computes_in_float64_throughout():
+    class Cast(nn.Module):
+        def forward(self, x):
+            return x.sum(1, dtype=torch.float32).mean(2, dtype=torch.float32).to(torch.float32)
+
+    graph, x = export(Cast(), (2, 3, 4)).graph(torch.float64), torch.rand(2, 2, 3, 4).double()
+    assert all(value.dtype == torch.float64 for value in graph.forward(x))
+    assert torch.allclose(graph(x), x.sum(1).mean(2), atol=1e-15)
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_the_graph_is_the_module(name):
     net, x = _net(name), torch.rand(7, 1, 6, 6)
@@ -273,7 +283,9 @@ def test_a_module_that_is_not_its_graph_is_refused():
             shift = 1.0 if torch.compiler.is_exporting() else 0.0
             return x.flatten(1) + shift
 
-    with pytest.raises(sp.ModelError, match=r"the module's logit of class 0 is .*, its graph's .*expected one function"):
+    with pytest.raises(
+        sp.ModelError, match=r"the module's logit of class 0 is .*, its graph's .*expected one function"
+    ):
         sp.certify(sp.Classifier(Alternating()), torch.rand(1, 1, 1, 3), torch.tensor([0]), Linf(0.1))
 
 

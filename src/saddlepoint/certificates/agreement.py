@@ -4,10 +4,10 @@ A certificate speaks of the graph. That the graph is the module is compared clas
 alone, two together and many; at x; and at the points of the set where a proof would be refuted first. What the module
 computes may differ from real arithmetic by its rounding, whose size is that of independent errors of each operation,
 
-    v(f(x))  =  L² v(x) + (u √n (|L| |x| + |b|))²            L² the squares of L's coefficients, √v the deviation,
+    v(f(x))  =  L² v(x) + u² n (L² x² + b² + f(x)²)          L² the squares of L's coefficients, √v the deviation:
 
-(Higham & Mary 2019: rounding errors of a sum of n terms grow like √n.) A worst case grows too fast with depth to tell
-rounding from another function.
+n partial sums, each as large as its terms or the whole, are each off by u (Higham & Mary 2019). A worst case grows too
+fast with depth to tell rounding from another function.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from saddlepoint import random
 from saddlepoint.certificates.affine import Affine
 from saddlepoint.certificates.aten.table import name_of
-from saddlepoint.certificates.graph import Graph
+from saddlepoint.certificates.graph import Graph, Input
+from saddlepoint.certificates.relu import ReLU
 from saddlepoint.classifier import Classifier
 from saddlepoint.classifier.frozen import Frozen, compiled
 from saddlepoint.errors import CertificateError, ModelError
@@ -29,10 +30,8 @@ from saddlepoint.losses import margin
 from saddlepoint.typing import Images, Labels, Logits, PerExample
 
 _UNIT = torch.finfo(torch.float32).eps / 2
-_DEVIATIONS = 16
+_DEVIATIONS = 8
 """How many deviations are taken for rounding: errors of one operation may be correlated."""
-_STEEPEST = 1.3
-"""More than f'² of any activation: GELU's slope is 1.13."""
 _MANY, _PIXELS = 64, 2**18
 """Rows of the working size, fewer for large images: so many pixels in all."""
 _CORNERS = 2
@@ -47,12 +46,16 @@ def computed(graph: Graph, x: Images) -> tuple[Logits, Logits]:
     for node, value in zip(graph.nodes[1:], values[1:], strict=True):
         operation, before = node.operation, [variances[parent] for parent in node.parents]
         if isinstance(operation, Affine):
-            size = operation.magnitude(*(values[parent].abs() for parent in node.parents))
-            size = size if operation.constant is None else size + operation.constant
-            passed = operation.linear(*before, *(weight.square() for weight in operation.weights))
-            variances.append(passed + (operation.terms + 8) * (_UNIT * size).square())
-        else:
-            variances.append(_STEEPEST * before[0] + (4 * _UNIT * (value.abs() + 1)).square())
+            squares = [weight.square() for weight in operation.weights]
+            size = operation.linear(*(values[parent].square() for parent in node.parents), *squares) + value.square()
+            size = size if operation.constant is None else size + operation.constant.square()
+            passed = operation.linear(*before, *squares)
+            variances.append(passed + (operation.terms + 8) * _UNIT**2 * size)
+        elif not isinstance(operation, Input):
+            z, reach = values[node.parents[0]], _DEVIATIONS * before[0].sqrt()
+            steep = torch.stack(operation.slopes(z - reach, z + reach)).abs().amax(0)
+            own = 0.0 if isinstance(operation, ReLU) else (4 * _UNIT * (value.abs() + z.abs())).square()
+            variances.append(steep.square() * before[0] + own)
     logits = values[-1].flatten(1)
     return logits, _DEVIATIONS * (variances[-1].flatten(1).sqrt() + _UNIT * logits.abs()) + torch.finfo().tiny
 

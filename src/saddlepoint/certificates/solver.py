@@ -50,8 +50,14 @@ class Solver:
         model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
         model.a_matrix_.start_, model.a_matrix_.index_ = matrix.indptr, matrix.indices
         model.a_matrix_.value_ = matrix.data
-        self._highs: Any = highspy.Highs()  # type: ignore[no-untyped-call]
-        for name, value in (("output_flag", False), ("threads", 1), ("small_matrix_value", 1e-12)):
+
+        class Quiet(highspy.Highs):
+            def enableCallbacks(self) -> None:  # noqa: N802 - called at the start, where a banner would be printed
+                self.setOptionValue("output_flag", False)
+                super().enableCallbacks()  # type: ignore[no-untyped-call]
+
+        self._highs: Any = Quiet()  # type: ignore[no-untyped-call]
+        for name, value in (("threads", 1), ("small_matrix_value", 1e-12)):
             self._highs.setOptionValue(name, value)
         self._highs.passModel(model)
         self._infeasible = highspy.HighsModelStatus.kInfeasible

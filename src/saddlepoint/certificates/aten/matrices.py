@@ -83,7 +83,8 @@ def _convolution(
     def adjoint(functional: Tensor, w: Tensor) -> tuple[Tensor]:
         if strided:
             return (by_channels(functional, w, stride[0], padding[0], x.shape[1:]),)
-        return (torch.convolution(functional, w, None, stride, padding, dilation, not transposed, back, groups),)
+        pulled = torch.convolution(functional, w, None, stride, padding, dilation, not transposed, back, groups)
+        return (pulled[(..., *map(slice, x.shape[1:]))],)  # an output padding beyond the stride reads nothing
 
     def pull(windows: Tensor, w: Tensor) -> tuple[Tensor]:
         if strided:

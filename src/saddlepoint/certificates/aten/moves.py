@@ -46,6 +46,7 @@ def _moved(low: Lowering, node: torch.fx.Node, **named: Any) -> Value:
     """Apply the operation itself, to as many examples as there are."""
     (x,), shape, name = _parents(list(named.values())), shape_of(node), name_of(node.target)
     _require_rows(node, name, named)
+    named = {key: None if key == "dtype" else value for key, value in named.items()}  # the graph's own, whichever it is
 
     def linear(v: Tensor) -> Tensor:
         return call(node, _filled(named, iter((v,)), len(v)))  # type: ignore[no-any-return]
