@@ -64,10 +64,11 @@ def test_a_run_keeps_what_proves_its_certificates(tmp_path, capsys):
     files = sorted((out / "evidence").iterdir(), key=lambda path: path.stat().st_size)
     assert len(files) == len(certified) > 1
     assert main(["verify", str(out), "--certificates", "1", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["checked"] == len(certified)
+    counts = json.loads(capsys.readouterr().out.splitlines()[-1])["counts"]
+    assert counts["certificate"] == {"checked": len(certified), "failed": 0, "exact": len(certified)}
     files[0].write_bytes(files[-1].read_bytes())  # what proves one example proves no other
     assert main(["verify", str(out), "--certificates", "1"]) == 1
-    assert "its evidence proves nothing: the claimed bounds of coordinate" in capsys.readouterr().out
+    assert "it proves nothing: the claimed bounds of coordinate" in capsys.readouterr().out
 
 
 def test_the_word_of_a_solver_is_no_evidence(tmp_path, capsys):

@@ -16,7 +16,7 @@ from saddlepoint.data.datasets.dataset import of_arrays
 from saddlepoint.errors import SaddlepointError
 from saddlepoint.evaluation import api, executors, shard
 from saddlepoint.evaluation.job import Job
-from saddlepoint.evaluation.replay import replay
+from saddlepoint.evaluation.verification import Audit
 from saddlepoint.results import Standing, brackets, by_label, check_run, clopper_pearson, judged
 from saddlepoint.results.bracket import bucket
 
@@ -314,20 +314,21 @@ def test_a_replay_holds_and_names_what_does_not(classifier, data, tmp_path):
     import pyarrow.parquet as pq
 
     found = _evaluate(classifier, data, tmp_path)
-    looked = list(replay(found.run, classifier, data, share=1.0))
+    looked = list(Audit(found.run, classifier, data, certificates=1.0).checks())
     assert looked
     assert all(each.why is None for each in looked)
     kinds = {each.key.split()[0] for each in looked}
     assert kinds == {"attack", "certificate"}
     other = sp.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)))
     with pytest.raises(sp.InputError, match="is not the one that was evaluated"):
-        list(replay(found.run, other, data))
+        Audit(found.run, other, data)
     (path,) = (tmp_path / "rows").iterdir()
     table = pq.read_table(path)
     bounds = [None if bound is None else bound + 5 for bound in table["lower_bound"].to_pylist()]
     place = table.schema.get_field_index("lower_bound")
     pq.write_table(table.set_column(place, table.schema.field(place), pa.array(bounds)), path)
-    failed = [each.why for each in replay(sp.open_run(tmp_path), classifier, data, share=1.0) if each.why]
+    audit = Audit(sp.open_run(tmp_path), classifier, data, certificates=1.0)
+    failed = [each.why for each in audit.checks() if each.why]
     assert failed
     assert all("when computed again" in why for why in failed)
 

@@ -12,7 +12,7 @@ import saddlepoint as sp
 from saddlepoint.certificates.smoothing import SmoothedClassifier
 from saddlepoint.cli.main import main
 from saddlepoint.data.datasets.dataset import of_arrays
-from saddlepoint.evaluation.replay import replay
+from saddlepoint.evaluation.verification import Audit
 from saddlepoint.results import RunError, check_run
 
 BALLS = [sp.L2(0.05), sp.L2(0.2)]
@@ -58,8 +58,8 @@ def test_a_run_goes_on_and_is_replayed_with_the_same_votes(smoothed, data, tmp_p
     whole = sp.evaluate(smoothed, data, BALLS, suite=(), out=tmp_path / "run")
     again = sp.evaluate(smoothed, data, BALLS, suite=(), out=tmp_path / "run")
     assert again.summary == whole.summary
-    told = list(replay(whole.run, smoothed.classifier, data, share=1))
-    assert len(told) == sum(each.certified for each in whole.brackets)
+    told = list(Audit(whole.run, smoothed.classifier, data, certificates=1).checks())
+    assert sum(each.subject == "certificate" for each in told) == sum(each.certified for each in whole.brackets)
     assert all(each.why is None for each in told)
     with pytest.raises(RunError):
         sp.evaluate(replace(smoothed, seed=1), data, BALLS, suite=(), out=tmp_path / "run")

@@ -83,6 +83,7 @@ class Classifier(nn.Module):
         self.preprocessing = preprocessing or Preprocessing()
         self.name = name or type(module).__name__
         self.reference: str | None = None  # with which it was loaded, if it was
+        self.weights: str | None = None  # the file of weights that was named beside the reference
         self.source: str | None = None  # SHA-256 of the code that made it, if that is a file
 
     @property

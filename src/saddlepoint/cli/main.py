@@ -3,10 +3,12 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 
 from saddlepoint import __version__
 from saddlepoint.cli import attack, attacks, certify, compare, evaluate, models, report, train, verify
 from saddlepoint.cli.flags import Parser
+from saddlepoint.cli.printable import Printable
 from saddlepoint.errors import SaddlepointError
 
 BAD_INPUT = 2
@@ -25,6 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    with redirect_stdout(Printable(sys.stdout)), redirect_stderr(Printable(sys.stderr)):
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         return int(arguments.run(arguments))

@@ -9,9 +9,9 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from saddlepoint.cli.printable import console as console_of
 from saddlepoint.cli.table import table
 from saddlepoint.errors import InputError
 from saddlepoint.models import load_classifier
@@ -94,7 +94,7 @@ def _ball(norm: str, eps: float) -> str:
 
 @contextmanager
 def _progress(*, silent: bool) -> Iterator[Observe | None]:
-    console = Console(stderr=True)
+    console = console_of(stderr=True)
     if silent or not console.is_terminal:
         yield None
         return

@@ -2,19 +2,33 @@
 
 import argparse
 import json
+from typing import TYPE_CHECKING, Any
 
 from saddlepoint.cli.flags import Parser, numbers
 
+if TYPE_CHECKING:
+    from saddlepoint.evaluation.verification import Audit, Checked
+
+FAILED, UNFINISHED = 1, 3
+
 _DESCRIPTION = """\
-Replay an evaluation: every point that broke an example is held against the ball, the box and the untouched model, and a
-seeded share of the certificates is computed again."""
+Check an evaluation again, as somebody's claim. Every record is held against data and specification, every clean
+prediction and every point against the untouched model; a share of the certificates is computed again, and a share of
+the searches that found nothing is repeated. Which, your own randomness says. Code that the folder names is not run."""
 
 _EPILOG = """\
 examples:
   saddlepoint verify run
-  saddlepoint verify run --model copies/model --data npz:copy.npz --certificates 1
+  saddlepoint verify run --model copies/model --data npz:copy.npz --certificates 1 --standing 1
+  saddlepoint verify run --model my_net.py:make        # code runs only if you name it
 
-exit code: 0 when all holds, 1 when a record does not (the first is named), 2 on bad input"""
+exit code: 0 when all holds, 1 when a claim does not (the first is named), 2 on bad input, 3 when all holds and records
+are missing: the run is not finished"""
+
+UNKNOWN = (
+    "that the searches that were not repeated found nothing; that stronger attacks would not; that the data are a fair "
+    "sample; when, and by whom, the run was made"
+)
 
 
 def register(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -22,40 +36,102 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser = commands.add_parser("verify", help="check a run again", description=_DESCRIPTION, epilog=_EPILOG)
     add = parser.add_argument
     add("run_folder", metavar="RUN", help="the folder of an evaluation")
-    add("--model", metavar="REF", help="a copy of the model (default: the run's own reference)")
+    add("--model", metavar="REF", help="a copy of the model (default: the run's own reference, if that is no code)")
     add("--weights", metavar="FILE", help="local weights for the model")
     add("--mean", type=numbers, metavar="M,M,M", help="as given to evaluate")
     add("--std", type=numbers, metavar="S,S,S", help="as given to evaluate")
     add("--data", metavar="REF", help="a copy of the data (default: the run's own reference)")
     add("--certificates", type=float, default=0.05, metavar="SHARE", help="how many to compute again (default: 0.05)")
+    add("--standing", type=float, default=0.05, metavar="SHARE", help="how many searches to repeat (default: 0.05)")
+    add("--seed", type=int, metavar="N", help="of the sample (default: a fresh one, which is printed)")
     add("--json", action="store_true", help="print one JSON object and nothing else")
     parser.set_defaults(run=_run)
 
 
 def _run(given: argparse.Namespace) -> int:
+    from saddlepoint.evaluation.verification import SUBJECTS
+    from saddlepoint.results import check_run, mark_verified
+
+    audit = _audit(given)
+    broken, looked, missing = check_run(given.run_folder), list(audit.checks()), audit.missing()
+    failed = [*broken, *(f"{each.key}: {each.why}" for each in looked if each.why is not None)]
+    counts = {subject: _counted([each for each in looked if each.subject == subject]) for subject in SUBJECTS}
+    errors = len({row["id"] for row in audit.run.rows().to_pylist() if row["error"] is not None})
+    told = {
+        "checked": len(looked),
+        "failed": failed,
+        "marginal": [each.key for each in looked if each.marginal],
+        "counts": counts,
+        "missing": len(missing),
+        "errors": errors,
+        "seed": audit.seed,
+        "unknown": UNKNOWN,
+    }
+    if given.json:
+        print(json.dumps(told, ensure_ascii=False))
+    else:
+        _print(audit, told)
+    if failed:
+        return FAILED
+    if missing:
+        return UNFINISHED
+    mark_verified(audit.run, certificates=audit.certificates, standing=audit.standing, seed=audit.seed)
+    return 0
+
+
+def _audit(given: argparse.Namespace) -> "Audit":
+    import secrets
+
     from saddlepoint.data.datasets import load_dataset, matched
     from saddlepoint.errors import InputError
-    from saddlepoint.evaluation.replay import replay
-    from saddlepoint.models import load_classifier
-    from saddlepoint.results import check_run, open_run
+    from saddlepoint.evaluation.verification import Audit
+    from saddlepoint.models import load_classifier, require_no_code
+    from saddlepoint.results import open_run
 
-    if not 0 <= given.certificates <= 1:
-        raise InputError(f"--certificates is {given.certificates:g}; expected a share from 0 to 1")
+    for name in ("certificates", "standing"):
+        if not 0 <= getattr(given, name) <= 1:
+            raise InputError(f"--{name} is {getattr(given, name):g}; expected a share from 0 to 1")
     run = open_run(given.run_folder)
-    broken = check_run(given.run_folder)
     model, data = run.spec["model"]["reference"], run.spec["data"]
+    if given.model is None:
+        require_no_code(model, f"the run {given.run_folder!r}")
     classifier = load_classifier(given.model or model, weights=given.weights, mean=given.mean, std=given.std)
     found = load_dataset(given.data or data["reference"])
     examples = found.select(limit=data.get("limit"), first=data.get("first"), seed=run.spec["seed"])
-    looked = list(replay(run, classifier, matched(examples, classifier), given.certificates))
-    failed = [each for each in looked if each.why is not None]
-    marginal = [each.key for each in looked if each.marginal]
-    lines = [*broken, *(f"{each.key}: {each.why}" for each in failed)]
-    if given.json:
-        told = {"checked": len(looked), "failed": lines, "marginal": marginal}
-        print(json.dumps(told, ensure_ascii=False))
-    else:
-        print(f"{len(looked)} claims checked again: {len(lines)} do not hold, {len(marginal)} are marginal")
-        for line in lines[:1]:
-            print(f"the first: {line}")
-    return 1 if lines else 0
+    seed = secrets.randbelow(2**31) if given.seed is None else given.seed
+    return Audit(run, classifier, matched(examples, classifier), given.certificates, given.standing, seed)
+
+
+def _counted(looked: "list[Checked]") -> dict[str, int]:
+    return {
+        "checked": len(looked),
+        "failed": sum(each.why is not None for each in looked),
+        "exact": sum(each.exact for each in looked),
+    }
+
+
+def _print(audit: "Audit", told: dict[str, Any]) -> None:
+    from saddlepoint.evaluation.verification import SUBJECTS
+
+    print(
+        f"{audit.run.spec['model']['reference']} · {audit.run.spec['data']['reference']} · {len(audit.data)} examples\n"
+    )
+    for subject, words in SUBJECTS.items():
+        count = told["counts"][subject]
+        if count["checked"]:
+            exact = f" ({count['exact']} of them to the last bit)" if subject == "search" else ""
+            print(f"  {count['checked'] - count['failed']:>6} of {count['checked']:<6} {words}{exact}")
+    if told["errors"]:
+        print(f"\n{told['errors']} examples have an error instead of a finding, and count as neither")
+    if told["missing"]:
+        print(f"\nnot finished: {told['missing']} of {len(audit.data)} examples lack records")
+    votes = audit.run.spec.get("smoothing")
+    if votes:
+        print(f"\neach certificate by votes is wrong with probability {votes['alpha']:g} at most")
+    checked, failed, marginal = told["checked"], told["failed"], len(told["marginal"])
+    print(
+        f"\n{checked} claims checked again: {len(failed)} do not hold, {marginal} are marginal · --seed {told['seed']}"
+    )
+    for line in failed[:1]:
+        print(f"the first: {line}")
+    print(f"not checked: {told['unknown']}")

@@ -32,6 +32,8 @@ READERS = 4
 """Threads that read and decode examples."""
 SHARD = 16
 """Batches that are searched as one stream: rows that finish are refilled, and the batch stays full until its end."""
+REAL = " (real arithmetic)"
+"""After the name of a method in the record of its certificate."""
 SYSTEMATIC = 4
 """Examples of a block that must all fail before the model is to blame."""
 
@@ -138,14 +140,25 @@ def _prove(job: Job, threat: ThreatModel, method: str, examples: list[Example]) 
     for each, verdict, bound, tolerance, seconds in rows:
         each.proven = verdict == "certified"
         if each.proven or last:
-            how = f"{method} ({proof.arithmetic} arithmetic)"
-            yield certificate(each, threat, how, lower_bound=bound, tolerance=tolerance, seconds=seconds), None, None
+            yield (
+                certificate(each, threat, f"{method}{REAL}", lower_bound=bound, tolerance=tolerance, seconds=seconds),
+                None,
+                None,
+            )
+
+
+def nothing_to_prove(method: str) -> str:
+    """Return what the record of a misclassified example calls the method, where no attack runs."""
+    return f"{method} (misclassified: nothing to prove)"
 
 
 def _wrong(job: Job, threat: ThreatModel, each: Example) -> Record:
     """Return the record of a misclassified example where no attack runs: there is nothing to prove."""
-    method = f"{job.spec.certify[-1]} (misclassified: nothing to prove)"
-    return certificate(each, threat, method, lower_bound=-math.inf, tolerance=0.0), None, None
+    return (
+        certificate(each, threat, nothing_to_prove(job.spec.certify[-1]), lower_bound=-math.inf, tolerance=0.0),
+        None,
+        None,
+    )
 
 
 def _attack(job: Job, threat: ThreatModel, examples: list[Example]) -> Iterator[Record]:

@@ -1,8 +1,9 @@
 """Records of a smoothed classifier: one vote settles an example at every radius."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from time import perf_counter
+from typing import Any
 
 import torch
 
@@ -13,15 +14,20 @@ from saddlepoint.evaluation.reading import FAILURES, Record, certificate, errors
 METHOD = "smoothing"
 
 
+def method_of(smoothing: Mapping[str, Any]) -> str:
+    """Return what records call the method, from the fields of the smoothed classifier."""
+    return (
+        f"{METHOD} (σ {smoothing['sigma']:g}, {smoothing['samples']} votes, each certificate wrong with probability "
+        f"{smoothing['alpha']:g} at most, real arithmetic)"
+    )
+
+
 def evaluate_votes(job: Job, places: Sequence[int], smoothed: SmoothedClassifier) -> Iterator[Record]:
     """Yield the certificate records of the examples at these places of the data; abstaining counts as misclassified.
 
     The margin of an example is p_A − 1/2, the bound of its margin over a ball R − ε.
     """
-    method = (
-        f"{METHOD} (σ {smoothed.sigma:g}, {smoothed.samples} votes, each certificate wrong with probability "
-        f"{smoothed.alpha:g} at most, real arithmetic)"
-    )
+    method = method_of(job.spec.smoothing or {})
     for place in places:
         each = read(job, place)
         if not isinstance(each, Example):

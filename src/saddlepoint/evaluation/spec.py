@@ -131,6 +131,7 @@ def described_model(classifier: Classifier) -> dict[str, Any]:
         "digest": classifier.digest(),
         "names": classifier.names and [in_utf8(name) for name in classifier.names],
         "preprocessing": asdict(classifier.preprocessing),
+        **({} if classifier.weights is None else {"weights": in_utf8(classifier.weights)}),
     }
 
 

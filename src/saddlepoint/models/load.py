@@ -111,6 +111,7 @@ def load_classifier(
             preprocessing=classifier.preprocessing,
         )
     classifier.name = classifier.reference = reference
+    classifier.weights = None if weights is None else str(weights)
     classifier.source = code.source(reference)
     return classifier.to(computes_on).eval()
 
@@ -195,6 +196,28 @@ def _resolved(reference: str) -> tuple[Kind, str | None]:
         f"unknown model {reference!r}: expected {lite0.NAME}, torchvision:NAME, onnx:FILE, a model folder or another "
         f"reference that `saddlepoint models` lists{_near(reference)}"
     )
+
+
+def require_no_code(reference: str, said: str, flag: str = "--model") -> None:
+    """Raise InputError if a reference that a file names, not the user, is one to code: that is never run.
+
+    Args:
+        reference: which the file names.
+        said: what names it, for the message.
+        flag: with which a user names code.
+    """
+    if _names_code(reference):
+        raise InputError(
+            f"{said} names code, {reference!r}, which is not run because a file says so; if you trust it, name it "
+            f"yourself: {flag} {reference}"
+        )
+
+
+def _names_code(reference: str) -> bool:
+    """Tell whether to load a reference would run code: by the name alone, nothing is looked up or imported."""
+    place, colon, factory = reference.rpartition(":")
+    known = reference.partition(":")[0] in KINDS or reference in shipped.names() or folder.claims(reference)
+    return not known and bool(colon and place) and factory.isidentifier()
 
 
 def _near(reference: str) -> str:

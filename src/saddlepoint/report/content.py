@@ -18,6 +18,7 @@ from saddlepoint.results import (
     judged,
     namer,
     percent,
+    verified,
 )
 from saddlepoint.results.bracket import LEVEL
 from saddlepoint.results.compare import shown
@@ -45,6 +46,7 @@ def content(run: RunFolder, *, images: bool, baseline: RunFolder | None = None) 
         "model": run.spec["model"]["reference"],
         "data": run.spec["data"],
         "finished": run.finished,
+        "verified": verified(run),
         "verdict": last.in_words(),
         "norm": NORMS.get(last.norm, (last.norm, "")),
         "box": _box(run.spec),

@@ -4,7 +4,7 @@ from saddlepoint.results.bracket import Bracket, brackets, clopper_pearson, perc
 from saddlepoint.results.check import check_run
 from saddlepoint.results.compare import Comparison, Difference, compare
 from saddlepoint.results.errors import RunError
-from saddlepoint.results.reader import RunFolder, open_run
+from saddlepoint.results.reader import RunFolder, mark_verified, open_run, verified
 from saddlepoint.results.retention import Keep
 from saddlepoint.results.schema import COLUMNS, SCHEMA_VERSION
 from saddlepoint.results.spec import canonical, difference, digest
@@ -36,9 +36,11 @@ __all__ = [
     "difference",
     "digest",
     "judged",
+    "mark_verified",
     "namer",
     "open_run",
     "percent",
     "summarise",
+    "verified",
     "writing",
 ]

@@ -2,22 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saddlepoint import __version__
 from saddlepoint.errors import InputError
 from saddlepoint.results.errors import RunError
+from saddlepoint.results.form import check_sessions, check_spec
 from saddlepoint.results.merge import SHARD, load
 from saddlepoint.results.points import as_pixels, read_images, read_points
 from saddlepoint.results.shards import points_path
 from saddlepoint.results.spec import digest
-from saddlepoint.results.store import read_document
+from saddlepoint.results.store import read_document, write_document
 from saddlepoint.results.summary import summarise
 
 SPEC, PROVENANCE, SUMMARY, CHECKS = "spec.json", "provenance.json", "summary.json", "checks.json"
+VERIFIED = "verified.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +135,7 @@ def read_spec(folder: Path) -> dict[str, Any]:
             f"{str(folder)!r} was written by an earlier version of saddlepoint; "
             "run the command again, into another folder"
         )
+    check_spec(spec, str(folder / SPEC))
     return spec
 
 
@@ -141,4 +146,21 @@ def read_sessions(folder: Path) -> list[dict[str, Any]]:
         RunError: the file is missing, torn, foreign or newer.
     """
     sessions: list[dict[str, Any]] = read_document(folder / PROVENANCE, ("sessions", list))["sessions"]
+    check_sessions(sessions, str(folder / PROVENANCE))
     return sessions
+
+
+def mark_verified(run: RunFolder, **how: object) -> None:
+    """Note in the folder that all of its claims held: when, by which version, and how much of it was done again."""
+    about = {"date": datetime.now(UTC).date().isoformat(), "saddlepoint": __version__, **how}
+    claim = {"rows": run.summary()["rows"], "spec": digest(run.spec)}
+    write_document(run.path / VERIFIED, {**claim, **about})
+
+
+def verified(run: RunFolder) -> dict[str, Any] | None:
+    """Return what `mark_verified` noted of these very records; None if nothing, or if they are others now."""
+    path = run.path / VERIFIED
+    if not path.exists():
+        return None
+    found = read_document(path, ("rows", str), ("spec", str), ("date", str), ("saddlepoint", str))
+    return found if (found["rows"], found["spec"]) == (run.summary()["rows"], digest(run.spec)) else None

@@ -22,6 +22,8 @@ from saddlepoint.results.schema import MARK, SCHEMA, SCHEMA_VERSION
 from saddlepoint.results.store import remove, write_bytes
 
 ROWS, POINTS = "rows", "adversarial"
+_ROOM, _LEAST = 10_000, 8
+"""A file may have so many rows, and one more for each so many bytes."""
 _OURS = re.compile(r"\d{6,}-[0-9a-f]{16}")
 
 
@@ -100,6 +102,7 @@ def read_rows(folder: Path, name: str) -> Any:  # noqa: ANN401
         with path.open("rb") as raw, pq.ParquetFile(raw, page_checksum_verification=True) as file:
             schema = file.schema_arrow
             _check_schema(schema, path)
+            _check_size(file.metadata, path)
             table = file.read(use_threads=False)
             table.validate(full=True)
     except RunError:
@@ -159,6 +162,16 @@ def remove_uncommitted(folder: Path) -> None:
     for path in (folder / POINTS).iterdir():
         if path.suffix == ".safetensors" and _OURS.fullmatch(path.stem) and path.stem not in committed:
             remove(path)
+
+
+def _check_size(about: Any, path: Path) -> None:  # noqa: ANN401
+    """Refuse rows that unfold to far more than their file: each record of ours has a digest, which nothing shortens."""
+    size = path.stat().st_size
+    if about.num_rows > _ROOM + size // _LEAST:
+        raise RunError(
+            f"{str(path)!r} has {about.num_rows} rows in {size} bytes, which no run has; remove it, and the same "
+            "command computes its rows again"
+        )
 
 
 def _check_schema(schema: Any, path: Path) -> None:  # noqa: ANN401

@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -84,9 +84,8 @@ def train(
         ModelError: the loss is no number any more; epoch and step are named.
     """
     folder = make_folder(str(out))
-    chosen, kept = _recipe(recipe, data), module if isinstance(module, nn.Module) else None
-    if isinstance(module, str):
-        chosen = replace(chosen, arch=module)
+    named = {"arch": module} if isinstance(module, str) else {}
+    chosen, kept = _recipe(recipe, data, named), module if isinstance(module, nn.Module) else None
     tuned = module if isinstance(module, Classifier) else None
     source = load_dataset(training_reference(data), classifier=tuned) if isinstance(data, str) else data
     examples = read(source)
@@ -111,10 +110,10 @@ def train(
         return _finished(run, final, architecture, _test(data, classifier), time.monotonic() - begun)
 
 
-def _recipe(recipe: Recipe | str, data: Dataset | str) -> Recipe:
+def _recipe(recipe: Recipe | str, data: Dataset | str, changes: Mapping[str, Any]) -> Recipe:
     if isinstance(recipe, Recipe):
-        return recipe
-    return load_recipe(recipe, data if isinstance(data, str) else data.name)
+        return replace(recipe, **changes)
+    return load_recipe(recipe, data if isinstance(data, str) else data.name, changes)
 
 
 def _classifier(

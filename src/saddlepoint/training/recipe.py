@@ -15,6 +15,7 @@ from saddlepoint.attacks import PGD, Attack
 from saddlepoint.attacks.registry import from_dict, to_dict
 from saddlepoint.errors import InputError
 from saddlepoint.geometry import BALLS, Ball
+from saddlepoint.models import require_no_code
 
 SCHEDULES = ("constant", "cosine", "one-cycle", "step")
 OPTIMISERS = ("sgd", "adam", "adamw")
@@ -156,9 +157,11 @@ def load_recipe(reference: str, data: str = "", changes: Mapping[str, Any] | Non
         changes: fields to set, over everything else; an attack's own as "attack.steps".
 
     Raises:
-        InputError: there is no such recipe, or it has unknown keys or unusable values.
+        InputError: there is no such recipe, it has unknown keys or unusable values, or it names code as architecture.
     """
     content = _parsed(reference)
+    if isinstance(content.get("arch"), str) and "arch" not in (changes or {}):
+        require_no_code(content["arch"], f"the recipe {reference}", "--arch")
     tables = content.pop("data", {})
     own = tables.get(data.partition(":")[0], {}) if isinstance(tables, dict) else {}
     merged = _merged(_merged({"name": reference, **content}, own), _nested(changes or {}))

@@ -84,7 +84,8 @@ def _convolution(
         if strided:
             return (by_channels(functional, w, stride[0], padding[0], x.shape[1:]),)
         pulled = torch.convolution(functional, w, None, stride, padding, dilation, not transposed, back, groups)
-        return (pulled[(..., *map(slice, x.shape[1:]))],)  # an output padding beyond the stride reads nothing
+        inside: tuple[Any, ...] = (..., *(slice(size) for size in x.shape[1:]))
+        return (pulled[inside],)  # an output padding beyond the stride reads nothing
 
     def pull(windows: Tensor, w: Tensor) -> tuple[Tensor]:
         if strided:

@@ -9,6 +9,7 @@ from saddlepoint.cli.attacking.blocks import SYMBOLS, blocks
 from saddlepoint.cli.attacking.output import Attacked, Case, Output
 from saddlepoint.cli.attacking.settings import Settings
 from saddlepoint.cli.attacking.text import printable
+from saddlepoint.cli.printable import console as console_of
 
 _BROKEN, _UNBROKEN, _QUIET = "bold dark_orange3", "bold blue", "dim"
 _INDENT = "  "
@@ -16,7 +17,7 @@ _INDENT = "  "
 
 def render(settings: Settings, outcome: Output) -> None:
     """Print the outcome for people."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = console_of(highlight=False, soft_wrap=True)
     console.print(Text(_heading(settings), style=_QUIET))
     for case in outcome.images:
         if case.findings is not None:

@@ -4,10 +4,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-
 from saddlepoint.attacks import Progress
 from saddlepoint.cli.attacking.output import Traced
+from saddlepoint.cli.printable import console as console_of
 
 
 @contextmanager
@@ -16,7 +15,7 @@ def drawn(silent: bool) -> Iterator[Callable[[str], None]]:
     if silent or not sys.stderr.isatty():
         yield lambda _: None
         return
-    console = Console(stderr=True, highlight=False)
+    console = console_of(stderr=True, highlight=False)
     with console.status("") as status:
         yield lambda line: status.update(line)
 

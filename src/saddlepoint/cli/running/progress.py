@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from saddlepoint.cli.printable import console as console_of
 from saddlepoint.evaluation.run import Observe
 from saddlepoint.results import Bracket, percent
 
@@ -13,7 +13,7 @@ from saddlepoint.results import Bracket, percent
 @contextmanager
 def progress(*, silent: bool) -> Iterator[Observe | None]:
     """Yield what is told of progress; a bar is drawn on a terminal only, and erased on the way out."""
-    console = Console(stderr=True)
+    console = console_of(stderr=True)
     if silent or not console.is_terminal:
         yield None
         return

@@ -4,18 +4,18 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
 from saddlepoint.cli.attacking.blocks import SYMBOLS
 from saddlepoint.cli.attacking.settings import Settings
+from saddlepoint.cli.printable import console as console_of
 from saddlepoint.data import in_utf8
 from saddlepoint.evaluation.records import method_line
 
 
 def render(chosen: Settings, spec: Mapping[str, Any], summary: Mapping[str, Any], seconds: float) -> None:
     """Print the outcome for people."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = console_of(highlight=False, soft_wrap=True)
     data, threat = spec["data"], f"{SYMBOLS[chosen.norm]} ≤ {chosen.eps.text}"
     attack = chosen.attack if chosen.is_suite else method_line(chosen.suite)
     heading = (spec["model"]["reference"], data["reference"], attack, threat, f"seed {spec['seed']}")

@@ -58,6 +58,8 @@ def read_npz(path: Path) -> Arrays:
     try:
         with zipfile.ZipFile(path) as file:
             parts = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
+            if len(parts) < len(file.infolist()):
+                refuse(path, "two of its members have one name; expected each array once")
             x, y = (_one_of(path, parts, names) for names in (IMAGES, LABELS))
             for part in (parts[x], parts[y]):
                 if part.file_size > LARGEST:

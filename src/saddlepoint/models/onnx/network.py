@@ -80,8 +80,10 @@ class Network(nn.Module):
         return values[self._result].flatten(1)
 
     def extra_repr(self) -> str:
-        """Return the shape of one example."""
-        return f"input_shape={self.input_shape}"
+        """Return the shape of one example, and which values each layer reads and makes: it is part of what this is."""
+        wiring = "; ".join(f"{', '.join(m.outputs)} = {m.layer}({', '.join(m.inputs)})" for m in self._moves)
+        constants = ", ".join(f"{value} = {name}" for value, name in self._buffers_of.items())
+        return f"input_shape={self.input_shape}, {self._entry} → {self._result}: {wiring}; {constants}"
 
     def _shaped(self, x: Tensor) -> Tensor:
         given, wanted = tuple(x.shape[1:]), self.input_shape

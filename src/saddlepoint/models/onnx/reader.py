@@ -63,6 +63,7 @@ class _Reading:
     fixed: int | None
     values: dict[str, Tensor] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
+    made: int = 0
 
     def __post_init__(self) -> None:
         self.know(*self.entry)
@@ -72,6 +73,12 @@ class _Reading:
             raise InputError(f"the value {name[:60]!r} is defined twice; expected each name once")
         self.values[name] = value
 
+    def make(self, node: Node, count: int) -> None:
+        """Count numbers that constants are made of, before they are made: it is their sum that fills a memory."""
+        self.made += count
+        if self.made > LIMIT:
+            raise node.refused(f"constants of {self.made} numbers are made until here; expected at most {LIMIT}")
+
     def node(self, proto: Any, place: int) -> None:  # noqa: ANN401 - a NodeProto
         node = self._opened(proto, place)
         build = OPS.get(node.op)
@@ -79,7 +86,7 @@ class _Reading:
             raise node.refused(f"this operator is not supported; the importer knows {', '.join(OPS)}")
         try:
             layer = build(node)
-            results = (layer,) if isinstance(layer, Tensor) else self._run(node, layer)
+            results = self._known(node, layer) if isinstance(layer, Tensor) else self._run(node, layer)
         except InputError:
             raise
         except Exception as error:  # whatever torch says of sizes that do not fit, or of attributes of another type
@@ -106,6 +113,11 @@ class _Reading:
         attributes = {each.name: _attribute(each, title) for each in proto.attribute}
         return Node(proto.op_type, title, self.opset, attributes, inputs, len(proto.output), self.entry, self.fixed)
 
+    def _known(self, node: Node, value: Tensor) -> tuple[Tensor, ...]:
+        if node.op != "Constant":  # whose numbers are in the file
+            self.make(node, value.numel())
+        return (value,)
+
     @torch.no_grad()
     def _run(self, node: Node, layer: nn.Module) -> tuple[Tensor, ...]:
         """Return the results of a layer: without storage first, so that nothing too large is ever made."""
@@ -119,6 +131,7 @@ class _Reading:
             _check(node, value, of_images)
         if of_images:
             return results
+        self.make(node, sum(value.numel() for value in results))
         known = layer(*operands)
         return known if isinstance(known, tuple) else (known,)
 
