@@ -221,7 +221,7 @@ def test_the_auditor_draws_the_sample(folder, classifier, data):
 def test_what_held_is_noted_until_a_record_changes(folder):
     run = sp.open_run(folder)
     assert verified(run) is None
-    mark_verified(run, certificates=1.0, standing=1.0, seed=3)
+    mark_verified(run, "1.0", certificates=1.0, standing=1.0, seed=3)
     assert verified(sp.open_run(folder))["seed"] == 3
     forge(folder, rows=each(_decided))
     assert verified(sp.open_run(folder)) is None

@@ -19,7 +19,8 @@ from saddlepoint.results.compare import mcnemar, tango
 def made(folder, fates, **changed):
     spec = {
         **SPEC,
-        "model": {"reference": folder.name, "digest": "sha256:0", "names": None},
+        "kind": "evaluation",
+        "model": {"reference": folder.name, "digest": "sha256:0", "names": None, "preprocessing": {}},
         "data": {
             "reference": "made",
             "classes": None,
@@ -27,7 +28,13 @@ def made(folder, fates, **changed):
             "limit": None,
             "first": None,
             "ids": "x",
+            "shape": None,
+            "content": None,
         },
+        "certify": [],
+        "budget": None,
+        "stop": "fooled",
+        "points": None,
         "threats": [{"norm": "linf", "eps": 2 / 255, "box": [0.0, 1.0]}],
         "suite": [],
         "batch_size": 8,

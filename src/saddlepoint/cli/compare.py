@@ -42,9 +42,12 @@ def _run(given: argparse.Namespace) -> int:
     from saddlepoint.cli.table import table
     from saddlepoint.results import open_run
     from saddlepoint.results.compare import compare, in_words, shown
+    from saddlepoint.results.form import require_evaluation
     from saddlepoint.results.store import write_bytes
 
     runs = [open_run(given.first), open_run(given.second)]
+    for run in runs:
+        require_evaluation(run.spec, str(run.path))
     found = compare(*runs)
     rows = [{"norm": each.norm, **row} for each in found for row in shown(each)]
     worse = [line for each in found for line in _worse(each, given.no_worse)]

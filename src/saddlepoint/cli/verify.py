@@ -49,6 +49,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
+    from saddlepoint import __version__
     from saddlepoint.evaluation.verification import SUBJECTS
     from saddlepoint.results import check_run, mark_verified
 
@@ -75,7 +76,7 @@ def _run(given: argparse.Namespace) -> int:
         return FAILED
     if missing:
         return UNFINISHED
-    mark_verified(audit.run, certificates=audit.certificates, standing=audit.standing, seed=audit.seed)
+    mark_verified(audit.run, __version__, certificates=audit.certificates, standing=audit.standing, seed=audit.seed)
     return 0
 
 

@@ -15,6 +15,7 @@ from saddlepoint.data.datasets import Sample
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation.spec import ThreatModel
 from saddlepoint.results import RunFolder
+from saddlepoint.results.form import require_evaluation
 
 NAME = "earlier point"
 """What records call the attack."""
@@ -79,9 +80,11 @@ def points_of(run: RunFolder, norm: str, near: float | None = None) -> Points:
 
     Raises:
         InputError: it attacked nothing in this norm, or `near` is no share.
+        RunError: it is no evaluation.
     """
     if near is not None and not 0 <= near <= 1:
         raise InputError(f"near is {near!r}; expected a share of the examples that stood, such as 0.1")
+    require_evaluation(run.spec, str(run.path))
     radii: dict[str, tuple[str, list[float]]] = {}
     stood: dict[float, dict[str, tuple[str, float]]] = {}
     for row in run.rows().select(_COLUMNS).to_pylist():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from saddlepoint.report.content import content
 from saddlepoint.results import RunError, RunFolder
+from saddlepoint.results.form import require_evaluation
 from saddlepoint.results.store import write_bytes
 
 
@@ -22,6 +23,9 @@ def report(run: RunFolder, *, images: bool = True, baseline: RunFolder | None = 
 
     if not run.rows().num_rows:
         raise RunError(f"{str(run.path)!r} has no record yet; expected a run that has begun")
+    for each in (run, baseline):
+        if each is not None:
+            require_evaluation(each.spec, str(each.path))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -79,6 +79,12 @@ SESSION: Mapping[str, Key] = {
 
 def check_spec(spec: Mapping[str, Any], place: str) -> None:
     """Raise RunError at the first key of an evaluation's specification that is missing or of another form."""
+    if spec.get("kind") == "evaluation":
+        require_evaluation(spec, place)
+
+
+def require_evaluation(spec: Mapping[str, Any], place: str) -> None:
+    """Raise RunError, likewise, also where a specification is of another kind."""
     _first(_wrong(spec, SPEC, ""), place)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saddlepoint import __version__
 from saddlepoint.errors import InputError
 from saddlepoint.results.errors import RunError
 from saddlepoint.results.form import check_sessions, check_spec
@@ -150,9 +149,9 @@ def read_sessions(folder: Path) -> list[dict[str, Any]]:
     return sessions
 
 
-def mark_verified(run: RunFolder, **how: object) -> None:
+def mark_verified(run: RunFolder, version: str, **how: object) -> None:
     """Note in the folder that all of its claims held: when, by which version, and how much of it was done again."""
-    about = {"date": datetime.now(UTC).date().isoformat(), "saddlepoint": __version__, **how}
+    about = {"date": datetime.now(UTC).date().isoformat(), "saddlepoint": version, **how}
     claim = {"rows": run.summary()["rows"], "spec": digest(run.spec)}
     write_document(run.path / VERIFIED, {**claim, **about})
 
