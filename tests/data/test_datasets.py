@@ -496,3 +496,12 @@ def test_damaged_bytes_are_one_line_or_other_pixels(tmp_path_factory, kind, data
     (folder / name).write_bytes(damaged)
     place = folder / name if kind == "npz" else folder
     assert "\n" not in refusal(lambda: everything(load_dataset(f"{kind.strip()}:{place}")))
+
+
+def test_an_archive_with_two_members_of_one_name_is_one_line(tmp_path):
+    path = tmp_path / "twice.npz"
+    np.savez(path, x=np.zeros((2, 8, 8), np.uint8), y=np.zeros(2, np.int64))
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("x", b"not an array")
+    with pytest.raises(sp.InputError, match="two of its members have one name"):
+        load_dataset(f"npz:{path}")

@@ -401,3 +401,32 @@ def test_any_bytes_are_refused_in_one_line(tmp_path_factory, content):
     with pytest.raises(InputError, match="cannot use ONNX file") as caught:
         importer.load(str(path), None)
     assert "\n" not in str(caught.value)
+
+
+def test_the_digest_tells_how_a_network_is_wired(tmp_path):
+    """a − b and b − a have the same layers and weights, and opposite logits."""
+    digests = set()
+    for place, order in enumerate([("a", "b"), ("b", "a")]):
+        model = graph(
+            node("Flatten", "x", out="flat"),
+            node("Gemm", "flat", rand(108, 4), out="a"),
+            node("Gemm", "flat", rand(108, 4) * 0 + 2, out="b"),
+            node("Sub", *order, out="y"),
+        )
+        first = model.graph.initializer[0].raw_data if place == 0 else first
+        model.graph.initializer[0].raw_data = first
+        path = tmp_path / f"{place}.onnx"
+        onnx.save(model, path)
+        digests.add(load_classifier(f"onnx:{path}").digest())
+    assert len(digests) == 2
+
+
+def test_the_sum_of_what_constants_unfold_to_is_bounded(tmp_path):
+    """Each of twelve is just small enough; together they would fill a memory."""
+    shape = np.array([2**14, 2**13], np.int64)
+    fills = [node("ConstantOfShape", shape, out=f"c{place}") for place in range(12)]
+    sums = [node("ReduceSum", f"c{place}", out=f"s{place}", keepdims=0) for place in range(12)]
+    path = tmp_path / "bomb.onnx"
+    onnx.save(graph(*fills, *sums, node("Add", "x", "s0", out="y")), path)
+    with pytest.raises(InputError, match="constants of .* numbers are made until here"):
+        load_classifier(f"onnx:{path}")
