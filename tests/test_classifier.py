@@ -123,6 +123,12 @@ CASES = {
         y.repeat(2),
     ),
     "x has pixels from -2 to -1.5; .* let the classifier normalise": lambda x, y: (torch.cat([x - 2, x - 2.5]), y),
+    "x has pixels from 0.5 to 1.00000012; .* pass x.clamp\\(0, 1\\)": lambda x, y: (
+        torch.cat([x, torch.nextafter(x * 2, x * 4)]),
+        y.repeat(2),
+    ),
+    "x has shape \\(2, 6, 5\\); .* pass x\\[:, None\\], for grey images": lambda x, y: (x[:, 0], y),
+    "soft labels; expected the class of each example": lambda x, y: (x, torch.full((2, 4), 0.25)),
     "x has 1 channels; the classifier normalises 3": lambda x, y: (x[:, :1], y),
     "y is a list": lambda x, y: (x, [0, 1]),
     "y has dtype float32; expected int64 class indices: pass y.long": lambda x, y: (x, y.float()),
@@ -139,6 +145,11 @@ def test_wrong_input_is_one_clear_line(classifier, message):
     with pytest.raises(sp.InputError, match=message) as caught:
         attack(classifier, x, y, sp.Linf(0.1), sp.PGD(steps=1))
     assert "\n" not in str(caught.value)
+
+
+def test_labels_in_a_column_are_labels(classifier):
+    one, other = (attack(classifier, X, y, sp.Linf(0.1), sp.PGD(steps=1)) for y in (Y, Y[:, None]))
+    assert torch.equal(one.x_adv, other.x_adv)
 
 
 OPTIONS = {

@@ -193,7 +193,11 @@ def found(name, *, every):
     return outcomes
 
 
-@pytest.mark.parametrize("name", NAMES)
+SOME = ("elu", "softplus", "gelu", "hardtanh", "leaky_relu", "avg_pool2d", "max_pool2d", "mean.dim", "sum.dim_IntList")
+"""Of which each failed once, or nearly; `make test-all` walks all."""
+
+
+@pytest.mark.parametrize("name", [*SOME, "div.Tensor_mode", "convolution", "flip", "index_select"])
 def test_an_unusual_value_of_every_argument_is_read_rightly_or_refused(name):
     assert found(name, every=False)[0]
 

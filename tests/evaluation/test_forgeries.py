@@ -150,6 +150,10 @@ FORGERIES = {
     },
     "clean margins invented": {"rows": each(lambda row: row.update(clean_margin=50.0) if stands(row) else None)},
     "clean labels invented": {"rows": each(lambda row: row.update(clean_label=3 - row["clean_label"]))},
+    "accuracy of broken ones": {"rows": each(lambda row: row.update(accuracy=1.0) if row["success"] else None)},
+    "margins of points invented": {
+        "rows": each(lambda row: row.update(margin=-50.0) if row["success"] and row["attack"] != "clean" else None)
+    },
     "digests of others": {"rows": each(lambda row: row.update(digest="0" * 64))},
     "places out of range": {"rows": each(lambda row: row.update(index=row["index"] + 100))},
 }

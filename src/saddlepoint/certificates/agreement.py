@@ -29,7 +29,7 @@ from saddlepoint.geometry import Region
 from saddlepoint.losses import margin
 from saddlepoint.typing import Images, Labels, Logits, PerExample
 
-_UNIT = torch.finfo(torch.float32).eps / 2
+_UNIT, _LEAST = torch.finfo(torch.float32).eps / 2, torch.finfo(torch.float32).tiny
 _DEVIATIONS = 8
 """How many deviations are taken for rounding: errors of one operation may be correlated."""
 _MANY, _PIXELS = 64, 2**18
@@ -50,7 +50,8 @@ def computed(graph: Graph, x: Images) -> tuple[Logits, Logits]:
             size = operation.linear(*(values[parent].square() for parent in node.parents), *squares) + value.square()
             size = size if operation.constant is None else size + operation.constant.square()
             passed = operation.linear(*before, *squares)
-            variances.append(passed + (operation.terms + 8) * _UNIT**2 * size)
+            lost = (operation.terms * _LEAST) ** 2  # of products below the least normal number
+            variances.append(passed + (operation.terms + 8) * _UNIT**2 * size + lost)
         elif not isinstance(operation, Input):
             z, reach = values[node.parents[0]], _DEVIATIONS * before[0].sqrt()
             steep = torch.stack(operation.slopes(z - reach, z + reach)).abs().amax(0)

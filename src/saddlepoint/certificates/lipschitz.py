@@ -49,7 +49,8 @@ def _through(operation: Affine, c: Tensor, r: Tensor) -> list[Interval | None]:
     error = gamma(operation.most, c)
     centres = operation.transpose(c)
     radii = operation.transposed_magnitude(r + error * (c.abs() + r + small(c)))
-    return [None if a is None or b is None else (a, b) for a, b in zip(centres, radii, strict=True)]
+    lost = operation.most * torch.finfo(c.dtype).tiny  # of products below the least normal number
+    return [None if a is None or b is None else (a, b + lost) for a, b in zip(centres, radii, strict=True)]
 
 
 def _times(c: Tensor, r: Tensor, least: Tensor, most: Tensor) -> Interval:

@@ -8,6 +8,10 @@ from torch import SymInt, Tensor, nn
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.typing import Logits
 
+_CHANNELS = (1, 3, 4)
+"""Of one image, which tells it from several grey ones."""
+_OVERSHOOT = 0.25
+"""How far a bicubic resize may go beyond the box; normalised pixels go further."""
 REPEATABLE = 1e-3
 """Two forwards of one input may differ by this share of the largest logit; more is randomness, not rounding."""
 
@@ -19,7 +23,8 @@ def check_images(x: object, box: tuple[float, float] | None = (0.0, 1.0), channe
     if not (torch.isfinite(x.sum()) or torch.isfinite(x).all()):
         raise InputError("x has NaN or infinite pixels; expected finite numbers: look for a division by zero before")
     if box is not None and not (_rounded(box[0]) <= low and high <= _rounded(box[1])):
-        raise InputError(f"x has pixels from {low:.4g} to {high:.4g}; expected [{box[0]:g}, {box[1]:g}]: {_mend(high)}")
+        mend = _mend(low, high, box)
+        raise InputError(f"x has pixels from {low:.9g} to {high:.9g}; expected [{box[0]:g}, {box[1]:g}]: {mend}")
     return x
 
 
@@ -38,7 +43,8 @@ def _check_form(x: object, channels: int | None) -> Tensor:
     if x.dtype != torch.float32:
         raise InputError(f"x has dtype {_short(x.dtype)}; expected float32: pass x.float()")
     if x.ndim != 4:
-        mend = "pass x[None]" if x.ndim == 3 else "reshape it"
+        one = x.ndim == 3 and x.shape[0] in _CHANNELS
+        mend = "pass x[None]" if one else "pass x[:, None], for grey images" if x.ndim == 3 else "reshape it"
         raise InputError(f"x has shape {tuple(x.shape)}; expected four dimensions (B, C, H, W): {mend}")
     if not x.numel():
         raise InputError(f"x has shape {tuple(x.shape)}: there is no example in it; expected at least one")
@@ -47,9 +53,11 @@ def _check_form(x: object, channels: int | None) -> Tensor:
     return x
 
 
-def _mend(high: float) -> str:
+def _mend(low: float, high: float, box: tuple[float, float]) -> str:
     if high > 8:
         return "divide by 255"
+    if low > box[0] - _OVERSHOOT and high < box[1] + _OVERSHOOT:
+        return f"a resize or a sum went a little beyond: pass x.clamp({box[0]:g}, {box[1]:g})"
     return "give raw pixels and let the classifier normalise, sp.Classifier(module, mean=…, std=…)"
 
 
@@ -57,8 +65,15 @@ def check_labels(y: object, count: int, name: str = "y") -> Tensor:
     """Return y as int64 (B,) if it holds one class index per example; raise InputError otherwise."""
     if not isinstance(y, Tensor):
         raise InputError(f"{name} is a {type(y).__name__}; expected an int64 tensor (B,): use torch.as_tensor({name})")
+    if y.is_floating_point() and y.ndim == 2 and y.shape[1] > 1:
+        raise InputError(
+            f"{name} is a float tensor of shape {tuple(y.shape)}: soft labels; expected the class of each example, "
+            f"int64 ({len(y)},): pass {name}.argmax(1)"
+        )
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise InputError(f"{name} has dtype {_short(y.dtype)}; expected int64 class indices: pass {name}.long()")
+    if tuple(y.shape) == (count, 1):
+        return y[:, 0].long()
     if tuple(y.shape) != (count,):
         mend = f"pass {name}.argmax(1)" if y.ndim == 2 and len(y) == count else "one class index per example"
         raise InputError(f"{name} has shape {tuple(y.shape)}; expected ({count},): {mend}")

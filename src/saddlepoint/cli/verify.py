@@ -26,8 +26,8 @@ exit code: 0 when all holds, 1 when a claim does not (the first is named), 2 on 
 are missing: the run is not finished"""
 
 UNKNOWN = (
-    "that the searches that were not repeated found nothing; that stronger attacks would not; that the data are a fair "
-    "sample; when, and by whom, the run was made"
+    "that the searches that were not repeated found nothing, and what they cost; that stronger attacks would not; that "
+    "the data are a fair sample; the checks in the folder; when, and by whom, the run was made"
 )
 
 

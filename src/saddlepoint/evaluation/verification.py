@@ -8,11 +8,13 @@ searches from doing them again; which, the auditor's own randomness says.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 
 from saddlepoint import losses, random
+from saddlepoint.attacks.wrappers import EOT
 from saddlepoint.certificates import Evidence, Graph, certify, check_evidence, graphs_of
 from saddlepoint.certificates.smoothing import SmoothedClassifier
 from saddlepoint.classifier import Classifier
@@ -47,6 +49,8 @@ _TOGETHER = 64
 """Rows of a call of the model, where the specification asks for none that can be."""
 _APART = 0.1
 """By how much of the clean margin a search elsewhere may end further from the boundary than the record says it did."""
+_PATIENCE = 4
+"""A certificate that had a deadline gets so many times as long: this machine may be slower."""
 _ERRORS = 16
 """Examples with an error that are tried again, at most."""
 
@@ -103,7 +107,7 @@ class Audit:
                 f"{self.data.name} has other examples than were evaluated; expected {self.spec.data['reference']}"
             )
 
-    @property
+    @cached_property
     def spec(self) -> Spec:
         """What was asked."""
         return Spec.of({key: value for key, value in self.run.spec.items() if key != "keep"})
@@ -113,20 +117,20 @@ class Audit:
         """Rows of a call of the model: those of the specification, if they can be."""
         return self.spec.batch_size if 1 <= self.spec.batch_size <= len(self.data) else _TOGETHER
 
-    @property
+    @cached_property
     def job(self) -> Job:
         """The evaluation, to be asked for records."""
         return Job(replace(self.spec, batch_size=self.size), self.classifier, self.data)
 
     def missing(self) -> list[str]:
         """Return the ids of examples that lack records, so that the run is not finished."""
-        rows = {row["key"]: row for row in self._rows() if row["error"] is None}
-        failed = {row["id"] for row in self._rows() if row["error"] is not None}
+        rows = {row["key"]: row for row in self._rows if row["error"] is None}
+        failed = {row["id"] for row in self._rows if row["error"] is not None}
         return [each for each in self.data.ids if each not in failed and not complete(self.job, each, rows)]
 
     def checks(self) -> Iterator[Checked]:
         """Yield what every claim comes to when it is checked again, the cheap ones first."""
-        rows, threats = self._rows(), {(each.norm, each.eps): each for each in self.spec.threats}
+        rows, threats = self._rows, {(each.norm, each.eps): each for each in self.spec.threats}
         if self.spec.data["examples"] != len(self.data):
             said = f"the specification speaks of {self.spec.data['examples']} examples, and there are {len(self.data)}"
             yield Checked("record", "spec.json", said)
@@ -142,6 +146,7 @@ class Audit:
         yield from self._searches(sound)
         yield from self._errors([row for row in rows if row["error"] is not None])
 
+    @cached_property
     def _rows(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.run.rows().to_pylist()
         return found
@@ -171,16 +176,35 @@ class Audit:
     def _consistency(self, row: Mapping[str, Any]) -> str | None:
         """Return what one record says that cannot be, or that the specification does not."""
         if row["kind"] == "certificate":
-            if row["method"] not in _methods(self.spec):
+            if row["method"] not in self._methods:
                 return f"the specification asks for no certificate {row['method']!r:.80}"
             if not (0 <= row["tolerance"] < math.inf and row["lower_bound"] < math.inf):
                 return f"its bound is {row['lower_bound']:g}, its tolerance {row['tolerance']:g}"
             return None
-        if not row["method"].startswith((method_line(self.spec.suite), method_line((PROBE,)))):
+        if not row["method"].startswith(self._attacks):
             return "its attacks are not those of the specification"
+        if not self._stochastic and row["accuracy"] != float(not row["success"]):
+            return f"it is right in {row['accuracy']:g} of its draws, and broken: {row['success']}"
         if (row["attack"] == "clean") != (not row["clean_correct"] and row["target"] is None):
             return f"it was broken by {row['attack']}, and the clean image is right: {row['clean_correct']}"
         return None
+
+    @cached_property
+    def _methods(self) -> set[str]:
+        """What the records of certificates may call their method."""
+        if self.spec.smoothing is not None:
+            return {method_of(self.spec.smoothing)}
+        return {line for method in self.spec.certify for line in (f"{method}{REAL}", nothing_to_prove(method))}
+
+    @cached_property
+    def _attacks(self) -> tuple[str, str]:
+        """How the methods of attacked records begin."""
+        return method_line(self.spec.suite), method_line((PROBE,))
+
+    @cached_property
+    def _stochastic(self) -> bool:
+        """Whether the model may be right in some draws and wrong in others."""
+        return any(isinstance(step, EOT) for step in self.spec.suite)
 
     def _predictions(self, rows: Sequence[dict[str, Any]], samples: Mapping[int, Sample]) -> Iterator[Checked]:
         """Predict every clean image again, at the batch shape of the evaluation."""
@@ -228,9 +252,17 @@ class Audit:
             for (row, point), margin, scale in zip(alike, margins, largest, strict=True):
                 marginal = bool(margin.abs() <= MARGINAL * scale)
                 why = _geometry(samples[row["index"]], point, threats[row["norm"], row["eps"]])
-                if why is None and not marginal and float(margin) > 0:
-                    why = f"its point is classified as its label, by a margin of {float(margin):.4g}"
+                if why is None and not marginal:
+                    why = self._differs(row, float(margin))
                 yield Checked("point", row["key"], why, marginal)
+
+    def _differs(self, row: Mapping[str, Any], margin: float) -> str | None:
+        """Return why the margin at a point is not that of its record."""
+        if margin > 0:
+            return f"its point is classified as its label, by a margin of {margin:.4g}"
+        if not self._stochastic and abs(margin - row["margin"]) > 1e-3 * max(1.0, abs(margin)):
+            return f"its point has a margin of {margin:.4g}, not {row['margin']:.4g}"
+        return None
 
     def _point(self, row: Mapping[str, Any]) -> torch.Tensor | str:
         """Return the point of a record, or why there is none."""
@@ -267,7 +299,17 @@ class Audit:
                 kept = [Evidence.load(evidence)]
                 bound = float(check_evidence(self.classifier, x, y, threat.ball, kept, box=threat.box, graphs=graphs))
             else:
-                proof = certify(self.classifier, x, y, threat.ball, method=method, box=threat.box, graphs=graphs)
+                patience = None if self.spec.timeout is None else _PATIENCE * self.spec.timeout
+                proof = certify(
+                    self.classifier,
+                    x,
+                    y,
+                    threat.ball,
+                    method=method,
+                    box=threat.box,
+                    timeout=patience,
+                    graphs=graphs,
+                )
                 bound, tolerance = float(proof.lower_bound), float(proof.tolerance)
         except (CertificateError, InputError) as error:
             return Checked("certificate", row["key"], f"it proves nothing: {error}")
@@ -317,13 +359,6 @@ class Audit:
 
 def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     return (items[begin : begin + size] for begin in range(0, len(items), size))
-
-
-def _methods(spec: Spec) -> set[str]:
-    """Return what the records of certificates may call their method."""
-    if spec.smoothing is not None:
-        return {method_of(spec.smoothing)}
-    return {line for method in spec.certify for line in (f"{method}{REAL}", nothing_to_prove(method))}
 
 
 def _geometry(sample: Sample, point: torch.Tensor, threat: ThreatModel) -> str | None:
