@@ -57,6 +57,17 @@ def test_a_folded_graph_computes_what_the_module_does(name):
     assert folded(graph.nodes) == list(graph.nodes)
 
 
+def test_what_cancels_in_a_batch_norm_is_allowed_for():
+    """bias − mean · scale is 1e6 − 1e6: its rounding is that of its terms, not of what is left."""
+    norm = nn.BatchNorm1d(3, eps=1e-12)
+    norm.running_mean.fill_(1e6), norm.bias.data.fill_(1e6), norm.eval()
+    graph = export(nn.Sequential(nn.Flatten(), norm), (3, 1, 1)).graph()
+    (operation,) = [node.operation for node in graph.nodes if getattr(node.operation, "parts", None) is not None]
+    assert operation.offset.abs().max() < 1
+    lost = operation.rounding(torch.ones(1, 3))
+    assert (lost >= 2e6 * torch.finfo(torch.float32).eps / 2).all()
+
+
 def test_no_factor_of_rows_or_single_pixels_is_taken_for_one_of_channels():
     class Rows(nn.Module):
         def forward(self, x):

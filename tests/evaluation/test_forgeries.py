@@ -239,6 +239,15 @@ def test_alpha_is_that_of_the_specification(classifier, data, tmp_path):
     assert any("asks for no certificate" in why for why in failed)
 
 
+def test_a_run_that_was_made_with_weights_says_so_to_who_verifies_it_without(classifier, data, tmp_path):
+    own = sp.Classifier(classifier.module, name="tiny")
+    own.weights = "mine.safetensors"
+    sp.evaluate(own, data, BALLS, suite=SUITE, certify="none", out=tmp_path, limit=4, checks=False)
+    other = sp.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)))
+    with pytest.raises(sp.InputError, match=r"the run was made with --weights mine\.safetensors"):
+        Audit(sp.open_run(tmp_path), other, data.select(limit=4, seed=0))
+
+
 CODE = "import pathlib\npathlib.Path({mark!r}).write_text('ran')\n\ndef make():\n    raise SystemExit(0)\n"
 
 
