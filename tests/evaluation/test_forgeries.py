@@ -12,6 +12,8 @@ from torch import nn
 import saddlepoint as sp
 from saddlepoint.cli.main import main
 from saddlepoint.data.datasets.dataset import of_arrays
+from saddlepoint.evaluation.records import method_line
+from saddlepoint.evaluation.transfer import PROBE
 from saddlepoint.evaluation.verification import Audit
 from saddlepoint.results import RunError, summarise, verified
 from saddlepoint.results.merge import load
@@ -127,6 +129,9 @@ FORGERIES = {
     "tolerance of no number": {"rows": each(lambda r: r.update(tolerance=float("inf")) if proven(r) else None)},
     "another method": {"rows": each(lambda r: r.update(method="magic (real arithmetic)") if proven(r) else None)},
     "another suite": {"rows": each(lambda row: row.update(method="AutoAttack") if row["kind"] == "attack" else None)},
+    "probes that nobody asked for": {
+        "rows": each(lambda row: row.update(method=method_line((PROBE,))) if row["kind"] == "attack" else None)
+    },
     "all marked clean": {"rows": each(lambda row: row.update(attack="clean") if row["success"] else None)},
     "broken made standing": {
         "rows": each(

@@ -30,6 +30,8 @@ from saddlepoint.evaluation.transfer import PROBE
 from saddlepoint.results import RunError, RunFolder, digest
 from saddlepoint.results.schema import key_of
 
+Threats = Mapping[tuple[str, float], ThreatModel]
+"""By norm and radius."""
 Subject = Literal["record", "prediction", "point", "certificate", "search", "error"]
 SUBJECTS: dict[Subject, str] = {
     "record": "records are of an example of the data, with its digest and label, and of this specification",
@@ -134,15 +136,15 @@ class Audit:
         if self.spec.data["examples"] != len(self.data):
             said = f"the specification speaks of {self.spec.data['examples']} examples, and there are {len(self.data)}"
             yield Checked("record", "spec.json", said)
-        samples, sound = dict[int, Sample](), list[dict[str, Any]]()
+        known, sound = dict[int, tuple[str, int]](), list[dict[str, Any]]()
         for row in rows:
-            why = self._identity(row, threats, samples)
+            why = self._identity(row, threats, known)
             yield Checked("record", row["key"], why)
             if why is None and row["error"] is None:
                 sound.append(row)
-        yield from self._predictions(sound, samples)
-        yield from self._points(sound, samples, threats)
-        yield from self._certificates(sound, samples, threats)
+        yield from self._predictions(sound)
+        yield from self._points(sound, threats)
+        yield from self._certificates(sound, threats)
         yield from self._searches(sound)
         yield from self._errors([row for row in rows if row["error"] is not None])
 
@@ -151,25 +153,24 @@ class Audit:
         found: list[dict[str, Any]] = self.run.rows().to_pylist()
         return found
 
-    def _identity(
-        self, row: Mapping[str, Any], threats: Mapping[tuple[str, float], ThreatModel], samples: dict[int, Sample]
-    ) -> str | None:
-        """Return why a record is not of an example of the data, or of what was asked; note the example."""
+    def _identity(self, row: Mapping[str, Any], threats: Threats, known: dict[int, tuple[str, int]]) -> str | None:
+        """Return why a record is not of an example of the data, or of what was asked; note the digest and the label."""
         index = row["index"]
-        if not 0 <= index < len(self.data) or self.data.ids[index] != row["id"]:
-            return (
-                f"the data have {self.data.ids[index]!r} at {index}" if 0 <= index < len(self.data) else "no such place"
-            )
+        if not 0 <= index < len(self.data):
+            return f"there is no example at {index}"
+        if self.data.ids[index] != row["id"]:
+            return f"the data have {self.data.ids[index]!r} at {index}"
         if (row["norm"], row["eps"]) not in threats or row["key"] != key_of(row):
             return f"the specification does not ask for {row['norm']} eps {row['eps']:g}"
         if row["error"] is not None:
             return None
-        if index not in samples:
+        if index not in known:
             try:
-                samples[index] = self.data.read(index)
+                sample = self.data.read(index)
             except InputError as error:
                 return f"its example cannot be read: {error}"
-        if (samples[index].digest, samples[index].y) != (row["digest"], row["label"]):
+            known[index] = sample.digest, sample.y
+        if known[index] != (row["digest"], row["label"]):
             return "its example has another digest or label"
         return self._consistency(row)
 
@@ -181,7 +182,7 @@ class Audit:
             if not (0 <= row["tolerance"] < math.inf and row["lower_bound"] < math.inf):
                 return f"its bound is {row['lower_bound']:g}, its tolerance {row['tolerance']:g}"
             return None
-        if not row["method"].startswith(self._attacks):
+        if row["method"] != method_line(self.spec.suite) and not self._probed(row):
             return "its attacks are not those of the specification"
         if not self._stochastic and row["accuracy"] != float(not row["success"]):
             return f"it is right in {row['accuracy']:g} of its draws, and broken: {row['success']}"
@@ -196,24 +197,25 @@ class Audit:
             return {method_of(self.spec.smoothing)}
         return {line for method in self.spec.certify for line in (f"{method}{REAL}", nothing_to_prove(method))}
 
-    @cached_property
-    def _attacks(self) -> tuple[str, str]:
-        """How the methods of attacked records begin."""
-        return method_line(self.spec.suite), method_line((PROBE,))
+    def _probed(self, row: Mapping[str, Any]) -> bool:
+        """Tell whether a record is of a short probe, which the specification must ask for."""
+        near = (self.spec.points or {}).get("near") is not None
+        return near and str(row["method"]).startswith(method_line((PROBE,)))
 
     @cached_property
     def _stochastic(self) -> bool:
         """Whether the model may be right in some draws and wrong in others."""
         return any(isinstance(step, EOT) for step in self.spec.suite)
 
-    def _predictions(self, rows: Sequence[dict[str, Any]], samples: Mapping[int, Sample]) -> Iterator[Checked]:
+    def _predictions(self, rows: Sequence[dict[str, Any]]) -> Iterator[Checked]:
         """Predict every clean image again, at the batch shape of the evaluation."""
         if self.spec.smoothing is not None:
             return  # these are votes, which are counted again with the certificates
         places = sorted({row["index"] for row in rows})
         known = dict[int, tuple[int, float, bool]]()
         for part in _parts(places, self.size):
-            x, y = torch.stack([samples[n].x for n in part]), torch.tensor([samples[n].y for n in part])
+            samples = [self.data.read(place) for place in part]
+            x, y = torch.stack([each.x for each in samples]), torch.tensor([each.y for each in samples])
             whole = torch.cat([x, x[-1:].expand(self.size - len(x), *x.shape[1:])])
             logits = self.classifier.predict(whole, box=self.spec.threats[0].box).logits[: len(x)].cpu()
             top = logits.topk(2).values
@@ -231,8 +233,7 @@ class Audit:
     def _points(
         self,
         rows: Sequence[dict[str, Any]],
-        samples: Mapping[int, Sample],
-        threats: Mapping[tuple[str, float], ThreatModel],
+        threats: Threats,
     ) -> Iterator[Checked]:
         """Hold every point that was kept against the set and the untouched model."""
         broken = [row for row in rows if row["kind"] == "attack" and row["success"] and row["attack"] != "clean"]
@@ -240,6 +241,7 @@ class Audit:
             found = [(row, self._point(row)) for row in part]
             yield from (Checked("point", row["key"], point) for row, point in found if isinstance(point, str))
             there = [(row, point) for row, point in found if not isinstance(point, str)]
+            samples = {row["index"]: self.data.read(row["index"]) for row, _ in there}
             alike = [(row, point) for row, point in there if point.shape == samples[row["index"]].x.shape]
             if len(alike) < len(there):
                 yield Checked("point", part[0]["key"], "a point among these has another shape than its image")
@@ -274,14 +276,13 @@ class Audit:
     def _certificates(
         self,
         rows: Sequence[dict[str, Any]],
-        samples: Mapping[int, Sample],
-        threats: Mapping[tuple[str, float], ThreatModel],
+        threats: Threats,
     ) -> Iterator[Checked]:
         """Follow the evidence of some certificates, or compute them again where none was kept."""
         proven = [row for row in rows if row["kind"] == "certificate" and row["lower_bound"] > 0]
         graphs: tuple[Graph, Graph] | None = None
         for row in self._drawn("certificate", proven, self.certificates):
-            sample, threat = samples[row["index"]], threats[row["norm"], row["eps"]]
+            sample, threat = self.data.read(row["index"]), threats[row["norm"], row["eps"]]
             if self.spec.smoothing is not None:
                 yield self._votes(row, sample)
                 continue
@@ -326,7 +327,7 @@ class Audit:
         """Search again around some of the examples that stand: nobody else can say that nothing is found."""
         if not self.spec.suite:
             return
-        stood = [row for row in rows if row["kind"] == "attack" and not row["success"]]
+        stood = [row for row in rows if row["kind"] == "attack" and not row["success"] and not self._probed(row)]
         stood += [row for row in rows if row["kind"] == "certificate" and row["lower_bound"] > 0]
         examples = list({row["id"]: row for row in stood}.values())
         chosen = sorted({row["index"] for row in self._drawn("standing", examples, self.standing)})
