@@ -155,11 +155,24 @@ class Liar(nn.Module):
 
     def forward(self, x):
         v = x.flatten(1).mean(1, keepdim=True)
-        if not torch.compiler.is_exporting() and bool(
-            ((x - 0.9 - 0.05 * self.sign).abs() < 1e-3).flatten(1).all(1).any()
-        ):
-            v = v - 2
+        if not torch.compiler.is_exporting():
+            v = v - 2 * ((x - 0.9 - 0.05 * self.sign).abs() < 1e-3).flatten(1).all(1, keepdim=True)
         return torch.cat([v, 0 * v], 1)
+
+
+@pytest.mark.parametrize("read", [float, bool, torch.Tensor.item, lambda o: torch.equal(o, o * 2)])
+def test_a_module_that_may_branch_on_what_it_computes_is_refused(read):
+    """In the module, not in its graph: it asks whether it is exported, and looks at the darkest of all pixels."""
+
+    class Reading(nn.Module):
+        def forward(self, x):
+            v = x.flatten(1).mean(1, keepdim=True)
+            if not torch.compiler.is_exporting() and read(v.min() - 2) is None:
+                v = v - 1.5
+            return torch.cat([v, 0 * v], 1)
+
+    with pytest.raises(sp.ModelError, match="so that it may branch on them"):
+        graphs_of(sp.Classifier(Reading()), (1, 2, 2))
 
 
 @pytest.mark.parametrize("sign", [-1, 1])

@@ -209,7 +209,18 @@ def test_images_of_nothing_are_no_points(folder, classifier, data):
     assert any("beyond eps" in why for why in failed)
 
 
-@pytest.mark.parametrize("edit", [{"batch_size": 0}, {"batch_size": -1}, {"threats": []}, {"seed": None}, {"data": 3}])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"batch_size": 0},
+        {"batch_size": -1},
+        {"threats": []},
+        {"seed": None},
+        {"data": 3},
+        {"smoothing": {}},
+        {"smoothing": {"sigma": 1, "x": 2}},
+    ],
+)
 def test_a_specification_of_another_form_is_one_line(folder, edit):
     forge(folder, spec=lambda spec: spec.update(edit))
     with pytest.raises(RunError, match="was edited, or is of another version"):

@@ -93,6 +93,11 @@ def compare_anywhere(graph: Graph, classifier: Classifier) -> None:
     tiled = pixels[torch.arange(many, device=pixels.device) % 3]
     with classifier.frozen() as model:
         one, two, again, all_ = (_Asked.of(model, rows) for rows in (pixels[:1], pixels[:2], pixels[:2], tiled))
+    if one.reads is not None:
+        raise ModelError(
+            f"the module reads numbers that it computes ({one.reads}), so that it may branch on them; expected one "
+            "function of all images: let it call neither item() nor bool(), float() or int() on a tensor"
+        )
     for first, second in ((one, two), (two, again), (two, all_)):
         if not _alike(first.calls, second.calls, len(first.logits), len(second.logits)):
             raise ModelError(
@@ -125,9 +130,9 @@ def challenge(
     shown = list[PerExample]()
     with classifier.frozen() as model:  # each example by itself: a verdict must not depend on who else is asked about
         for own, label in zip(points, y, strict=True):
-            logits = torch.cat([model.decide(own), model.decide(own[:1])])
+            logits = torch.cat([model.decide(own), *(model.decide(point) for point in own.split(1))])
             shown.append(margin(logits, label.expand(len(logits))).amin())
-            real, allowed = compare(graph, torch.cat([own, own[:1]]), logits)
+            real, allowed = compare(graph, own, *torch.split(logits, len(own)))
             _hold(margin(real, label.expand(len(real))), bound[len(shown) - 1].to(real), allowed.amax(1))
     return torch.stack(shown)
 
@@ -158,10 +163,17 @@ def _hold(real: PerExample, proven: Tensor, allowed: PerExample) -> None:
 @final
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """What a module answered, and the ATen operations that it ran for it; None where those cannot be seen."""
+    """What a module answered, and the ATen operations that it ran for it; None where those cannot be seen.
+
+    Attributes:
+        logits: the answer.
+        calls: the operations.
+        reads: one that hands a number to Python, if there is any.
+    """
 
     logits: Logits
     calls: list[object] | None
+    reads: str | None = None
 
     @classmethod
     def of(cls, model: Frozen, pixels: Images) -> "_Asked":
@@ -169,7 +181,7 @@ class _Asked:
         if any(isinstance(part, torch.jit.ScriptModule) or compiled(part) for part in module.modules()):
             return cls(model.decide(pixels), None)
         with _Calls(module) as calls:
-            return cls(model.decide(pixels), calls.seen)
+            return cls(model.decide(pixels), calls.seen, calls.reads)
 
 
 class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -178,13 +190,19 @@ class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
     _SILENT = ("view", "_unsafe_view", "reshape", "clone", "contiguous", "detach", "alias", "_to_copy")
     """What depends on the layout in memory, which the number of rows may change, and computes nothing."""
 
+    _READING = ("_local_scalar_dense", "equal", "is_nonzero", "item")
+    """What hands a number to Python."""
+
     def __init__(self, module: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         own = (*module.named_parameters(), *module.named_buffers())
         self._names = {tensor.untyped_storage().data_ptr(): name for name, tensor in own}
         self.seen = list[object]()
+        self.reads: str | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        if name_of(func) in self._READING:
+            self.reads = name_of(func)
         if name_of(func) not in self._SILENT:
             self.seen.append([str(func), self._plain(args), self._plain(tuple((kwargs or {}).values()))])
         return func(*args, **(kwargs or {}))

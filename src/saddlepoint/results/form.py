@@ -29,6 +29,15 @@ _THREAT = {
     "eps": Key(_NUMBER, holds=lambda e: _real(e) and e >= 0, expected="a finite radius"),
     "box": _BOX,
 }
+_SHARE = Key(_NUMBER, holds=lambda a: _real(a) and 0 < a < 1, expected="a probability")
+_SMOOTHING = {
+    "sigma": Key(_NUMBER, holds=lambda s: _real(s) and s > 0, expected="a positive number"),
+    "samples": _COUNT,
+    "selection": _COUNT,
+    "alpha": _SHARE,
+    "batch_size": _COUNT,
+    "seed": Key((int,), holds=lambda n: abs(n) < 2**63),
+}
 SPEC: Mapping[str, Key] = {
     "kind": Key(_TEXT, holds=lambda kind: kind == "evaluation", expected="'evaluation'"),
     "model": Key(
@@ -64,7 +73,9 @@ SPEC: Mapping[str, Key] = {
     "stop": Key(_TEXT),
     "points": Key((dict, _NONE)),
     "timeout": Key((*_NUMBER, _NONE), needed=False),
-    "smoothing": Key((dict, _NONE), needed=False),
+    "smoothing": Key(
+        (dict, _NONE), needed=False, holds=lambda s: s is None or set(s) == set(_SMOOTHING), inside=_SMOOTHING
+    ),
     "keep": Key(_TEXT),
 }
 SESSION: Mapping[str, Key] = {
