@@ -43,6 +43,7 @@ def test_all_is_what_is_promised():
         "MaskingWarning",
         "ModelError",
         "Nearest",
+        "OnSample",
         "Recipe",
         "Region",
         "SaddlepointError",

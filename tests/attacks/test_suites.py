@@ -61,7 +61,36 @@ def test_an_attack_that_cannot_search_the_ball_is_refused(case):
 
 def test_a_sweep_spends_its_effort_where_the_boundary_is_near(case):
     classifier, x, y = case
-    far, near = (attack(classifier, x, y, sp.Linf(eps), sp.Sweep(), stop="never") for eps in (1e-4, 0.03))
+    far, near = (attack(classifier, x, y, sp.Linf(eps), sp.Sweep(flat=1), stop="never") for eps in (1e-4, 0.03))
     standing = ~near.success
     assert bool(standing.any())
     assert bool((far.steps < near.steps)[standing].all())
+
+
+def test_on_flat_ground_a_sweep_makes_all_short_rounds(case):
+    classifier, x, y = case
+    sweep = sp.Sweep()
+    result = attack(classifier, x, y, sp.Linf(1e-4), sweep, stop="never")
+    right = classifier.predict(x).label == y
+    assert bool((result.steps[right] == sweep.first + sweep.short * (sweep.short_steps + 1)).all())
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1e-3, 0.0), (8.0, -3.0), (1e3, 0.0)])
+def test_a_sweep_does_not_depend_on_the_scale_of_logits(case, scale, shift):
+    classifier, x, y = case
+
+    class Scaled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = classifier
+
+        def forward(self, x):
+            return scale * self.inner(x) + shift
+
+    sweep = sp.Sweep(first=4, short=4, short_steps=3, long=1, long_steps=5)
+    plain, scaled = (
+        attack(model, x, y, sp.Linf(0.03), sweep, stop="never") for model in (classifier, sp.Classifier(Scaled()))
+    )
+    # Rounding of the scaled logits moves a point now and then; the search is the same one.
+    assert int((plain.success != scaled.success).sum()) <= 1
+    torch.testing.assert_close(plain.margin * scale, scaled.margin, rtol=0.05, atol=0.02 * scale)

@@ -18,7 +18,7 @@ from saddlepoint.attacks.sgd import SGD
 from saddlepoint.attacks.square import Square
 from saddlepoint.attacks.suites import FAST, PLUS, RAND, STANDARD, Suite
 from saddlepoint.attacks.sweep import Sweep
-from saddlepoint.attacks.wrappers import EOT, IfDoubted, Step
+from saddlepoint.attacks.wrappers import EOT, IfDoubted, OnSample, Step, escalation
 
 __all__ = [
     "APGD",
@@ -44,6 +44,7 @@ __all__ = [
     "Input",
     "Last",
     "Nearest",
+    "OnSample",
     "Problem",
     "Progress",
     "Row",
@@ -56,6 +57,7 @@ __all__ = [
     "Sweep",
     "able",
     "attack",
+    "escalation",
     "findings",
     "maximise",
     "pose",

@@ -5,18 +5,18 @@ import operator
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from saddlepoint.attacks.engine.example import Id, Input, Row
+from saddlepoint.attacks.engine.example import SAMPLE_BROKEN, Id, Input, Row
 from saddlepoint.attacks.engine.findings import Finding, findings
 from saddlepoint.attacks.engine.pipeline import run_attack
 from saddlepoint.attacks.engine.setting import Progress, Setting
 from saddlepoint.attacks.goals import Goal
-from saddlepoint.attacks.wrappers import Step, attack_of
+from saddlepoint.attacks.wrappers import Step, attack_of, escalation, sampled
 from saddlepoint.classifier import PRECISIONS, Classifier, Precision, check_images, check_labels
 from saddlepoint.classifier.questions import question
 from saddlepoint.errors import InputError, MaskingWarning
@@ -152,17 +152,37 @@ def attack(
         keep=_keep(keep),
     )
     inputs = _inputs(x, y, ball, target, _ids(ids, len(x)), _start(start, x, ball, box))
-    rows = run_attack(classifier, inputs, able(attack, ball), setting, _precision(precision, classifier.device))
-    found = sorted(rows, key=lambda row: row.input.index)
+    suite, how = able(attack, ball), _precision(precision, classifier.device)
+    found = sorted(run_attack(classifier, inputs, suite, setting, how), key=lambda row: row.input.index)
     question(torch.stack([row.clean for row in found]).cpu(), y.cpu())
-    result = gather(found, x.device)
+    met, fell = sum(_met(row, suite, setting.seed) for row in found), None
+    if further := escalation(suite) if any(SAMPLE_BROKEN in row.doubts for row in found) else ():
+        standing = [row.input for row in found if not row.success]
+        after = {row.input.index: row for row in run_attack(classifier, standing, further, setting, how)}
+        fell = sum(row.success for row in after.values())
+        found = [_further(row, after.get(row.input.index)) for row in found]
+    result = gather(found, x.device, met, fell)
     for finding in result.findings:
         warnings.warn(finding.text, MaskingWarning, stacklevel=2)
     return result
 
 
-def gather(rows: Sequence[Row], device: torch.device) -> AttackResult:
-    """Return verified rows, in their order, as tensors."""
+def _met(row: Row, suite: Sequence[Step], seed: int) -> bool:
+    """Return whether the row was in a sample that met a longer attack."""
+    return SAMPLE_BROKEN in row.doubts or (not row.success and sampled(suite, seed, row.input.id))
+
+
+def _further(row: Row, after: Row | None) -> Row:
+    """Return the row as the attacks left it that it met after all others."""
+    if after is None:
+        return row
+    passes, doubts = row.passes + after.passes, row.doubts | after.doubts
+    kept = after if after.success or after.margin < row.margin else row
+    return replace(kept, passes=passes, wasted=row.wasted + after.wasted, doubts=doubts)
+
+
+def gather(rows: Sequence[Row], device: torch.device, met: int = 0, fell: int | None = None) -> AttackResult:
+    """Return verified rows, in their order, as tensors; `met` and `fell` as in `findings`."""
     return AttackResult(
         x_adv=torch.stack([row.x_adv for row in rows]).to(device),
         success=torch.tensor([row.success for row in rows], device=device),
@@ -177,7 +197,11 @@ def gather(rows: Sequence[Row], device: torch.device) -> AttackResult:
         repeatable=all(row.repeatable for row in rows),
         accuracy=torch.tensor([row.accuracy for row in rows], device=device),
         findings=findings(
-            Counter(doubt for row in rows for doubt in row.doubts), len(rows), sum(not row.success for row in rows)
+            Counter(doubt for row in rows for doubt in row.doubts),
+            len(rows),
+            sum(not row.success for row in rows),
+            met=met,
+            fell=fell,
         ),
     )
 

@@ -18,7 +18,7 @@ from saddlepoint.attacks.sgd import SGD
 from saddlepoint.attacks.square import Square
 from saddlepoint.attacks.suites import FAST, PLUS, RAND, STANDARD, Suite
 from saddlepoint.attacks.sweep import Sweep
-from saddlepoint.attacks.wrappers import EOT, IfDoubted, Step
+from saddlepoint.attacks.wrappers import EOT, IfDoubted, OnSample, Step
 from saddlepoint.errors import InputError
 
 ATTACKS: dict[str, Attack] = {
@@ -53,7 +53,7 @@ def from_dict(data: Mapping[str, Any]) -> Step:
         InputError: no attack is called so, or it has no such fields.
     """
     known: dict[str, type[Step]] = {type(each).__name__: type(each) for each in ATTACKS.values()}
-    known |= {"EOT": EOT, "IfDoubted": IfDoubted}
+    known |= {"EOT": EOT, "IfDoubted": IfDoubted, "OnSample": OnSample}
     name, values = data.get("name"), {key: value for key, value in data.items() if key != "name"}
     kind = known.get(str(name))
     if kind is None:

@@ -1,7 +1,7 @@
 """Suites: attacks in cascade, as values. Each sees only what those before it did not break.
 
 A suite is a tuple, so that one's own is an expression: `(*sp.STANDARD, sp.PGD(restarts=10))`. Of its attacks those run
-that can search the ball at hand. `EOT` and `IfDoubted` say on what terms.
+that can search the ball at hand. `EOT`, `IfDoubted` and `OnSample` say on what terms.
 """
 
 from saddlepoint.attacks.apgd import APGD
@@ -9,7 +9,7 @@ from saddlepoint.attacks.apgd_l1 import APGDL1
 from saddlepoint.attacks.fab import FAB
 from saddlepoint.attacks.square import Square
 from saddlepoint.attacks.sweep import Sweep
-from saddlepoint.attacks.wrappers import EOT, IfDoubted, Step
+from saddlepoint.attacks.wrappers import EOT, IfDoubted, OnSample, Step
 
 Suite = tuple[Step, ...]
 
@@ -43,9 +43,11 @@ FAST: Suite = (
     Sweep(),
     APGDL1(loss="dlr", targets=5),
     Square(queries=100, p_init=0.3),
+    OnSample(APGD(loss="dlr", targets=9)),
     *map(IfDoubted, STANDARD),
 )
-"""Ours: a sweep; a short probe without gradients, from where it ended; STANDARD where one casts doubt on gradients.
+"""Ours: a sweep; a short probe without gradients, from where it ended; a longer attack on a sample of what stands;
+STANDARD where gradients are in doubt, and on all that stands if the sample was broken.
 
-In ℓ1, where a sweep alone is not as strong as AutoAttack, its targeted APGD comes between.
+In ℓ1, where a sweep alone is not as strong as AutoAttack, its targeted APGD comes between, on all.
 """

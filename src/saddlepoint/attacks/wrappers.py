@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+from saddlepoint import random
 from saddlepoint.attacks.protocol import Attack
 from saddlepoint.errors import InputError
 
@@ -45,7 +46,29 @@ class IfDoubted:
         _check_inner("IfDoubted", self.attack)
 
 
-Step = Attack | EOT | IfDoubted
+@final
+@dataclass(frozen=True, slots=True)
+class OnSample:
+    """Run the attack on a sample of what the attacks before it have not broken: do they hold what they promise?
+
+    Each example is in the sample with the probability `share`; its id and the seed decide. Every break is a finding,
+    which estimates what else would fall, and `escalation` says what all that stands then meets.
+
+    Attributes:
+        attack: a longer attack than those before it.
+        share: of the examples.
+    """
+
+    attack: "Step"
+    share: float = 0.03
+
+    def __post_init__(self) -> None:
+        _check_inner("OnSample", self.attack)
+        if isinstance(self.share, bool) or not isinstance(self.share, int | float) or not 0 < self.share <= 1:
+            raise InputError(f"OnSample got share={self.share!r}; expected a share of the examples, such as 0.03")
+
+
+Step = Attack | EOT | IfDoubted | OnSample
 """An element of a suite."""
 
 
@@ -59,10 +82,11 @@ def _check_inner(wrapper: str, step: object) -> None:
 
 def check_suite(suite: Sequence[Step]) -> None:
     """Raise InputError if a suite cannot mean what it says."""
-    if all(map(doubted_only, suite[:1])):
+    if all(doubted_only(step) or share_of(step) < 1 for step in suite[:1]):
+        waits = "IfDoubted, which waits for doubts that an attack before it raises"
+        audits = "OnSample, which audits what the attacks before it leave"
         raise InputError(
-            "the suite begins with IfDoubted, which waits for doubts that an attack before it raises; "
-            "expected such an attack first"
+            f"the suite begins with {waits if doubted_only(suite[0]) else audits}; expected such an attack first"
         )
     draws = sorted(set(map(draws_of, suite)))
     if len(draws) > 1:
@@ -87,3 +111,25 @@ def draws_of(step: Step) -> int:
 def doubted_only(step: Step) -> bool:
     """Return whether the step is for examples in doubt."""
     return not isinstance(step, Attack) and (isinstance(step, IfDoubted) or doubted_only(step.attack))
+
+
+def share_of(step: Step) -> float:
+    """Return the share of the examples that the step is for."""
+    if isinstance(step, Attack):
+        return 1.0
+    return min(step.share if isinstance(step, OnSample) else 1.0, share_of(step.attack))
+
+
+def sampled(suite: Sequence[Step], seed: int, identity: int | str) -> bool:
+    """Return whether an example is in the sample of some step of the suite."""
+    return any(in_sample(share, seed, identity) for step in suite if (share := share_of(step)) < 1)
+
+
+def in_sample(share: float, seed: int, identity: int | str) -> bool:
+    """Return whether an example is in the sample of this share: its id and the seed decide."""
+    return share >= 1 or random.key(seed, "sample", identity) % 2**20 < share * 2**20
+
+
+def escalation(suite: Sequence[Step]) -> tuple[Step, ...]:
+    """Return what all examples meet that stand, once a sample was broken: the steps for those in doubt."""
+    return tuple(step.attack for step in suite if isinstance(step, IfDoubted))

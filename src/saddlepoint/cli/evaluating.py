@@ -26,6 +26,7 @@ from saddlepoint.cli.table import table
 from saddlepoint.cli.warned import warned
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation import Evaluation, ThreatModel, evaluate
+from saddlepoint.evaluation.escalation import sample_of
 from saddlepoint.evaluation.executors import HERE, Executor, Workers
 from saddlepoint.evaluation.stopping import Rule, Stop
 from saddlepoint.evaluation.transfer import NAME
@@ -104,7 +105,7 @@ def run(given: Namespace) -> int:
             print(_stopped(found))
     if given.markdown:
         write_bytes(Path(given.markdown).absolute(), _markdown(given, found, gates, spelled).encode())
-    masked = told_findings(found.summary)
+    masked = told_findings(found.run)
     if any(gate.met is False for gate in gates) or (given.strict and masked):
         return 1
     return UNDECIDED if failed else 0
@@ -146,10 +147,20 @@ def _print(given: Namespace, found: Evaluation, seconds: float, spelled: dict[fl
     if found.note:
         print(f"no certificates: {found.note}")
     broken = ", ".join(f"{name} {count}" for name, count in sorted(last.attacks.items()))
-    for line in _by_class(found):
+    for line in (*_by_class(found), *_sampled(found)):
         print(line)
     told = f"broken by: {broken or 'none'} · " if last.searched else ""
     print(f"{told}{seconds:.1f} s in this session · {found.run.path}")
+
+
+def _sampled(found: Evaluation) -> list[str]:
+    """Return one line: what a sample says of the length of the attacks."""
+    if found.before is not None:
+        said = sample_of(found.before)
+        told = f"in {found.before.path}, {said.in_words()}" if said else f"a sample of {found.before.path} was broken"
+        return [fill(f"{told}; so all that stood has met longer attacks here", 100)]
+    said = sample_of(found.run) if found.run.finished else None
+    return [] if said is None else [fill(said.in_words(), 100)]
 
 
 def _checked(checks: Sequence[Mapping[str, str]]) -> list[str]:

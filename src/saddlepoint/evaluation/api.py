@@ -1,6 +1,7 @@
 """`evaluate`: a model, data and threats in; records in a run folder, and the bracket that follows from them."""
 
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +18,7 @@ from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, load_dataset, matched, question_data
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.evaluation.checks import check
+from saddlepoint.evaluation.escalation import escalated
 from saddlepoint.evaluation.executors import HERE, Executor
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.records import EVIDENCE
@@ -40,12 +42,14 @@ class Evaluation:
         done: how far it is.
         note: why no certificate ran, if none did.
         stop: what could end it early.
+        before: the run whose sample was broken, so that what stood met longer attacks in this one; None if none was.
     """
 
     run: RunFolder
     done: Done
     note: str | None = None
     stop: Stop = Stop()  # noqa: RUF009 - frozen
+    before: RunFolder | None = None
 
     @property
     def ends(self) -> Ends:
@@ -117,6 +121,9 @@ def evaluate(
 ) -> Evaluation:
     """Bracket robust accuracy: attacks bound it from above, certificates from below.
 
+    Where a sample of what stood shows that the attacks of the suite were too short (`OnSample`, a part of `FAST`), all
+    that stands meets longer ones, in a second folder beside the first (`…-escalated`), which is then the result.
+
     Args:
         classifier: the model. Of a smoothed one, votes are certified in ℓ2, and nothing is attacked: `suite=()`.
         data: a data set, or a reference to one.
@@ -183,10 +190,25 @@ def evaluate(
     if evidence and proofs:
         require_evidence(proofs[-1])
     job = Job(spec, classifier, examples, graphs, points=earlier, evidence=folder / EVIDENCE if evidence else None)
-    done = run(job, folder, seconds=seconds, stop=stop, observe=observe, executor=executor)
+    clock = _Clock(seconds)
+    done, before = run(job, folder, seconds=clock.left, stop=stop, observe=observe, executor=executor), None
+    if done.summary is not None and (further := escalated(job, folder)) is not None:
+        before, (job, folder) = open_run(folder), further
+        done = run(job, folder, seconds=clock.left, stop=stop, observe=observe, executor=executor)
     if checks and attacks and done.summary is not None:
         check(job, folder, done.summary)
-    return Evaluation(open_run(folder), done, note, stop or Stop())
+    return Evaluation(open_run(folder), done, note, stop or Stop(), before)
+
+
+class _Clock:
+    """Seconds that are left; None for any."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    @property
+    def left(self) -> float | None:
+        return None if self._end is None else self._end - time.monotonic()
 
 
 def _voting(

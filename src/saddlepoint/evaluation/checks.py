@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from saddlepoint import random
-from saddlepoint.attacks import EOT, FGSM, PGD, Attack, IfDoubted, Step, attack
+from saddlepoint.attacks import EOT, FGSM, PGD, Attack, IfDoubted, OnSample, Step, attack
 from saddlepoint.data.datasets import Dataset, Sample
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation.job import Job
@@ -168,7 +168,7 @@ def _of_attacks(sample: _Sample) -> list[Check]:
 
 def _of_suite(sample: _Sample) -> Check:
     """Attack some examples by each attack alone, not in cascade: how many it breaks, and how many only it breaks."""
-    suite = [step for step in sample.job.spec.suite if not isinstance(step, IfDoubted)]
+    suite = [step for step in sample.job.spec.suite if not isinstance(step, IfDoubted | OnSample)]
     name, most = "the last attack breaks nothing that all others miss", max(8, min(32, len(sample.job.data) // 10))
     if len(suite) < 2:
         return Check(name, "not run", f"{len(suite)} attack", "nothing to compare it with")
@@ -184,7 +184,7 @@ def _of_suite(sample: _Sample) -> Check:
 
 
 def _named(step: Step) -> str:
-    return _named(step.attack) if isinstance(step, EOT | IfDoubted) else step.name
+    return _named(step.attack) if isinstance(step, EOT | IfDoubted | OnSample) else step.name
 
 
 def _at_least(name: str, more: int, less: int, count: int, slack: int, consequence: str) -> Check:

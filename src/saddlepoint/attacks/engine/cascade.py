@@ -7,7 +7,7 @@ from saddlepoint.attacks.engine.oracle import Stage
 from saddlepoint.attacks.goals import Goal
 from saddlepoint.attacks.protocol import Access
 from saddlepoint.attacks.refinement import refinement
-from saddlepoint.attacks.wrappers import Step, attack_of, doubted_only, draws_of
+from saddlepoint.attacks.wrappers import Step, attack_of, doubted_only, draws_of, share_of
 from saddlepoint.classifier import Arithmetic, Precision
 
 
@@ -21,7 +21,8 @@ def stages(suite: Sequence[Step], precision: Precision, keep: Goal | None = None
         probe = attack.access is not Access.GRADIENT and any(doubted[position + 1 :])
         always = precision == "fp32" or probe or (keep or attack.goal).as_given
         finish = None if always else refinement(attack)
-        terms = Stage(attack, name, draws=draws_of(step), doubted=doubted[position], probe=probe, keep=keep)
+        terms = Stage(attack, name, draws=draws_of(step), doubted=doubted[position], share=share_of(step), probe=probe)
+        terms = replace(terms, keep=keep)
         if finish is None:
             cascade.append(replace(terms, arithmetic=Arithmetic(as_given=_as_given(terms))))
         else:

@@ -16,6 +16,9 @@ from saddlepoint.errors import ModelError
 Host = NDArray[Any]
 """One value per slot, on the host."""
 
+STUCK = 0.25
+"""The share of a run's gradients above which zero ones are a sign: runs leave the flat spots of a ReLU network."""
+
 
 @dataclass(frozen=True, slots=True)
 class Flags:
@@ -40,16 +43,16 @@ class Counts:
 
     def __init__(self, size: int) -> None:
         self.tasks: list[Task | None] = [None] * size
-        self.busy, self.wants, self.zero_gradient = (np.zeros(size, dtype=bool) for _ in range(3))
-        self.queries, self.backwards, self.confirmations = (np.zeros(size, dtype=np.int64) for _ in range(3))
+        self.busy, self.wants = (np.zeros(size, dtype=bool) for _ in range(2))
+        self.queries, self.backwards, self.confirmations, self.zeros = (np.zeros(size, np.int64) for _ in range(4))
         self.share = np.zeros(size)
 
     def begin(self, slot: int, task: Task, *, wants: bool) -> None:
         """Put a run into a free slot."""
         self.tasks[slot], self.share[slot] = task, task.share
-        self.busy[slot], self.wants[slot], self.zero_gradient[slot] = True, wants, False
-        for cost in (self.queries, self.backwards, self.confirmations):
-            cost[slot] = 0
+        self.busy[slot], self.wants[slot] = True, wants
+        for count in (self.queries, self.backwards, self.confirmations, self.zeros):
+            count[slot] = 0
 
     def end(self, slot: int, draws: int) -> tuple[Task, Passes]:
         """Free a slot; return its run and the passes of that run."""
@@ -71,12 +74,12 @@ class Counts:
         self.queries += 1 + flags.ahead
         self.backwards += self.wants
         if not stage.arithmetic.low:
-            self.zero_gradient |= self.wants & flags.zero_gradient & ~flags.adversarial
+            self.zeros += self.wants & flags.zero_gradient & ~flags.adversarial
         self.wants[:] = flags.differentiate
 
     def outcome(self, slot: int, stage: Stage, flags: Flags, delta: Tensor) -> tuple[Task, Outcome]:
         """End the run in a slot; return it and its outcome at its best point."""
-        zero_gradient = bool(self.zero_gradient[slot])
+        zero_gradient = bool(self.zeros[slot] > STUCK * self.backwards[slot])
         task, passes = self.end(slot, stage.draws)
         return task, Outcome(
             delta,

@@ -9,8 +9,8 @@ from saddlepoint.attacks.protocol import Run
 
 Id = int | str
 
-ZERO_GRADIENT, OVERTAKEN = "zero gradient", "black box beats gradients"
-"""The doubts that an example can raise: signs that gradients are masked."""
+ZERO_GRADIENT, OVERTAKEN, SAMPLE_BROKEN = "zero gradient", "black box beats gradients", "sample broken"
+"""The doubts that an example can raise: signs that the search was misled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Example:
         repeatable: whether two forwards of the first batch, in different order, agreed bit for bit.
         passes: forwards, backwards and steps that count.
         wasted: passes of runs that were started early and proved unnecessary.
-        doubts: signs of masked gradients.
+        doubts: signs that the search was misled.
         had_gradient: whether some run never met a zero gradient.
         through: how many stages of the cascade it has been through.
     """
@@ -159,7 +159,7 @@ class Row:
         attack: the attack that succeeded; "clean" if the clean image is misclassified; None without success.
         run: the run that found the point.
         repeatable: as in `Example`.
-        doubts: signs of masked gradients. A zero gradient is not counted if another run of the example never met one.
+        doubts: signs that the search was misled. A zero gradient is none if another run of the example never met one.
     """
 
     input: Input

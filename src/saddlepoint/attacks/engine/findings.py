@@ -1,9 +1,10 @@
-"""Signs that the search was misled by masked gradients."""
+"""Signs that the search was misled: by masked gradients, or because it was too short."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from saddlepoint.attacks.engine.example import OVERTAKEN, ZERO_GRADIENT
+from saddlepoint.attacks.engine.example import OVERTAKEN, SAMPLE_BROKEN, ZERO_GRADIENT
+from saddlepoint.results.bracket import LEVEL, clopper_pearson
 
 _CHANCE = {ZERO_GRADIENT: (0, 0.002), OVERTAKEN: (1, 0.01)}
 """How many examples, and which share of them, may show a sign without a finding: (number, share).
@@ -29,7 +30,7 @@ class Finding:
     """A sign that robust accuracy is overestimated.
 
     Attributes:
-        name: of the sign: "zero gradient" or "black box beats gradients".
+        name: of the sign: "zero gradient", "black box beats gradients" or "sample broken".
         count: of the examples that show it.
         text: one line that says what was seen, and what to do.
     """
@@ -39,10 +40,19 @@ class Finding:
     text: str
 
 
-def findings(doubts: Mapping[str, int], examples: int, robust: int) -> tuple[Finding, ...]:
-    """Return the signs of masked gradients that more examples show than chance explains.
+def findings(
+    doubts: Mapping[str, int], examples: int, robust: int, *, met: int = 0, fell: int | None = None
+) -> tuple[Finding, ...]:
+    """Return the signs of a misled search that more examples show than chance explains.
 
     If no example is left correct (`robust` = 0), nothing can be overestimated, and there are none.
+
+    Args:
+        doubts: how many examples show each sign.
+        examples: how many there are.
+        robust: how many of them stand.
+        met: how many were in the sample that met a longer attack (`OnSample`).
+        fell: how many more fell to the attacks that all that stood met, once it was broken; None if they have not.
     """
     found = []
     for name, advice in _ADVICE.items():
@@ -51,4 +61,18 @@ def findings(doubts: Mapping[str, int], examples: int, robust: int) -> tuple[Fin
         if robust and count > max(number, share * examples):
             text = f"{name}: on {count} of {examples} examples {advice}. Robust accuracy may be overestimated"
             found.append(Finding(name, count, text))
+    if robust and (count := doubts.get(SAMPLE_BROKEN, 0)):
+        found += [Finding(SAMPLE_BROKEN, count, _missed(count, max(met, count), robust, fell))]
     return tuple(found)
+
+
+def _missed(count: int, met: int, robust: int, fell: int | None) -> str:
+    """Return what the break of a sample says of the others, and what was done about it."""
+    told = f"{SAMPLE_BROKEN}: of a sample of {met} that stood, {count} fell to a longer attack"
+    if fell is not None:
+        return f"{told}; so all that stood have met the attacks for examples in doubt, to which {fell} more fell"
+    low, high = clopper_pearson(count, met, 1 - LEVEL)
+    return (
+        f"{told}: so would about {count / met:.0%} of the others, of which {robust} stand ({low:.0%} to {high:.0%}, at "
+        f"{LEVEL:.0%}). Robust accuracy is overestimated; a longer attack, sp.STANDARD, tells by how much"
+    )

@@ -9,6 +9,7 @@ from saddlepoint.attacks.engine.setting import Setting, average
 from saddlepoint.attacks.goals import Goal
 from saddlepoint.attacks.maximise import Evaluated, evaluate, told, worth
 from saddlepoint.attacks.protocol import Access, Answer, Attack, Problem
+from saddlepoint.attacks.wrappers import in_sample
 from saddlepoint.classifier import DECISION, Arithmetic, Frozen
 from saddlepoint.typing import Images, Logits, Mask, PerExample
 
@@ -28,6 +29,7 @@ class Stage:
         left: how many stages, including this one, share what is left of an example's budget.
         draws: forwards of a stochastic model that each answer is averaged over.
         doubted: whether it attacks only examples with signs of masked gradients.
+        share: of the examples, drawn at random, that it attacks.
         probe: whether it is a gradient-free check for a later `doubted` stage, started at the best point so far.
         keep: which points are kept, if the caller has chosen; otherwise the attack's own goal.
         number: its place in the cascade, from 0.
@@ -40,6 +42,7 @@ class Stage:
     left: int = 1
     draws: int = 1
     doubted: bool = False
+    share: float = 1.0
     probe: bool = False
     keep: Goal | None = None
     number: int = 0
@@ -59,10 +62,12 @@ class Stage:
         """Whether search and decision compute the same function, so that a success needs no confirmation."""
         return self.draws == 1 and self.arithmetic.decides
 
-    def skips(self, example: Example) -> bool:
+    def skips(self, example: Example, seed: int) -> bool:
         """Whether this stage has nothing to do for the example."""
         best = example.best
         if example.through > self.number or (self.doubted and not example.doubts):
+            return True
+        if not in_sample(self.share, seed, example.input.id):
             return True
         return example.done or (best is not None and (best.won or (self.resume and best.adversarial)))
 

@@ -104,7 +104,7 @@ def clean(model: Frozen, inputs: Iterable[Input], setting: Setting) -> Iterator[
 
 def search(model: Frozen, stage: Stage, examples: Iterator[Example], setting: Setting) -> Iterator[Example]:
     """Run one attack on a stream of examples; rows that become free are refilled, so that the batch keeps its shape."""
-    plan, slots = Plan(stage, examples, setting.budget), Slots(Oracle(model, stage, setting))
+    plan, slots = Plan(stage, examples, setting), Slots(Oracle(model, stage, setting))
     while True:
         tasks: list[Task] = []
         for drawn in plan.draw(0 if slots.held else len(slots.free)):

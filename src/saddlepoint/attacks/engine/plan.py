@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from saddlepoint.attacks.engine.example import OVERTAKEN, ZERO_GRADIENT, Example, Outcome, Passes
+from saddlepoint.attacks.engine.example import OVERTAKEN, SAMPLE_BROKEN, ZERO_GRADIENT, Example, Outcome, Passes
 from saddlepoint.attacks.engine.oracle import Stage
+from saddlepoint.attacks.engine.setting import Setting
 from saddlepoint.attacks.protocol import Run
 from saddlepoint.errors import AttackError
 
@@ -49,6 +50,7 @@ class _Open:
     share: float
     best: Outcome | None
     probe: bool
+    sample: bool
     started: int = 0
     counted: int = 0
     waiting: dict[int, Outcome] = field(default_factory=dict)
@@ -84,7 +86,7 @@ class _Open:
         return replace(example, best=self.best, passes=passes, wasted=wasted, doubts=doubts, had_gradient=had_gradient)
 
     def _doubts(self) -> Iterator[str]:
-        """Yield the signs of masked gradients: a zero gradient, or a gradient-free attack that got further."""
+        """Yield the signs that the search was misled: a zero gradient, or a later attack that got further."""
         if self.zero_gradient:
             yield ZERO_GRADIENT
         before, best = self.example.best, self.best
@@ -92,13 +94,15 @@ class _Open:
             further = before.score - best.score > FURTHER * self.example.margin
             if not before.adversarial and (best.adversarial or (self.probe and further)):
                 yield OVERTAKEN
+        if self.sample and best is not None and best.adversarial and not (before and before.adversarial):
+            yield SAMPLE_BROKEN
 
 
 class Plan:
     """Hands out runs: first those whose predecessors failed, then new examples, then runs that are started early."""
 
-    def __init__(self, stage: Stage, examples: Iterator[Example], budget: int | None) -> None:
-        self._stage, self._examples, self._budget = stage, examples, budget
+    def __init__(self, stage: Stage, examples: Iterator[Example], setting: Setting) -> None:
+        self._stage, self._examples, self._budget, self._seed = stage, examples, setting.budget, setting.seed
         self._open: dict[int, _Open] = {}
         self._ready: deque[_Open] = deque()
 
@@ -138,7 +142,7 @@ class Plan:
         if example is None:
             ahead = next((entry for entry in self._open.values() if entry.started < entry.limit), None)
             return None if ahead is None else ahead.start()
-        entry = None if self._stage.skips(example) else self._admit(example)
+        entry = None if self._stage.skips(example, self._seed) else self._admit(example)
         if entry is None:
             return example
         self._open[example.input.index] = entry
@@ -149,12 +153,13 @@ class Plan:
         runs = self._runs(example)
         best = None if self._stage.resume else example.best
         probe = self._stage.probe and self._stage.draws == 1  # with means over draws, many tries find a lucky one
+        sample = self._stage.share < 1
         if self._budget is None:
-            return _Open(example, runs, len(runs), math.inf, best, probe)
+            return _Open(example, runs, len(runs), math.inf, best, probe, sample)
         spent = example.passes.forwards - 1 + example.passes.backwards
         left = (self._budget - spent) // self._stage.left
         limit = min(len(runs), left // self._stage.least)
-        return _Open(example, runs, limit, left // limit, best, probe) if limit > 0 else None
+        return _Open(example, runs, limit, left // limit, best, probe, sample) if limit > 0 else None
 
     def _runs(self, example: Example) -> tuple[Run, ...]:
         runs = self._stage.attack.runs(example.logits[None], example.input.y)

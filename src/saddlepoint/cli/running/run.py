@@ -7,9 +7,8 @@ import threading
 import time
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from saddlepoint.attacks import findings
 from saddlepoint.cli.attacking.settings import Settings, settings
@@ -21,8 +20,10 @@ from saddlepoint.data import in_utf8
 from saddlepoint.data.datasets import Dataset, load_dataset, matched, question_data
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation import run as evaluation
+from saddlepoint.evaluation.escalation import sample_of
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, described_model
+from saddlepoint.results import RunFolder, open_run
 
 
 def run(given: Namespace) -> int:
@@ -46,7 +47,7 @@ def run(given: Namespace) -> int:
         print(json.dumps(told, ensure_ascii=False))
     else:
         render(chosen, job.spec.plain(), summary, seconds)
-    masked = told_findings(summary)
+    masked = told_findings(open_run(chosen.out))
     if summary["errors"]:
         count = f"{summary['errors']} example{'s' if summary['errors'] > 1 else ''}"
         print(f"saddlepoint: {count} could not be read; see `error` in the rows", file=sys.stderr)
@@ -73,10 +74,11 @@ def _warn(line: str) -> None:
     print(f"saddlepoint: {line}", file=sys.stderr)
 
 
-def told_findings(summary: Mapping[str, Any]) -> bool:
-    """Print the signs of masked gradients on standard error; return whether there are any."""
+def told_findings(run: RunFolder) -> bool:
+    """Print the signs of a misled search on standard error; return whether there are any."""
+    summary, sample = run.summary(), sample_of(run)
     examples = max((threat["examples"] for threat in summary["threats"]), default=0)
-    found = findings(summary["doubts"], examples, summary["robust"])
+    found = findings(summary["doubts"], examples, summary["robust"], met=sample.met if sample else 0)
     for finding in found:
         print(f"saddlepoint: {finding.text}", file=sys.stderr)
     return bool(found)

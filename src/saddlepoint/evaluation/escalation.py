@@ -1,0 +1,81 @@
+"""Whether the attacks of an evaluation were long enough, by a sample of what they left; and what follows if not.
+
+A sample of what stands has met a longer attack (`OnSample`). Where that broke one, all that stands meets the attacks
+for examples in doubt, in a second run beside the first: records are never changed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from saddlepoint.attacks import OnSample, escalation
+from saddlepoint.attacks.engine.example import SAMPLE_BROKEN
+from saddlepoint.attacks.wrappers import in_sample
+from saddlepoint.evaluation.job import Job
+from saddlepoint.evaluation.provenance import provenance
+from saddlepoint.evaluation.transfer import points_of
+from saddlepoint.results import Keep, RunFolder, open_run, writing
+from saddlepoint.results.bracket import LEVEL, clopper_pearson
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What became of the sample at the largest ε.
+
+    Attributes:
+        met: examples that stood and met a longer attack.
+        fell: of these.
+        standing: examples that stand.
+    """
+
+    met: int
+    fell: int
+    standing: int
+
+    def in_words(self) -> str:
+        """Return one line: how many fell, and what that says of the others, at 95 %."""
+        low, high = clopper_pearson(self.fell, self.met, 1 - LEVEL)
+        fell = f"{self.fell} fell" if self.fell else "none fell"
+        would = f"{low:.1%} to {high:.1%}" if self.fell else f"at most {high:.1%}"
+        return f"a sample of {self.met} that stood met a longer attack, {fell}: of the others {would} would, at 95 %"
+
+
+def sample_of(run: RunFolder) -> Sampled | None:
+    """Return what became of the sample; None where none was drawn."""
+    spec = run.spec
+    shares = [step["share"] for step in spec["suite"] if step["name"] == OnSample.__name__]
+    rows = [row for row in _attacked(run) if row["eps"] == spec["threats"][-1]["eps"]]
+    standing = [row for row in rows if row["clean_correct"] and not row["success"]]
+    stood = sum(any(in_sample(share, spec["seed"], row["id"]) for share in shares) for row in standing)
+    fell = sum(_broke(row) for row in rows)
+    return Sampled(stood + fell, fell, len(standing)) if stood + fell else None
+
+
+def escalated(job: Job, folder: Path, keep: Keep = "broken") -> tuple[Job, Path] | None:
+    """Return what all that stands is to meet, and the folder of that run; None where no sample was broken.
+
+    The records of certificates are taken over.
+    """
+    run, further = open_run(folder), escalation(job.spec.suite)
+    if not further or not any(map(_broke, _attacked(run))):
+        return None
+    points, beside = points_of(run, job.spec.threats[0].norm), folder.with_name(f"{folder.name}-escalated")
+    spec = replace(job.spec, suite=further, points=points.described())
+    with writing(beside, spec.plain(), provenance(job.classifier), keep) as writer:
+        for row in run.rows().to_pylist():
+            if row["kind"] == "certificate" and row["error"] is None:
+                writer.add(
+                    {name: value for name, value in row.items() if name not in ("key", "kept")}, None, again=True
+                )
+    return replace(job, spec=spec, points=points, pending=None), beside
+
+
+def _attacked(run: RunFolder) -> list[Mapping[str, Any]]:
+    columns = ["kind", "eps", "id", "clean_correct", "success", "doubts", "error"]
+    rows = run.rows().select(columns).to_pylist()
+    return [row for row in rows if row["kind"] == "attack" and row["error"] is None]
+
+
+def _broke(row: Mapping[str, Any]) -> bool:
+    return SAMPLE_BROKEN in (row["doubts"] or "").split(", ")
