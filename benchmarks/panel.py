@@ -93,7 +93,7 @@ def fit(net: nn.Module, x: Tensor, y: Tensor, loss: str) -> None:
     optimiser = torch.optim.Adam(net.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=EPOCHS * batches)
     for _ in range(EPOCHS):
-        for batch in torch.randperm(len(x))[: batches * 128].split(128):
+        for batch in torch.randperm(len(x))[: batches * 128].reshape(batches, 128):
             z, labels = net(x[batch]), y[batch]
             squared = (z - functional.one_hot(labels, 10)).square().sum(1).mean()
             value = squared if loss == "squared error" else functional.cross_entropy(z, labels)

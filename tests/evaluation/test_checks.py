@@ -47,20 +47,24 @@ def digits():
 
 def test_a_sound_evaluation_passes(digits):
     found = outcomes(evaluated(*digits))
-    assert len(found) == 14
+    assert len(found) == 15
     assert set(found.values()) == {"pass"}
 
 
 SLOW = ("scaled logits", "detached branch")
 
 
-@pytest.mark.parametrize("name", ["quantised input", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+@pytest.mark.parametrize(
+    "name", ["quantised input", "rounded units", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+)
 def test_a_planted_defence_does_not_pass(digits, name):
     twin, x, y = digits
     found = outcomes(evaluated(TRAPS[name].defend(twin), x, y))
     assert {"fail", "warn"} & set(found.values())
     if name == "quantised input":
         assert found[ATTACKED] == "fail"
+    if name == "rounded units":
+        assert found["gradients tell how the margin changes"] == "warn"
 
 
 def test_saturated_cross_entropy_and_a_last_attack_that_is_alone_are_told(digits):

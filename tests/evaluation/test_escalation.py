@@ -1,4 +1,4 @@
-"""A suite audits itself: a sample of what stands meets a longer attack, and where that breaks one, all that stands does."""
+"""A suite audits itself: a sample of what stands meets a longer attack; where that breaks one, all that stands does."""
 
 import warnings
 

@@ -214,7 +214,7 @@ def test_a_model_without_certificates_says_so_and_goes_on(data):
 
     odd = sp.Classifier(Odd())
     found = _evaluate(odd, data)
-    assert "the operation sin" in found.note
+    assert "no certificates: the operation sin" in found.note
     assert not found.robust_accuracy.proven
     with pytest.raises(sp.ModelError, match="the operation sin"):
         _evaluate(odd, data, certify="crown")

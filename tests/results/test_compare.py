@@ -131,7 +131,7 @@ def test_runs_that_cannot_be_compared_are_one_line(tmp_path):
     first = made(tmp_path / "a", ["stands"] * 3)
     with pytest.raises(RunError, match=r"another image, or has another label"):
         compare(first, made(tmp_path / "b", ["stands"] * 3, digest="f" * 64))
-    with pytest.raises(RunError, match=r"no example under the same ball \(linf eps 0.00784314 and linf eps 0.1\)"):
+    with pytest.raises(RunError, match=r"no example under the same ball \(linf eps 2/255 and linf eps 0.1\)"):
         compare(first, made(tmp_path / "c", ["stands"] * 3, eps=0.1))
     with pytest.raises(RunError, match="no example under the same ball"):
         compare(first, made(tmp_path / "d", ["error"] * 3))

@@ -160,7 +160,7 @@ CONTRADICTIONS = {
     "has success True and the margin 2": {"margin": 2.0},
     "has success False and the margin -1": {"success": False, "attack": None, "accuracy": 1.0, "margin": -1.0},
     "correct on the clean image, by the margin -1": {"clean_margin": -1.0},
-    r"is of l2 eps 0\.5; the specification asks for linf eps 0\.00784": {"norm": "l2", "eps": 0.5},
+    r"is of l2 eps 0\.5; the specification asks for linf eps 2/255": {"norm": "l2", "eps": 0.5},
 }
 
 
@@ -179,7 +179,7 @@ def test_examples_without_a_record_are_counted(tmp_path):
     with writing(tmp_path, spec, {}) as folder:
         folder.add(row(1), point(1))
         folder.finish()
-    assert any("1 of 3 examples have a record at linf eps 0.00784" in line for line in check_run(tmp_path))
+    assert any("1 of 3 examples have a record at linf eps 2/255" in line for line in check_run(tmp_path))
 
 
 def test_an_id_is_text(tmp_path):

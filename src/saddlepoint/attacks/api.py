@@ -6,21 +6,24 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from saddlepoint.attacks.engine.example import SAMPLE_BROKEN, Id, Input, Row
-from saddlepoint.attacks.engine.findings import Finding, findings
+from saddlepoint.attacks.engine.findings import Finding, findings, mispredicted
 from saddlepoint.attacks.engine.pipeline import run_attack
 from saddlepoint.attacks.engine.setting import Progress, Setting
 from saddlepoint.attacks.goals import Goal
-from saddlepoint.attacks.wrappers import Step, attack_of, escalation, sampled
-from saddlepoint.classifier import PRECISIONS, Classifier, Precision, check_images, check_labels
+from saddlepoint.attacks.slopes import MOST, misled, slope_ratios
+from saddlepoint.attacks.wrappers import Step, attack_of, doubted_only, escalation, sampled
+from saddlepoint.classifier import DECISION, PRECISIONS, Classifier, Precision, check_images, check_labels
 from saddlepoint.classifier.questions import question
 from saddlepoint.errors import InputError, MaskingWarning
 from saddlepoint.geometry import Ball
+from saddlepoint.geometry.binding import check_radius
 from saddlepoint.geometry.norms import widest
 from saddlepoint.typing import Images, Labels, Mask, PerExample
 
@@ -162,9 +165,23 @@ def attack(
         fell = sum(row.success for row in after.values())
         found = [_further(row, after.get(row.input.index)) for row in found]
     result = gather(found, x.device, met, fell)
+    if any(map(doubted_only, suite)) and setting.draws == 1 and not bool(result.success.all()):
+        result = replace(result, findings=(*result.findings, *_slopes(classifier, found, setting)))
     for finding in result.findings:
         warnings.warn(finding.text, MaskingWarning, stacklevel=2)
     return result
+
+
+def _slopes(classifier: Classifier, rows: Sequence[Row], setting: Setting) -> Iterator[Finding]:
+    """Yield the finding that gradients say little about the margin, of the first examples that are right."""
+    right = [row.input for row in rows if row.input.y == int(row.clean.argmax())][: min(MOST, setting.batch)]
+    if not right:
+        return
+    x, y = setting.stack([each.x for each in right]), setting.integers([each.y for each in right])
+    with classifier.frozen() as model:
+        ratios = slope_ratios(partial(model.logits, arithmetic=DECISION), x, y, setting.box)
+    if (ratio := misled(ratios)) is not None:
+        yield mispredicted(ratio, len(right))
 
 
 def _met(row: Row, suite: Sequence[Step], seed: int) -> bool:
@@ -236,11 +253,8 @@ def _ball(ball: object, count: int, box: tuple[float, float] | None) -> Ball:
     if isinstance(ball.eps, Tensor) and len(ball.eps) != count:
         raise InputError(f"eps holds {len(ball.eps)} radii for {count} examples; expected one for each, or a number")
     largest = float(torch.as_tensor(ball.eps).max())
-    if box is not None and ball.name == "linf" and math.isfinite(largest) and largest > box[1] - box[0]:
-        raise InputError(
-            f"eps is {largest:g}, but pixels in [{box[0]:g}, {box[1]:g}] change by {box[1] - box[0]:g} at most; "
-            f"did you mean {largest:g}/255?"
-        )
+    if box is not None:
+        check_radius(ball.name, largest, width=box[1] - box[0])
     return ball
 
 

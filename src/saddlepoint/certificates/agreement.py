@@ -10,6 +10,7 @@ n partial sums, each as large as its terms or the whole, are each off by u (High
 fast with depth to tell rounding from another function.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -34,41 +35,65 @@ _DEVIATIONS = 8
 """How many deviations are taken for rounding: errors of one operation may be correlated."""
 _MANY, _PIXELS = 64, 2**18
 """Rows of the working size, fewer for large images: so many pixels in all."""
+_NEURONS = 2**22
+"""Of all rows that are computed in float64 at once."""
 _CORNERS = 2
 """Random corners of the set, besides its lowest, its highest and the minimiser of the bound."""
 
 
 @torch.no_grad()
 def computed(graph: Graph, x: Images) -> tuple[Logits, Logits]:
-    """Return the graph's logits in float64, and by how much a float32 computation of them may be off, (B, K) each."""
-    values = graph.forward(x.double())
-    variances = [torch.zeros_like(values[0])]
-    for node, value in zip(graph.nodes[1:], values[1:], strict=True):
-        operation, before = node.operation, [variances[parent] for parent in node.parents]
+    """Return the graph's logits in float64, and by how much a float32 computation of them may be off, (B, K) each.
+
+    Of large graphs one row is computed at a time, and what no later node reads is dropped.
+    """
+    together = max(1, _NEURONS // sum(node.size for node in graph.nodes))
+    if len(x) > together:
+        parts = zip(*(computed(graph, part) for part in x.split(together)), strict=True)  # type: ignore[no-untyped-call]
+        logits, allowed = (torch.cat(part) for part in parts)
+        return logits, allowed
+    last = {parent: i for i, node in enumerate(graph.nodes) for parent in node.parents}
+    values, variances = {0: x.double()}, {0: torch.zeros_like(x, dtype=torch.float64)}
+    for i, node in enumerate(graph.nodes[1:], 1):
+        operation, here = node.operation, [values[parent] for parent in node.parents]
+        before = [variances[parent] for parent in node.parents]
         if isinstance(operation, Affine):
+            values[i] = operation.forward(*here)
             squares = [weight.square() for weight in operation.weights]
-            size = operation.linear(*(values[parent].square() for parent in node.parents), *squares) + value.square()
+            size = operation.linear(*(part.square() for part in here), *squares) + values[i].square()
             size = size if operation.constant is None else size + operation.constant.square()
             passed = operation.linear(*before, *squares)
             lost = (operation.terms * _LEAST) ** 2  # of products below the least normal number
-            variances.append(passed + (operation.terms + 8) * _UNIT**2 * size + lost)
+            variances[i] = passed + (operation.terms + 8) * _UNIT**2 * size + lost
         elif not isinstance(operation, Input):
-            z, reach = values[node.parents[0]], _DEVIATIONS * before[0].sqrt()
+            values[i], z, reach = operation.forward(*here), here[0], _DEVIATIONS * before[0].sqrt()
             steep = torch.stack(operation.slopes(z - reach, z + reach)).abs().amax(0)
-            own = 0.0 if isinstance(operation, ReLU) else (4 * _UNIT * (value.abs() + z.abs())).square()
-            variances.append(steep.square() * before[0] + own)
-    logits = values[-1].flatten(1)
-    return logits, _DEVIATIONS * (variances[-1].flatten(1).sqrt() + _UNIT * logits.abs()) + torch.finfo().tiny
+            own = 0.0 if isinstance(operation, ReLU) else (4 * _UNIT * (values[i].abs() + z.abs())).square()
+            variances[i] = steep.square() * before[0] + own
+        for parent in {parent for parent in node.parents if last[parent] == i}:
+            del values[parent], variances[parent]
+    logits, variance = values[len(graph.nodes) - 1].flatten(1), variances[len(graph.nodes) - 1].flatten(1)
+    allowed = _DEVIATIONS * (variance.sqrt() + _UNIT * logits.abs()) + torch.finfo().tiny
+    if not graph.normalised:
+        return logits, allowed
+    # log Σ exp z is off by no more than the largest of z; its float32 rounds sums of as many numbers as there are.
+    found, count = logits.log_softmax(1), logits.shape[1] + 8
+    worst = allowed.amax(1, keepdim=True)
+    return found, 2 * worst + count * _UNIT * (1 + logits.abs().amax(1, keepdim=True) + found.abs())
 
 
-def compare(graph: Graph, x: Images, *seen: Logits) -> tuple[Logits, Logits]:
+def compare(graph: Graph, x: Images, *seen: Tensor) -> tuple[Logits, Logits]:
     """Hold the module's logits of x, each time it was asked, against the graph's; return these and what was allowed.
+
+    Where it was asked for more or fewer rows than x has, these are x, repeated or cut off.
 
     Raises:
         ModelError: the logit of a class differs by more than rounding explains.
     """
-    logits, allowed = computed(graph, x)
+    logits, allowed = found = computed(graph, x)
     for each in seen:
+        rows = torch.arange(len(each), device=x.device) % len(x)
+        logits, allowed = (part[rows] for part in found)
         wrong = ~((each.double() - logits).abs() <= allowed)  # NaN is wrong
         if bool(wrong.any()):
             row, label = (int(place) for place in wrong.nonzero()[0])
@@ -78,7 +103,7 @@ def compare(graph: Graph, x: Images, *seen: Logits) -> tuple[Logits, Logits]:
                 f"{float(allowed[row, label]):.2g}; expected one function: does the module compute in another type, "
                 "look at the size of its batch, or answer differently in each call?"
             )
-    return logits, allowed
+    return found
 
 
 def compare_anywhere(graph: Graph, classifier: Classifier) -> None:
@@ -104,9 +129,7 @@ def compare_anywhere(graph: Graph, classifier: Classifier) -> None:
                 f"the module computes otherwise for {len(second.logits)} rows than for {len(first.logits)} before; "
                 "expected one function of each row: let it not look at the size of its batch, nor count its calls"
             )
-    compare(graph, pixels[:1], one.logits)
-    compare(graph, pixels[:2], two.logits, again.logits)
-    compare(graph, tiled, all_.logits)
+    compare(graph, pixels, one.logits, two.logits, again.logits, all_.logits)
 
 
 def challenge(
@@ -180,12 +203,15 @@ class _Asked:
         module = model.classifier.module
         if any(isinstance(part, torch.jit.ScriptModule) or compiled(part) for part in module.modules()):
             return cls(model.decide(pixels), None)
-        with _Calls(module) as calls:
+        with _Calls(module) as calls:  # pixels are no constants
             return cls(model.decide(pixels), calls.seen, calls.reads)
 
 
 class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """The operations that are run, each with its constants and the module's tensors that it reads."""
+    """The operations that are run, each with its constants and the module's tensors that it reads.
+
+    A number that follows from the module's own tensors alone may be handed to Python: it is the same for all images.
+    """
 
     _SILENT = ("view", "_unsafe_view", "reshape", "clone", "contiguous", "detach", "alias", "_to_copy")
     """What depends on the layout in memory, which the number of rows may change, and computes nothing."""
@@ -193,19 +219,30 @@ class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
     _READING = ("_local_scalar_dense", "equal", "is_nonzero", "item")
     """What hands a number to Python."""
 
+    _LIFTING = ("lift_fresh", "lift_fresh_copy")
+    """What makes a tensor of numbers that Python has."""
+
     def __init__(self, module: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         own = (*module.named_parameters(), *module.named_buffers())
         self._names = {tensor.untyped_storage().data_ptr(): name for name, tensor in own}
+        self._constants = {id(tensor): tensor for _, tensor in own}
         self.seen = list[object]()
         self.reads: str | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        if name_of(func) in self._READING:
+        given = list(_tensors([args, tuple((kwargs or {}).values())]))
+        constant = name_of(func) in self._LIFTING or all(id(each) in self._constants for each in given)
+        if name_of(func) in self._READING and not constant:
             self.reads = name_of(func)
         if name_of(func) not in self._SILENT:
             self.seen.append([str(func), self._plain(args), self._plain(tuple((kwargs or {}).values()))])
-        return func(*args, **(kwargs or {}))
+        found = func(*args, **(kwargs or {}))
+        if constant:
+            self._constants |= {id(each): each for each in _tensors(found)}
+        elif func._schema.is_mutable:  # what depends on pixels may have been written to a constant
+            self._constants.clear()
+        return found
 
     def _plain(self, value: object) -> object:
         if isinstance(value, tuple | list):
@@ -213,6 +250,15 @@ class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(value, Tensor):
             return self._names.get(value.untyped_storage().data_ptr(), "tensor")
         return value
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    """Yield the tensors that an operation is given or returns."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _tensors(each)
 
 
 def _alike(first: object, second: object, rows: int, others: int) -> bool:

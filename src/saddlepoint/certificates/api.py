@@ -25,7 +25,9 @@ from saddlepoint.results.verdicts import Verdict
 from saddlepoint.typing import Images, Labels, PerExample
 
 _MOST = 64
-"""Examples that are bounded together, at most."""
+"""Examples that are bounded together, at most,"""
+_NEURONS = 2**22
+"""and neurons of all of them: what is bounded together is filled up to its size, so that one image costs one image."""
 _OPEN = 4
 """A sign is open up to so many tolerances from 0: ranges of neurons are widened, too, and slopes may turn with them."""
 
@@ -198,7 +200,8 @@ def _together(graph: Graph, method: Method, memory: int) -> int:
     """Return how many examples are bounded in one call: all margins of each are propagated at once."""
     if method not in ("interval", "crown-ibp"):
         return 1  # these start from the neurons that one example leaves open
-    return min(_MOST, Effort(memory).most(graph, sets=graph.outputs))
+    together = _NEURONS // sum(node.size for node in graph.nodes)
+    return max(1, min(_MOST, together, Effort(memory).most(graph, sets=graph.outputs)))
 
 
 def _bounded(

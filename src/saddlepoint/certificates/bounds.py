@@ -1,7 +1,9 @@
 """Bounds of every node: intervals, tightened by CROWN where an activation's lines would gain from it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,11 +60,30 @@ def sizes(graph: Graph, bounds: Bounds) -> Sizes:
     ⟨ΔA, z⟩ at the node that it reached, and |z| is bounded there. A is a sum of one functional for each edge that
     leaves its node, be it to one reader or to many.
     """
-    edges = Counter(parent for node in graph.nodes for parent in node.parents)
-    found: list[Lost | None] = [None]
-    for i, node in enumerate(graph.nodes[1:], 1):
+    return _Sizes(graph, bounds, Counter(parent for node in graph.nodes for parent in node.parents))
+
+
+@dataclass(frozen=True, eq=False)
+class _Sizes(Sequence[Lost | None]):
+    """See `sizes`; each is computed when it is first asked for, since few functionals reach all nodes."""
+
+    graph: Graph
+    bounds: Bounds
+    edges: Mapping[int, int]
+    found: dict[int, Lost | None] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.graph.nodes)
+
+    def __getitem__(self, i: Any) -> Any:  # noqa: ANN401 - of a sequence
+        if i not in self.found:
+            self.found[i] = self._size(i) if i else None
+        return self.found[i]
+
+    def _size(self, i: int) -> Lost | None:
+        node, bounds = self.graph.nodes[i], self.bounds
         size = [magnitude(bounds[parent]) for parent in node.parents]
-        additions = max(edges[parent] for parent in node.parents)
+        additions = max(self.edges[parent] for parent in node.parents)
         if isinstance(node.operation, Affine):
             rate = node.operation.pulling(additions, *size)
             products = max(node.operation.most, node.size)
@@ -74,8 +95,7 @@ def sizes(graph: Graph, bounds: Bounds) -> Sizes:
                 added = gamma(additions, size[0]) * size[0] if additions > 1 else torch.zeros_like(rate)
                 rate = torch.where((low >= 0) | (high <= 0), added, rate)  # what is NaN stays NaN
             products = node.size
-        found.append(None if rate is None else Lost(rate, _underflow(products, size)))
-    return tuple(found)
+        return None if rate is None else Lost(rate, _underflow(products, size))
 
 
 def _underflow(products: int, size: Sequence[Tensor]) -> Tensor:
@@ -100,7 +120,7 @@ def crown(
         region: where the input lies.
         dtype: in which is computed.
         known: bounds that hold already; they are only tightened.
-        effort: the bytes that functionals may take.
+        effort: the bytes that functionals may take, and the time after which intervals do for what is left.
     """
     inputs = {graph.nodes[i].parents[0]: i for i in graph.activations}
     bounds = [outward(region.lower, region.upper, dtype)]
@@ -108,10 +128,23 @@ def crown(
         found = step(graph, bounds, i)
         if known is not None:
             found = meet(found, known[i])
-        if i in inputs and not (region.boxed and _plain(graph, i)):
+        if i in inputs and not effort.over and not (region.boxed and _plain(graph, i)):
             found = _tightened(graph, region, [*bounds, found], i, inputs[i], effort)
         bounds.append(found)
     return tuple(bounds)
+
+
+def work(graph: Graph, region: InputSet) -> float:
+    """Return about how many multiplications `crown` takes: twice those before each neuron that intervals leave open."""
+    known, products, total = interval(graph, region, graph.dtype), list[float](), 0.0
+    for node in graph.nodes:
+        products.append(float(node.size * node.operation.terms) if isinstance(node.operation, Affine) else 0.0)
+    for i in graph.activations:
+        position = graph.nodes[i].parents[0]
+        if not (region.boxed and _plain(graph, position)):
+            open_ = int(graph.activation(i).loose(*known[position]).sum())
+            total += 2 * open_ * sum(products[j] for j in graph.ancestors(position))
+    return total
 
 
 def meet(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -141,16 +174,15 @@ def _tightened(
     relaxation, lost = relax(graph, ranges(graph, bounds[:position])), sizes(graph.until(position), tuple(bounds))
     for sign, side in ((-1, sides[-1]), (1, sides[1])):
         loose = graph.activation(activation).loose(sides[1], -sides[-1]).flatten(1).any(0).nonzero().squeeze(1)
-        starts = [
-            units(graph.nodes[position].shape, part, side, len(side), (sign,))
-            for part in effort.parts(_filled(loose), graph, sets=len(side))
-            if len(part)
-        ]
-        if starts:
-            found = [backward(graph, relaxation, position, start, rounding=lost).least(region) for start in starts]
-            least = torch.cat(found, 1)[:, : len(loose)]
-            rounded, _ = outward(least, least, side.dtype)
-            sides[sign] = torch.maximum(side, side.flatten(1).index_copy(1, loose, rounded).view_as(side))
+        found, shape = [side.new_zeros(len(side), 0, dtype=torch.float64)], graph.nodes[position].shape
+        for part in effort.parts(_filled(loose), graph, sets=len(side)):
+            if len(part) and not effort.over:
+                start = units(shape, part, side, len(side), (sign,))
+                found.append(backward(graph, relaxation, position, start, rounding=lost).least(region))
+        least = torch.cat(found, 1)[:, : len(loose)]
+        rounded, _ = outward(least, least, side.dtype)
+        known = side.flatten(1).index_copy(1, loose[: least.shape[1]], rounded)
+        sides[sign] = torch.maximum(side, known.view_as(side))
     return sides[1], -sides[-1]
 
 

@@ -172,8 +172,10 @@ def _back(graph: Graph, lines: Relaxation, i: int, a: Tensor) -> tuple[Sequence[
         gain = 0.0 if operation.offset is None else (a * operation.offset).flatten(2).sum(2)
         return [None if part is None else part.reshape(*a.shape[:2], *part.shape[1:]) for part in moved], gain
     line, positive, negative = lines[i], a.clamp(min=0), a.clamp(max=0)
-    back = positive * line.lower_slope.unsqueeze(1) + negative * line.upper_slope.unsqueeze(1)
     constant = negative * line.upper_intercept.unsqueeze(1)
     if line.lower_intercept is not None:
         constant = constant + positive * line.lower_intercept.unsqueeze(1)
+    if line.lower_slope is None or line.upper_slope is None:
+        return [None], constant.flatten(2).sum(2)
+    back = positive * line.lower_slope.unsqueeze(1) + negative * line.upper_slope.unsqueeze(1)
     return [back], constant.flatten(2).sum(2)

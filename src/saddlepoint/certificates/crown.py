@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-import torch
 from torch import Tensor
 
 from saddlepoint.certificates.affine import Affine, Stencil
@@ -49,18 +48,27 @@ class Functional:
     """⟨A', x⟩ + c, a lower bound of what was propagated.
 
     Attributes:
-        input: A', B sets of S functionals of the input.
+        input: A', B sets of S functionals of the input; None where it is zero.
         constant: c, (B, S).
         lost: what rounding may have added to c, (B, S); 0 when that was not asked for.
     """
 
-    input: Functionals
+    input: Functionals | None
     constant: Tensor
     lost: Tensor
 
     def least(self, region: InputSet) -> Tensor:
         """Return at most min over the set, (B, S), float64."""
-        return region.least(self.input) + (self.constant - self.lost)
+        sure = self.constant - self.lost
+        return sure if self.input is None else region.least(self.input) + sure
+
+    def slope(self, graph: Graph) -> Tensor:
+        """Return A', (B, S, *shape)."""
+        return (
+            self.constant.new_zeros(1).expand(*self.constant.shape, *graph.shape)
+            if self.input is None
+            else (self.input.dense().values)
+        )
 
 
 def backward(
@@ -84,13 +92,12 @@ def backward(
         The functional of the input.
     """
     some = functional.values
-    pending, constant = {start: functional}, some.new_zeros(some.shape[:2])
+    pending: dict[int, Functionals] = {start: functional}
+    constant = some.new_zeros(some.shape[:2])
     total = constant.double()
     careful = rounding is not None
     for i in graph.ancestors(start):
-        a = pending.pop(i, None)
-        if a is None or i == 0:
-            pending[0] = Dense(some.new_zeros(*some.shape[:2], *graph.shape)) if a is None else a
+        if i == 0 or (a := pending.pop(i, None)) is None:
             continue
         if rounding is not None and (lost := rounding[i]) is not None:
             total = total + size_of(a, lost.rate) + lost.floor.unsqueeze(1)
@@ -99,10 +106,10 @@ def backward(
             moved, gain = _through(operation, a, careful)
         else:
             back, gain = relaxation[i].backward(a, careful)
-            moved = [back]  # one parent
+            moved = [back]  # of the one parent
         constant = constant + gain
         _collect(pending, graph.nodes[i].parents, moved)
-    return Functional(pending[0], constant, total)
+    return Functional(pending.get(0), constant, total)
 
 
 def _through(operation: Affine, a: Functionals, careful: bool) -> tuple[Sequence[Functionals | None], Tensor | float]:
@@ -153,5 +160,5 @@ def flat(graph: Graph, given: Ranges) -> Relaxation:
     lines = {}
     for i, both in given.items():
         lower, upper = graph.activation(i).interval(*both)
-        lines[i] = Lines(torch.zeros_like(lower), lower, torch.zeros_like(upper), upper)
+        lines[i] = Lines(None, lower, None, upper)
     return lines

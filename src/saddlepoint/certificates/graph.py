@@ -78,15 +78,28 @@ class Node:
 @final
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """y = h(x) as a list of nodes: the first is the input, the last the output, parents stand before children."""
+    """y = h(x) as a list of nodes: the first is the input, the last the output, parents stand before children.
+
+    Attributes:
+        nodes: the nodes.
+        dtype: of its weights.
+        normalised: whether the module gives the log-softmax of the last node, whose differences of logits are the same.
+    """
 
     nodes: tuple[Node, ...]
     dtype: torch.dtype = torch.float32
+    normalised: bool = False
 
     @property
     def activations(self) -> tuple[int, ...]:
         """The positions of the activations, in order."""
         return tuple(i for i, node in enumerate(self.nodes) if node.parents and not node.affine)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        affine = (node.operation for node in self.nodes if isinstance(node.operation, Affine))
+        return next((weight.device for each in affine for weight in each.weights), torch.device("cpu"))
 
     @property
     def shape(self) -> tuple[int, ...]:

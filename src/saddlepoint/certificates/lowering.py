@@ -1,5 +1,6 @@
 """A module as a graph: `torch.export`, decomposed to core ATen operations, each brought to affine ones and ReLUs."""
 
+import logging
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,11 +14,15 @@ from torch.export.graph_signature import InputKind
 from saddlepoint.certificates import aten
 from saddlepoint.certificates.aten import RULES, Value
 from saddlepoint.certificates.aten.moves import repeated
-from saddlepoint.certificates.aten.table import apply, arguments_of, name_of
+from saddlepoint.certificates.aten.table import ROWS, apply, arguments_of, name_of
 from saddlepoint.certificates.folding import folded
 from saddlepoint.certificates.graph import Graph, Input, Node, Operation, pruned
+from saddlepoint.classifier.checks import evaluating
 from saddlepoint.errors import ModelError
 
+_REFUSED = (nn.LayerNorm, nn.MultiheadAttention)
+"""Layers that divide or multiply by what depends on the input; they are named before an export is tried."""
+_LOW = (torch.bfloat16, torch.float16)
 _ASSERTIONS = ("_assert_tensor_metadata",)
 """Operations that compute nothing."""
 
@@ -31,11 +36,13 @@ class Program:
         exported: the program, in core ATen operations.
         tensors: its parameters, buffers and constants, by the names of the program's inputs.
         x: the name of the input.
+        rows: the number that stands for any number of examples, where the program holds one.
     """
 
     exported: ExportedProgram
     tensors: Mapping[str, Tensor]
     x: str
+    rows: int | None = None
 
     def graph(
         self, dtype: torch.dtype = torch.float32, *, live: bool = False, instead: Mapping[Tensor, Tensor] | None = None
@@ -58,16 +65,13 @@ def export(module: nn.Module, shape: tuple[int, ...], device: torch.device | Non
         ModelError: torch.export cannot follow the module, or it has an operation that no rule covers, named with the
             list of those that are.
     """
+    check_layers(module)
     training = {child: child.training for child in module.modules()}
     dtypes = {parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()}
     dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
+    logging.disable(logging.WARNING)  # torch prints the program that it could not export
     try:
-        exported = torch.export.export(
-            module.eval(),
-            (torch.zeros(2, *shape, device=device, dtype=dtype),),
-            dynamic_shapes=({0: Dim.DYNAMIC},),
-            strict=False,
-        ).run_decompositions(aten.decompositions())
+        exported, rows = _exported(evaluating(module), torch.zeros(1, *shape, device=device, dtype=dtype))
     except Exception as error:
         reason = str(error).strip().partition("\n")[0][:160]
         raise ModelError(
@@ -75,11 +79,45 @@ def export(module: nn.Module, shape: tuple[int, ...], device: torch.device | Non
             "not depend on the values of its input, for any number of examples"
         ) from error
     finally:
+        logging.disable(logging.NOTSET)
         for child, mode in training.items():
             child.training = mode
     tensors, x = _inputs(exported, module)
     _check(exported, x)
-    return Program(exported, tensors, x)
+    return Program(exported, tensors, x, rows)
+
+
+def _exported(module: nn.Module, one: Tensor) -> tuple[ExportedProgram, int | None]:
+    """Return the program for any number of rows; where Python asks for that, as len(x) does, for `ROWS` of them.
+
+    That number stands for any other: `compare_anywhere` asks the module for one, two and many.
+    """
+    table = aten.decompositions()
+    try:
+        rows = one.new_zeros(2, *one.shape[1:])
+        dynamic = torch.export.export(module, (rows,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
+        return dynamic.run_decompositions(table), None
+    except Exception as error:
+        if "Constraints violated" not in str(error):
+            raise
+        many = one.expand(ROWS, *one.shape[1:])
+        return torch.export.export(module, (many,), strict=False).run_decompositions(table), ROWS
+
+
+def check_layers(module: nn.Module) -> None:
+    """Raise ModelError if the module has a layer that cannot be certified, whatever its settings."""
+    for name, child in module.named_modules():
+        if isinstance(child, torch.jit.ScriptModule):
+            raise ModelError("a TorchScript module cannot be certified; expected the module that it was made from")
+        dtype = next((each.dtype for each in child.parameters(recurse=False) if each.dtype in _LOW), None)
+        if dtype is not None:
+            raise ModelError(
+                f"the module computes in {dtype}, which rounds far more than a certificate allows for; expected "
+                "module.float()"
+            )
+        kind = next((kind for kind in _REFUSED if isinstance(child, kind)), None)
+        if kind is not None:
+            raise ModelError(f"it uses {kind.__name__} (at {name or type(module).__name__}), which cannot be certified")
 
 
 def _inputs(exported: ExportedProgram, module: nn.Module) -> tuple[dict[str, Tensor], str]:
@@ -111,17 +149,23 @@ def _check(exported: ExportedProgram, x: str) -> None:
         if node.op != "call_function" or varying.isdisjoint(node.all_input_nodes) or not _holds_numbers(node):
             continue
         varying.add(node)
-        if name_of(node.target) not in {*RULES, "getitem"}:
-            raise ModelError(
-                f"the operation {name_of(node.target)} ({node.name}) has no certificate; expected some of: "
-                f"{', '.join(sorted(RULES))}"
-            )
+        if name_of(node.target) not in {*RULES, "getitem"} and not _is_logarithm(node):
+            raise ModelError(f"{_told(node)} has no certificate; docs/certificates.md lists the operations that have")
         value = node.meta["val"]
         if isinstance(value, Tensor) and value.dtype != dtype:
             raise ModelError(
                 f"the operation {node.target} ({node.name}) gives {value.dtype}; expected {dtype}, the input's type, "
                 "throughout: a certificate knows of no other rounding"
             )
+
+
+def _told(node: torch.fx.Node) -> str:
+    """Return what a node computes, and in which layer."""
+    layers = list((node.meta.get("nn_module_stack") or {}).values())
+    path, kind = layers[-1] if layers else ("", "")
+    name = kind if isinstance(kind, str) else kind.__name__
+    place = f"{path or 'the module'}, {name.rpartition('.')[2]}" if layers else node.name
+    return f"the operation {name_of(node.target)} ({place})"
 
 
 def _holds_numbers(node: torch.fx.Node) -> bool:
@@ -145,12 +189,12 @@ class _Lowering:
             if node.op == "placeholder":
                 self.values[node] = self._placeholder(node)
             elif node.op == "call_function":
-                if name_of(node.target) not in _ASSERTIONS:
+                if name_of(node.target) not in _ASSERTIONS and not _is_logarithm(node):
                     self.values[node] = self._call(node)
             else:
                 kept = pruned(folded(self.nodes), self._output(node), self.dtype)
                 nodes = (replace(each, operation=aten.typed(each.operation, self.dtype)) for each in kept.nodes)
-                return Graph(tuple(nodes), self.dtype)
+                return Graph(tuple(nodes), self.dtype, normalised=_logarithms(node) is not None)
         raise ModelError("the exported program returns nothing; expected logits")
 
     def add(self, operation: Operation, parents: tuple[Value, ...], shape: tuple[int, ...], name: str) -> Value:
@@ -166,8 +210,8 @@ class _Lowering:
         return tensor.double() if tensor.is_floating_point() else tensor
 
     def _call(self, node: torch.fx.Node) -> object:
-        arguments: tuple[Any, ...] = torch.fx.map_arg(node.args, lambda n: self.values[n])
-        options: dict[str, Any] = torch.fx.map_arg(node.kwargs, lambda n: self.values[n])
+        arguments: tuple[Any, ...] = self._counted(torch.fx.map_arg(node.args, lambda n: self.values[n]))
+        options: dict[str, Any] = self._counted(torch.fx.map_arg(node.kwargs, lambda n: self.values[n]))
         target: Callable[..., object] = node.target  # type: ignore[assignment]
         if target is operator.getitem:
             return _item(node, *arguments)
@@ -193,11 +237,34 @@ class _Lowering:
                 "constants and values of each example"
             ) from error
 
+    def _counted(self, given: Any) -> Any:  # noqa: ANN401 - arguments
+        """Return arguments with the number of examples for what stands for it."""
+        if isinstance(given, Mapping):
+            return {name: self._counted(each) for name, each in given.items()}
+        if isinstance(given, tuple | list):
+            return type(given)(self._counted(each) for each in given)
+        return aten.Examples() if type(given) is int and given == self.program.rows else given
+
     def _output(self, node: torch.fx.Node) -> int:
-        output = self.values[node.args[0][0]]  # type: ignore[index]
+        last = _logarithms(node)
+        output = self.values[node.args[0][0] if last is None else last.args[0]]  # type: ignore[index]
         if not isinstance(output, Value):
             raise ModelError("the module's output does not depend on its input; expected logits")
         return output.position
+
+
+def _logarithms(output: torch.fx.Node) -> torch.fx.Node | None:
+    """Return the log-softmax over classes that an output is, if it is one: its margins are those of what it is of."""
+    node = output.args[0][0]  # type: ignore[index]
+    if not isinstance(node, torch.fx.Node) or name_of(node.target) != "_log_softmax" or len(node.users) > 1:
+        return None
+    dim, half, rank = node.args[1], node.args[2], node.meta["val"].dim()
+    return node if rank == 2 and dim in (1, -1) and not half else None
+
+
+def _is_logarithm(node: torch.fx.Node) -> bool:
+    """Tell whether a node is the log-softmax that is the output."""
+    return any(user.op == "output" and _logarithms(user) is node for user in node.users)
 
 
 def _item(node: torch.fx.Node, values: Any, place: Any) -> Any:  # noqa: ANN401 - what a program holds

@@ -1,6 +1,7 @@
 """The worst margin of one example over a set, bounded from below by each method."""
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, final
@@ -108,18 +109,39 @@ def _by_lines(
 
     And what it would be without the allowance for rounding, and the functionals of the input, (B, K − 1, *shape).
     """
-    given = crown.ranges(graph, known)
-    relaxations = [crown.flat(graph, given)]
-    if method != "interval":
-        relaxations.append(crown.relax(graph, given))
-    places = torch.arange(rows.shape[1], device=rows.device)
-    parts = list(effort.parts(places, graph, sets=len(rows)))
-    found = [[_propagated(graph, lines, rows[:, part], lost) for part in parts] for lines in relaxations]
-    bound = torch.stack([torch.cat([each.least(region) for each in of], 1) for of in found])
-    off = torch.stack([torch.cat([each.lost for each in of], 1) for of in found])
-    best, which = bound.max(0)
-    inputs = torch.cat([each.input.dense().values for each in found[-1]], 1)
-    return best, best + off.gather(0, which[None])[0], inputs
+    given, places = crown.ranges(graph, known), torch.arange(rows.shape[1], device=rows.device)
+    flat = [_propagated(graph, crown.flat(graph, given), rows[:, part], lost) for part in effort.parts(places, graph)]
+    best, off = (torch.cat(parts, 1) for parts in zip(*((each.least(region), each.lost) for each in flat), strict=True))
+    if method == "interval":
+        return best, best + off, _slopes(graph, flat)
+    inputs, plain = rows.new_zeros(*rows.shape[:2], *graph.shape), best + off
+    lines = crown.relax(graph, given)
+    for part in effort.parts(_worst(graph, region, rows, best), graph, sets=len(rows)):
+        if effort.over:
+            break
+        found = _propagated(graph, lines, rows[:, part], lost)
+        least = found.least(region)
+        better = least > best[:, part]
+        best[:, part] = torch.where(better, least, best[:, part])
+        plain[:, part] = torch.where(better, least + found.lost, plain[:, part])
+        inputs[:, part] = found.slope(graph)
+    return best, plain, inputs
+
+
+def _slopes(graph: Graph, found: Sequence[Functional]) -> Tensor:
+    """Return the functionals of the input, (B, S, *shape); without memory of their own where all are zero."""
+    if any(each.input is not None for each in found):
+        return torch.cat([each.slope(graph) for each in found], 1)
+    some = found[0].constant
+    return some.new_zeros(1).expand(len(some), sum(each.constant.shape[1] for each in found), *graph.shape)
+
+
+def _worst(graph: Graph, region: InputSet, rows: Tensor, bound: Tensor) -> Tensor:
+    """Return the margins that can be the worst: those whose bound is below the worst one at a point of the set."""
+    margins = (graph(region.around[0].to(graph.dtype)).unsqueeze(1) * rows.flatten(2)).sum(2)
+    reached = margins.amin(1, keepdim=True)
+    slack = 1e-3 * margins.abs().amax(1, keepdim=True)  # far more than rounding
+    return (~(bound > reached + slack)).any(0).nonzero().squeeze(1)
 
 
 def _by_slopes(
@@ -149,7 +171,7 @@ def _by_slopes(
         with torch.no_grad():
             found = bounded(slopes, lost)
             _raise(claimed, plain, part, found.least(region).squeeze(1), found.lost.squeeze(1))
-            inputs[part] = found.input.dense().values.squeeze(1)
+            inputs[part] = found.slope(graph).squeeze(1)
         for i, slope in slopes.items():
             kept[i][part] = slope
     return kept

@@ -1,9 +1,11 @@
 """What is checked once, at the public entries: each finding is one line that says how to mend it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 from torch import SymInt, Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.typing import Logits
@@ -87,14 +89,22 @@ def check_classes(labels: Tensor, classes: int, name: str = "y") -> None:
         raise InputError(f"{name} contains {int(wrong[0])}; the model has {classes} classes, 0 to {classes - 1}")
 
 
+def evaluating(module: nn.Module) -> nn.Module:
+    """Put a module into eval mode and return it; an exported one has its mode for good."""
+    with suppress(NotImplementedError):
+        module.eval()
+    return module
+
+
 def check_module(module: nn.Module) -> None:
-    """Raise ModelError if weights are missing, of another type than pixels, or cannot be differentiated through."""
+    """Raise ModelError if weights are missing, of mixed types, or cannot be differentiated through."""
+    if any(is_lazy(parameter) for parameter in module.parameters()):
+        raise ModelError("the module has lazy layers, without weights yet; expected it after one forward: module(x)")
     if not hasattr(module, "training"):
         raise ModelError("the module was frozen by torch.jit.freeze, which fixes its mode; expected it before freezing")
     dtypes = {parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()}
-    if dtypes and torch.float32 not in dtypes:
-        given = ", ".join(sorted(map(_short, dtypes)))
-        raise ModelError(f"the module's weights are {given}; expected float32, as pixels are: pass module.float()")
+    if torch.float64 in dtypes and torch.float32 not in dtypes:
+        raise ModelError("the module's weights are float64; expected float32, as pixels are: pass module.float()")
     if any(parameter.is_inference() for parameter in module.parameters()):
         raise ModelError(
             "the module was built inside torch.inference_mode(), so nothing can be differentiated through it; "

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from saddlepoint.classifier.arithmetic import DECISION, Arithmetic
-from saddlepoint.classifier.checks import check_module
+from saddlepoint.classifier.checks import check_module, evaluating
 from saddlepoint.classifier.forms import Form, Recording, forms
 from saddlepoint.classifier.randomness import random_state, seed_torch
 from saddlepoint.random import key, uniform
@@ -56,7 +56,7 @@ class Frozen:
         with ExitStack() as stack:
             stack.enter_context(random_state())
             stack.enter_context(_modes(module))
-            module.eval()
+            evaluating(module)
             for parameter in module.parameters():
                 stack.callback(parameter.requires_grad_, parameter.requires_grad)
                 parameter.requires_grad_(False)

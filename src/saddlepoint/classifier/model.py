@@ -16,6 +16,7 @@ from saddlepoint.errors import InputError, ModelError
 from saddlepoint.typing import Images, Labels, Logits, PerExample
 
 _CHUNK = 64
+_BY_CHANNEL = (torch.per_channel_affine, torch.per_channel_affine_float_qparams)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class Classifier(nn.Module):
         name: str | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(module, torch.export.ExportedProgram):
+            module = module.module()
         if not isinstance(module, nn.Module):
             raise InputError(f"module is a {type(module).__name__}; expected a torch.nn.Module that returns logits")
         if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
@@ -101,10 +104,16 @@ class Classifier(nn.Module):
         return (x - self.mean) / self.std if self.normalises else x.clone()
 
     def logits(self, normalised: Images) -> Logits:
-        """Return the module's logits for normalised images; raise ModelError if it returns something else."""
-        output = self.module(normalised)
+        """Return the module's logits for normalised images; raise ModelError if it returns something else.
+
+        A module of bfloat16 or float16 gets pixels of its type, and its logits become float32.
+        """
+        first = next((each.dtype for each in self.module.parameters() if each.is_floating_point()), torch.float32)
+        low = first in (torch.bfloat16, torch.float16)
+        output = self.module(normalised.to(first) if low else normalised)
         names = None if self.names is None else len(self.names)
-        return check_output(getattr(output, "logits", output), normalised.shape[0], names)
+        logits = check_output(getattr(output, "logits", output), normalised.shape[0], names)
+        return logits.float() if low else logits
 
     def forward(self, x: Images) -> Logits:
         """Return logits (B, K) for pixels x in [0, 1], (B, C, H, W)."""
@@ -131,9 +140,10 @@ class Classifier(nn.Module):
         state = {**buffers, **self.module.state_dict(), "mean ": self.mean, "std ": self.std}
         layers = re.sub(r" at 0x[0-9a-f]+", "", repr(self.module))
         total = hashlib.sha256(f"{layers}\n{self.names}\n{self.source}\n".encode())
-        for name, tensor in state.items():
-            total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        for name, value in state.items():
+            for part in _parts(value):
+                total.update(f"{name} {part.dtype} {tuple(part.shape)}\n".encode())
+                total.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return f"sha256:{total.hexdigest()}"
 
     def name_of(self, label: int) -> str:
@@ -161,6 +171,22 @@ class Classifier(nn.Module):
         if self.names is not None and not 0 <= label < len(self.names):
             raise InputError(f"class {label} does not exist; {self.name} has classes 0 to {len(self.names) - 1}")
         return label
+
+
+def _parts(value: object) -> list[Tensor]:
+    """Return plain tensors that tell what a module keeps in its state: a tensor in any layout, or anything beside."""
+    if isinstance(value, tuple | list):
+        return [part for each in value for part in _parts(each)]
+    if not isinstance(value, Tensor):
+        return [torch.frombuffer(bytearray(f"{type(value).__name__} {value!r}".encode()), dtype=torch.uint8)]
+    if value.is_quantized:
+        if value.qscheme() in _BY_CHANNEL:
+            return [value.int_repr(), value.q_per_channel_scales(), value.q_per_channel_zero_points()]
+        return [value.int_repr(), torch.tensor(value.q_scale()), torch.tensor(value.q_zero_point())]
+    if value.layout is torch.sparse_coo:
+        whole = value.coalesce()
+        return [whole.indices(), whole.values(), torch.tensor(whole.shape)]
+    return [value if value.layout is torch.strided else value.to_dense()]
 
 
 def _per_channel(name: str, value: Sequence[float] | float, module: nn.Module) -> Tensor:

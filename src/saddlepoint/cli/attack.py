@@ -80,7 +80,7 @@ def _model(group: Any) -> None:  # noqa: ANN401 - argparse keeps the type of gro
 def _threat(group: Any) -> None:  # noqa: ANN401
     add = group.add_argument
     add("--norm", choices=("linf", "l2", "l1"), default="linf", help="norm of the ball (default: linf)")
-    add("--eps", type=Number, metavar="E", help="its radius, pixels in [0, 1] (default: linf 2/255, l2 0.5, l1 12)")
+    add("--eps", type=Number, metavar="E", help="its radius, pixels in [0, 1] (default: by the images)")
     add("--box", choices=("pixel", "none"), default="pixel", help="keep pixels in [0, 1] (default), or do not")
     add("--label", metavar="CLASS", help="the true class, index or name (default: the prediction)")
     add("--target", metavar="CLASS", help="the class to be predicted instead (default: any other)")

@@ -40,7 +40,7 @@ def _run(given: argparse.Namespace) -> int:
     from pathlib import Path
 
     from saddlepoint.cli.table import table
-    from saddlepoint.results import open_run
+    from saddlepoint.results import open_run, spelled
     from saddlepoint.results.compare import compare, in_words, shown
     from saddlepoint.results.form import require_evaluation
     from saddlepoint.results.store import write_bytes
@@ -58,7 +58,7 @@ def _run(given: argparse.Namespace) -> int:
         print(f"{names} · {runs[0].spec['data']['reference']}\n")
         table(rows)
         for each in found:
-            print(f"\n{each.norm} ε {each.eps:g}: {in_words(each)}")
+            print(f"\n{each.norm} ε {spelled(each.eps)}: {in_words(each)}")
         for line in worse:
             print(f"worse: {line}")
     if given.markdown:
@@ -68,6 +68,7 @@ def _run(given: argparse.Namespace) -> int:
 
 def _worse(each: "Comparison", asked: list[str]) -> list[str]:
     from saddlepoint.errors import InputError
+    from saddlepoint.results import spelled
 
     lines = []
     for kind in asked:
@@ -76,15 +77,16 @@ def _worse(each: "Comparison", asked: list[str]) -> list[str]:
         one = each.differences[kind]
         if one.won < one.lost and one.p < 0.05:
             lines.append(
-                f"{kind} accuracy at {each.norm} ε {each.eps:g}: {100 * one.change:+.1f} points, p {one.p:.2g}"
+                f"{kind} accuracy at {each.norm} ε {spelled(each.eps)}: {100 * one.change:+.1f} points, p {one.p:.2g}"
             )
     return lines
 
 
 def _markdown(found: "list[Comparison]", rows: list[dict[str, object]]) -> str:
+    from saddlepoint.results import spelled
     from saddlepoint.results.compare import in_words
 
     cells = [list(rows[0]), ["--:"] * len(rows[0]), *(list(map(str, row.values())) for row in rows)]
     lines = [f"| {' | '.join(row)} |" for row in cells]
-    lines += ["", *(f"- {each.norm} ε {each.eps:g}: {in_words(each)}" for each in found)]
+    lines += ["", *(f"- {each.norm} ε {spelled(each.eps)}: {in_words(each)}" for each in found)]
     return "\n".join(lines) + "\n"

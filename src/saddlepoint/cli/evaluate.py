@@ -64,7 +64,7 @@ def examples(parser: Parser) -> None:
     add("--std", type=numbers, metavar="S,S,S", help="then divided by")
     add("--data", default="fashion-mnist-sample", metavar="REF", help="default: fashion-mnist-sample, 1,000 images")
     add("--norm", choices=("linf", "l2", "l1"), default="linf", help="norm of the ball (default: linf)")
-    add("--eps", type=Number, nargs="+", metavar="E", help="its radius, or several (default: linf 0.1, l2 0.5, l1 12)")
+    add("--eps", type=Number, nargs="+", metavar="E", help="its radius, or several (default: by the images)")
     add("--limit", type=positive, metavar="N", help="a random sample of N examples, the same for a seed")
     add("--first", type=positive, metavar="N", help="the first N examples instead")
     add("--seed", type=natural, default=0, metavar="N", help="of all random numbers (default: 0)")

@@ -20,10 +20,12 @@ from saddlepoint.cli.attacking.settings import named_attack
 from saddlepoint.cli.evaluate import requirement
 from saddlepoint.cli.flags import Number
 from saddlepoint.cli.memory import bounded
+from saddlepoint.cli.radii import default
 from saddlepoint.cli.running.progress import progress
 from saddlepoint.cli.running.run import interruptible, told_findings
 from saddlepoint.cli.table import table
 from saddlepoint.cli.warned import warned
+from saddlepoint.data.datasets import Dataset, load_dataset, matched
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation import Evaluation, ThreatModel, evaluate
 from saddlepoint.evaluation.escalation import sample_of
@@ -31,12 +33,11 @@ from saddlepoint.evaluation.executors import HERE, Executor, Workers
 from saddlepoint.evaluation.stopping import Rule, Stop
 from saddlepoint.evaluation.transfer import NAME
 from saddlepoint.models import load_classifier
-from saddlepoint.results import Bracket, RunError, RunFolder, by_label, compare, namer, open_run, percent
+from saddlepoint.results import Bracket, RunError, RunFolder, by_label, compare, namer, open_run, percent, spelled
 from saddlepoint.results.compare import in_words
 from saddlepoint.results.store import write_bytes
 
 UNDECIDED = 3
-RADII = {"linf": Number("0.1"), "l2": Number("0.5"), "l1": Number("12")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +50,18 @@ class Gate:
 
 def run(given: Namespace) -> int:
     """Evaluate, print the bracket, and return 1 if a requirement is not met."""
-    radii: Sequence[Number] = given.eps or [RADII[given.norm]]
     rules = [Rule(*requirement(text)) for text in given.require]
     stop = _stop(given, rules)
-    threats = [ThreatModel(given.norm, float(eps)) for eps in radii]
     suite = _suite(given.suite)
     classifier, earlier = _model(given), None if given.earlier is None else open_run(given.earlier)
+    data = load_dataset(given.data)
+    radii = _radii(given, data, classifier)
+    threats = [ThreatModel(given.norm, float(eps)) for eps in radii]
     begin = time.perf_counter()
     with warned(), bounded(), interruptible(), progress(silent=given.json) as observe, _executor(given) as executor:
         found = evaluate(
             classifier,
-            given.data,
+            data,
             threats,
             suite=suite,
             certify="auto" if given.sigma else given.certify,
@@ -82,7 +84,7 @@ def run(given: Namespace) -> int:
     seconds = time.perf_counter() - begin
     gates = [_gate(found, text, rule) for text, rule in zip(given.require, rules, strict=True)]
     failed = [gate.line for gate in gates if gate.line is not None]
-    spelled = {float(eps): eps.text for eps in radii}
+    typed = {float(eps): eps.text for eps in radii}
     if given.json:
         told = {
             "out": str(found.run.path),
@@ -94,7 +96,7 @@ def run(given: Namespace) -> int:
         }
         print(json.dumps({**told, "summary": found.summary}, ensure_ascii=False))
     else:
-        _print(given, found, seconds, spelled)
+        _print(given, found, seconds, typed)
         for line in _checked(found.run.checks()):
             print(line)
         if earlier is not None:
@@ -104,7 +106,7 @@ def run(given: Namespace) -> int:
         if not found.run.finished:
             print(_stopped(found))
     if given.markdown:
-        write_bytes(Path(given.markdown).absolute(), _markdown(given, found, gates, spelled).encode())
+        write_bytes(Path(given.markdown).absolute(), _markdown(given, found, gates, typed).encode())
     masked = told_findings(found.run)
     if any(gate.met is False for gate in gates) or (given.strict and masked):
         return 1
@@ -128,24 +130,40 @@ def _model(given: Namespace) -> Classifier | SmoothedClassifier:
     return SmoothedClassifier(classifier=classifier, **chosen)
 
 
+def _radii(given: Namespace, data: Dataset, classifier: Classifier | SmoothedClassifier) -> Sequence[Number]:
+    """Return what was typed, or the default for such images, which is then printed with its reason."""
+    if given.eps:
+        return list(given.eps)
+    plain = classifier.classifier if isinstance(classifier, SmoothedClassifier) else classifier
+    return [default(given.norm, matched(data.select(first=1), plain).shape)[0]]
+
+
 def _suite(name: str) -> Step | tuple[Step, ...]:
     if name == "none":
         return ()
     return SUITES[name] if name in SUITES else named_attack(name)
 
 
-def _print(given: Namespace, found: Evaluation, seconds: float, spelled: dict[float, str]) -> None:
-    print(f"{given.model} · {given.data} · {given.suite} · certificates: {given.certify} · seed {given.seed}\n")
-    table([_row(each, given.norm, spelled.get(each.eps, f"{each.eps:g}")) for each in found.brackets])
+def _default(given: Namespace, found: Evaluation) -> str:
+    """Return the reason for ε where none was typed."""
+    return default(given.norm, found.run.spec["data"]["shape"])[1]
+
+
+def _print(given: Namespace, found: Evaluation, seconds: float, typed: dict[float, str]) -> None:
+    print(f"{given.model} · {given.data} · {given.suite} · certificates: {given.certify} · seed {given.seed}")
+    if not given.eps:
+        print(_default(given, found))
+    print()
+    table([_row(each, given.norm, typed.get(each.eps, spelled(each.eps))) for each in found.brackets])
     last = found.brackets[-1]
-    print("\n" + fill(last.in_words(spelled.get(last.eps)), 100))
+    print("\n" + fill(last.in_words(typed.get(last.eps)), 100))
     if given.sigma is not None:
         print(
             f"certified is the classifier that votes under noise of σ {given.sigma:g}, {given.samples} times an image; "
             f"each certificate is wrong with probability {given.alpha:g} at most"
         )
     if found.note:
-        print(f"no certificates: {found.note}")
+        print(fill(found.note, 100))
     broken = ", ".join(f"{name} {count}" for name, count in sorted(last.attacks.items()))
     for line in (*_by_class(found), *_sampled(found)):
         print(line)
@@ -197,13 +215,13 @@ def _by_class(found: Evaluation) -> list[str]:
     return [f"attacked accuracy by class: from {low} to {high}"]
 
 
-def _markdown(given: Namespace, found: Evaluation, gates: Sequence[Gate], spelled: dict[float, str]) -> str:
+def _markdown(given: Namespace, found: Evaluation, gates: Sequence[Gate], typed: dict[float, str]) -> str:
     """Return the summary for a pull request."""
-    rows = [_row(each, given.norm, spelled.get(each.eps, f"{each.eps:g}")) for each in found.brackets]
+    rows = [_row(each, given.norm, typed.get(each.eps, spelled(each.eps))) for each in found.brackets]
     cells = [list(rows[0]), ["--:"] * len(rows[0]), *(list(map(str, row.values())) for row in rows)]
     lines = [f"### Robust accuracy of {given.model} on {given.data}", ""]
     lines += [f"| {' | '.join(row)} |" for row in cells]
-    lines += ["", found.brackets[-1].in_words(spelled.get(found.brackets[-1].eps)), ""]
+    lines += ["", found.brackets[-1].in_words(typed.get(found.brackets[-1].eps)), ""]
     if not found.run.finished:
         lines += [_stopped(found), ""]
     words = {True: "met", False: "**not met**", None: "**undecided**"}

@@ -8,19 +8,24 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from torch import nn
 
 from saddlepoint.attacks import FAST, Step, able
 from saddlepoint.certificates import Graph, graphs_of
+from saddlepoint.certificates.bounds import work
 from saddlepoint.certificates.evidence import require_evidence
+from saddlepoint.certificates.lowering import check_layers
 from saddlepoint.certificates.margins import Method
+from saddlepoint.certificates.regions import around
 from saddlepoint.certificates.smoothing import SmoothedClassifier, samples_needed
 from saddlepoint.classifier import Classifier
-from saddlepoint.data.datasets import Dataset, load_dataset, matched, question_data
-from saddlepoint.errors import InputError, ModelError
+from saddlepoint.data.datasets import Dataset, as_dataset, matched, question_data
+from saddlepoint.errors import InputError, SaddlepointError
 from saddlepoint.evaluation.checks import check
 from saddlepoint.evaluation.escalation import escalated
 from saddlepoint.evaluation.executors import HERE, Executor
 from saddlepoint.evaluation.job import Job
+from saddlepoint.evaluation.reading import one_line, readable
 from saddlepoint.evaluation.records import EVIDENCE
 from saddlepoint.evaluation.run import Done, Observe, run
 from saddlepoint.evaluation.smoothed import METHOD as SMOOTHING
@@ -28,9 +33,14 @@ from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, descr
 from saddlepoint.evaluation.stopping import Ends, Stop
 from saddlepoint.evaluation.transfer import points_of
 from saddlepoint.geometry import Ball
-from saddlepoint.results import Bracket, Judged, RunFolder, brackets, judged, open_run, percent
+from saddlepoint.results import Bracket, Judged, RunFolder, brackets, judged, open_run, percent, spelled
+from saddlepoint.typing import Images
 
 METHODS: tuple[str, ...] = get_args(Method)
+ACTIVATIONS = 8e6
+"""Of the layers for one image: networks with more are attacked at once, and not exported."""
+WORK = 3e11
+"""Multiplications that CROWN may take for an example, unless it is asked for by name: ten seconds, or some more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +50,7 @@ class Evaluation:
     Attributes:
         run: the run folder, as it was at the end.
         done: how far it is.
-        note: why no certificate ran, if none did.
+        note: one line about certificates that did not run, and why; None if all did that were asked for.
         stop: what could end it early.
         before: the run whose sample was broken, so that what stood met longer attacks in this one; None if none was.
     """
@@ -93,12 +103,12 @@ class Evaluation:
 
 def _cells(each: Bracket) -> tuple[str, ...]:
     shares = (percent(each.share(count)) for count in (each.clean, each.certified, each.attacked))
-    return (f"{each.norm} ε {each.eps:g}", *shares, str(each.counts["undecided"]), str(each.examples))
+    return (f"{each.norm} ε {spelled(each.eps)}", *shares, str(each.counts["undecided"]), str(each.examples))
 
 
 def evaluate(
     classifier: Classifier | SmoothedClassifier,
-    data: Dataset | str,
+    data: object,
     threats: Ball | ThreatModel | Sequence[Ball | ThreatModel],
     *,
     suite: Step | Sequence[Step] = FAST,
@@ -126,10 +136,11 @@ def evaluate(
 
     Args:
         classifier: the model. Of a smoothed one, votes are certified in ℓ2, and nothing is attacked: `suite=()`.
-        data: a data set, or a reference to one.
+        data: a reference to a data set, or what `sp.Dataset.from_tensors` returns; also (x, y), or a torch data set or
+            loader, of which examples come in the order of the data set.
         threats: balls, one radius each; several radii share their work.
         suite: attacks in cascade; an empty one for certificates alone.
-        certify: "auto" (intervals, then CROWN, where the model allows it), "none", or a method: "interval",
+        certify: "auto" (intervals, then CROWN, where the model and its size allow it), "none", or a method: "interval",
             "crown-ibp", "crown", "alpha-crown", "lp", "milp", "lipschitz"; all but the first after intervals.
         out: the run folder; an evaluation of the same specification goes on there. A temporary one when not given.
         seed: of all random streams, and of the sample.
@@ -159,11 +170,10 @@ def evaluate(
     chosen, voting = _threats(threats), None
     if isinstance(classifier, SmoothedClassifier):
         voting, classifier = _voting(classifier, chosen, suite, certify), classifier.classifier
-    found = load_dataset(data) if isinstance(data, str) else data
-    examples = matched(found.select(limit=limit, first=first, seed=seed), classifier)
+    examples = matched(as_dataset(data).select(limit=limit, first=first, seed=seed), classifier)
     question_data(classifier, examples)
     proofs, graphs, note = (
-        _certificates(classifier, examples, certify) if voting is None else ((SMOOTHING,), None, None)
+        _certificates(classifier, examples, certify, chosen[0]) if voting is None else ((SMOOTHING,), None, None)
     )
     attacks = able(suite, chosen[0].ball) if suite != () else ()
     if not attacks and not proofs:
@@ -197,7 +207,8 @@ def evaluate(
         done = run(job, folder, seconds=clock.left, stop=stop, observe=observe, executor=executor)
     if checks and attacks and done.summary is not None:
         check(job, folder, done.summary)
-    return Evaluation(open_run(folder), done, note, stop or Stop(), before)
+    notes = [*([note] if note else []), *dict.fromkeys(job.notes)]
+    return Evaluation(open_run(folder), done, "; ".join(notes) or None, stop or Stop(), before)
 
 
 class _Clock:
@@ -244,18 +255,69 @@ def _threat(ball: object) -> ThreatModel:
 
 
 def _certificates(
-    classifier: Classifier, data: Dataset, certify: str
+    classifier: Classifier, data: Dataset, certify: str, threat: ThreatModel
 ) -> tuple[tuple[str, ...], tuple[Graph, Graph] | None, str | None]:
-    """Return the certificates of the cascade and their graphs, and why there are none where the model forbids them."""
+    """Return the certificates of the cascade and their graphs, and one line about those that were left out."""
     if certify == "none":
-        return (), None, "switched off"
+        return (), None, "no certificates: switched off"
     if certify not in ("auto", *METHODS):
         raise InputError(f"certify is {certify!r}; expected auto, none or one of {', '.join(METHODS)}")
     methods = {"auto": ("interval", "crown"), "interval": ("interval",)}.get(certify, ("interval", certify))
     try:
+        if certify == "auto" and (large := _too_large(classifier, data)) is not None:
+            return (), None, large
         shape = data.shape or tuple(data.read(0).x.shape)
-        return methods, graphs_of(classifier, shape), None
-    except ModelError as error:
-        if certify != "auto":
+        graphs = graphs_of(classifier, shape)
+        left_out = _too_much(graphs[0], data, threat) if certify == "auto" else None
+        return (methods if left_out is None else methods[:1]), graphs, left_out
+    except Exception as error:  # whatever a foreign module leads to: attacks go on without certificates
+        if certify != "auto" or not isinstance(error, SaddlepointError | RuntimeError | ValueError | TypeError):
             raise
-        return (), None, str(error)
+        return (), None, f"no certificates: {one_line(error)}"
+
+
+def _too_large(classifier: Classifier, data: Dataset) -> str | None:
+    """Return one line if the network has more activations than any certificate has been of use for, else None."""
+    check_layers(classifier.module)
+    sample = next(readable(data), None)
+    count = 0 if sample is None else _activations(classifier, sample.x[None].to(classifier.device))
+    if count <= ACTIVATIONS:
+        return None
+    return (
+        f"no certificates: an image has {count / 1e6:.0f} million activations, and of more than "
+        f"{ACTIVATIONS / 1e6:.0f} million none is tried unless it is asked for, as with certify='interval'"
+    )
+
+
+def _activations(classifier: Classifier, x: Images) -> int:
+    """Return how many numbers the layers of a model compute for an image."""
+    sizes, leaves = list[int](), [part for part in classifier.module.modules() if not list(part.children())]
+
+    def count(part: nn.Module, given: object, found: object) -> None:
+        sizes.append(found.numel() if isinstance(found, torch.Tensor) else 0)
+
+    hooks = [leaf.register_forward_hook(count) for leaf in leaves if not isinstance(leaf, torch.jit.ScriptModule)]
+    try:
+        classifier.predict(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sum(sizes)
+
+
+def _too_much(graph: Graph, data: Dataset, threat: ThreatModel) -> str | None:
+    """Return one line if CROWN would take too long for an example, as the first one tells; None if it is bearable.
+
+    It is counted, not timed, so that the same evaluation has the same certificates on every machine.
+    """
+    sample = next(readable(data), None)
+    if sample is None:
+        return None
+    x = sample.x[None].to(graph.device)
+    needed = work(graph, around(x, threat.ball, threat.box))
+    if needed <= WORK:
+        return None
+    return (
+        f"CROWN was left out: it takes about {needed:.1g} multiplications for an image, more than {WORK:.0g}; "
+        "certify='crown' runs it all the same, best with a timeout"
+    )

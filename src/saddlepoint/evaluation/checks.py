@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ from torch.nn import functional
 
 from saddlepoint import random
 from saddlepoint.attacks import EOT, FGSM, PGD, Attack, IfDoubted, OnSample, Step, attack
+from saddlepoint.attacks.slopes import MOST, misled, slope_ratios
+from saddlepoint.classifier import DECISION
 from saddlepoint.data.datasets import Dataset, Sample
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation.job import Job
@@ -162,8 +165,25 @@ def _of_attacks(sample: _Sample) -> list[Check]:
             f"{saturated} of {count} have probability 1; PGD breaks {steps} by cross-entropy, {margin} by margins",
             "its gradient vanishes there; believe attacks on margins (DLR, APGD-T) alone",
         ),
+        _slopes(sample),
         _of_suite(sample),
     ]
+
+
+def _slopes(sample: _Sample) -> Check:
+    """Compare how the margin changes, one grey level along the gradient, with what the gradient says."""
+    x, y, model = sample.x[:MOST], sample.y[:MOST], sample.job.classifier
+    with model.frozen() as frozen:
+        logits = partial(frozen.logits, arithmetic=DECISION)
+        ratios = slope_ratios(logits, x.to(model.device), y.to(model.device), sample.threat.box)
+    known = ratios[torch.isfinite(ratios)]
+    median = f"{float(known.median()):.2g} times as much" if len(known) else "unknown: no gradient"
+    return Check(
+        "gradients tell how the margin changes",
+        "pass" if misled(ratios) is None else "warn",
+        f"{median}, the median of {len(known)} examples",
+        "part of the model hides its gradient: robust accuracy may be overestimated",
+    )
 
 
 def _of_suite(sample: _Sample) -> Check:

@@ -61,6 +61,7 @@ class Job:
         earlier: records of examples that lack others.
         points: of a run on an earlier version of the model, tried before any attack.
         evidence: folder for what proves each certificate; None to keep none.
+        notes: one line for each certificate that failed, and why; the evaluation goes on without it.
     """
 
     spec: Spec
@@ -71,6 +72,7 @@ class Job:
     earlier: Earlier = field(default_factory=Earlier)
     points: Points | None = None
     evidence: Path | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def smoothed(self) -> SmoothedClassifier | None:

@@ -1,8 +1,10 @@
 """Examples as they are read, and the records of certificates and errors."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
+from saddlepoint.data.datasets import Dataset, Sample
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.evaluation.job import Example, Job, Pixels
 from saddlepoint.evaluation.records import identified, method_line
@@ -20,6 +22,13 @@ def read(job: Job, place: int) -> Example | tuple[int, str]:
         return Example(place, job.data.ids[place], job.data.read(place))
     except InputError as error:
         return place, str(error)
+
+
+def readable(data: Dataset, most: int = 8) -> Iterator[Sample]:
+    """Yield the first samples, but for those that cannot be read."""
+    for place in range(min(most, len(data))):
+        with suppress(InputError):
+            yield data.read(place)
 
 
 def errors(job: Job, place: int, reason: str) -> Iterator[Record]:

@@ -19,14 +19,15 @@ import torch
 from saddlepoint import losses
 from saddlepoint.attacks import Input, Row, Setting, run_attack
 from saddlepoint.certificates import certify
-from saddlepoint.errors import AttackError, ModelError
+from saddlepoint.errors import AttackError, CertificateError, ModelError
 from saddlepoint.evaluation.job import Example, Job
-from saddlepoint.evaluation.reading import FAILURES, Record, certificate, errors, failed, read
+from saddlepoint.evaluation.reading import FAILURES, Record, certificate, errors, failed, one_line, read
 from saddlepoint.evaluation.records import identified, keep_evidence, method_line, record
 from saddlepoint.evaluation.settled import audited
 from saddlepoint.evaluation.smoothed import evaluate_votes
 from saddlepoint.evaluation.spec import ThreatModel, prefix
 from saddlepoint.evaluation.transfer import NAME, PROBE, TRY, inputs
+from saddlepoint.results import spelled
 
 READERS = 4
 """Threads that read and decode examples."""
@@ -116,8 +117,24 @@ def _predict(job: Job, examples: list[Example]) -> None:
 
 
 def _prove(job: Job, threat: ThreatModel, method: str, examples: list[Example]) -> Iterator[Record]:
+    """Try a certificate on some examples; where it fails, on each by itself, and the evaluation goes on without it."""
     if not examples:
         return
+    try:
+        yield from _proven(job, threat, method, examples)
+    except (*FAILURES, CertificateError, MemoryError) as error:
+        if not job.spec.suite:
+            raise
+        if len(examples) > 1:
+            for each in examples:
+                yield from _prove(job, threat, method, [each])
+            return
+        job.notes.append(f"{method} failed on {examples[0].id!r}: {one_line(error)}")
+        if method == job.spec.certify[-1]:
+            yield _bounded(examples[0], threat, method, -math.inf, 0.0, None)
+
+
+def _proven(job: Job, threat: ThreatModel, method: str, examples: list[Example]) -> list[Record]:
     x = torch.stack([each.sample.x for each in examples])
     y = torch.tensor([each.sample.y for each in examples])
     proof = certify(
@@ -136,15 +153,19 @@ def _prove(job: Job, threat: ThreatModel, method: str, examples: list[Example]) 
     rows = zip(
         examples, proof.verdict, proof.lower_bound.tolist(), proof.tolerance.tolist(), proof.seconds, strict=True
     )
-    last = method == job.spec.certify[-1]
+    found, last = list[Record](), method == job.spec.certify[-1]
     for each, verdict, bound, tolerance, seconds in rows:
         each.proven = verdict == "certified"
         if each.proven or last:
-            yield (
-                certificate(each, threat, f"{method}{REAL}", lower_bound=bound, tolerance=tolerance, seconds=seconds),
-                None,
-                None,
-            )
+            found.append(_bounded(each, threat, method, bound, tolerance, seconds))
+    return found
+
+
+def _bounded(
+    each: Example, threat: ThreatModel, method: str, bound: float, tolerance: float, seconds: float | None
+) -> Record:
+    told = {} if seconds is None else {"seconds": seconds}
+    return certificate(each, threat, f"{method}{REAL}", lower_bound=bound, tolerance=tolerance, **told), None, None
 
 
 def nothing_to_prove(method: str) -> str:
@@ -223,7 +244,7 @@ def _broken(row: Row, each: Example, method: str, threat: ThreatModel) -> Record
     each.broken = found, point
     if each.proven:
         raise AttackError(
-            f"{each.id!r} was certified at {threat.norm} eps {threat.eps:g} and is broken by {row.attack}; "
+            f"{each.id!r} was certified at {threat.norm} eps {spelled(threat.eps)} and is broken by {row.attack}; "
             "this is a defect of saddlepoint: please report it"
         )
     return found, point, each.sample.x.numpy()

@@ -11,6 +11,7 @@ from saddlepoint.data import in_utf8
 from saddlepoint.data.datasets import Dataset
 from saddlepoint.errors import InputError
 from saddlepoint.geometry import BALLS, Ball
+from saddlepoint.geometry.binding import check_radius
 from saddlepoint.results import digest
 
 
@@ -25,9 +26,7 @@ class ThreatModel:
     def __post_init__(self) -> None:
         if self.norm not in BALLS:
             raise InputError(f"norm is {self.norm!r}; expected one of {', '.join(BALLS)}")
-        if self.norm == "linf" and self.eps > 1:
-            hint = f"did you mean {self.eps:g}/255?"
-            raise InputError(f"eps is {self.eps:g}; expected at most 1, pixels being in [0, 1]: {hint}")
+        check_radius(self.norm, self.eps)
 
     @property
     def ball(self) -> Ball:

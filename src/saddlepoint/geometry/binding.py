@@ -33,6 +33,16 @@ def radius(eps: object) -> Radius:
     return float(number)
 
 
+def check_radius(norm: str, eps: float, text: str | None = None, *, width: float = 1.0, name: str = "eps") -> None:
+    """Raise InputError if an ℓ∞ ball is larger than the box of pixels is wide, and say what may have been meant."""
+    if norm != "linf" or not math.isfinite(eps) or eps <= width:
+        return
+    written = text or f"{eps:g}"
+    meant = f"did you mean {written}/255?" if eps < 255 * width else "that is more than all 255 grey levels"
+    box = "pixels being in [0, 1]" if width == 1 else "the width of the pixels' box"
+    raise InputError(f"{name} is {written}; expected at most {width:g}, {box}: {meant}")
+
+
 def per_row(eps: Radius, like: Float[Tensor, "rows ..."]) -> Float[Tensor, " rows"]:
     """Return one radius per row of `like`, in the widest type of its device."""
     if not isinstance(eps, Tensor):

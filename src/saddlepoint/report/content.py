@@ -22,6 +22,7 @@ from saddlepoint.results import (
 )
 from saddlepoint.results.bracket import LEVEL
 from saddlepoint.results.compare import shown
+from saddlepoint.results.radius import spelled
 
 NORMS = {
     "linf": ("ℓ∞", "no pixel value changes by more than ε"),
@@ -58,7 +59,7 @@ def content(run: RunFolder, *, images: bool, baseline: RunFolder | None = None) 
         "baseline": None if baseline is None else baseline.spec["model"]["reference"],
         "comparison": [] if baseline is None else [row for each in compare(baseline, run) for row in shown(each)],
         "classes": _classes(largest, name),
-        "largest": f"{last.eps:g}",
+        "largest": spelled(last.eps),
         "gallery": [_named(each, name) for each in gallery(run, attacks)] if images else [],
         "images": images,
         "doubts": summary["doubts"],
@@ -90,7 +91,7 @@ def _bar(each: Bracket) -> dict[str, Any]:
         begin += share
     low, high = each.interval(each.certified)[0] if each.proven else 0.0, each.interval(each.attacked)[1]
     return {
-        "eps": f"{each.eps:g}",
+        "eps": spelled(each.eps),
         "parts": parts,
         "examples": each.examples,
         "clean": each.share(each.clean),
@@ -117,7 +118,7 @@ def _curve(found: Sequence[Bracket]) -> dict[str, Any]:
     return {
         "certified": certified,
         "attacked": attacked,
-        "eps": [(100 * each.eps / most, f"{each.eps:g}") for each in found],
+        "eps": [(100 * each.eps / most, spelled(each.eps)) for each in found],
     }
 
 

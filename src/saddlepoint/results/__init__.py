@@ -4,6 +4,7 @@ from saddlepoint.results.bracket import Bracket, brackets, clopper_pearson, perc
 from saddlepoint.results.check import check_run
 from saddlepoint.results.compare import Comparison, Difference, compare
 from saddlepoint.results.errors import RunError
+from saddlepoint.results.radius import spelled
 from saddlepoint.results.reader import RunFolder, mark_verified, open_run, verified
 from saddlepoint.results.retention import Keep
 from saddlepoint.results.schema import COLUMNS, SCHEMA_VERSION
@@ -40,6 +41,7 @@ __all__ = [
     "namer",
     "open_run",
     "percent",
+    "spelled",
     "summarise",
     "verified",
     "writing",

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from saddlepoint.results.radius import spelled
 from saddlepoint.results.verdicts import Judged, Standing
 
 LEVEL = 0.95
@@ -82,11 +83,12 @@ class Bracket:
         """
         if not self.examples:
             return "No example could be read."
+        these = f"Of these {self.examples} images" if self.examples > 1 else "Of this one image"
         low = f"{percent(self.share(self.certified))} (certified)" if self.proven else "0 % (no certificate ran)"
         lower = self.interval(self.certified)[0] if self.proven else 0.0
         how = "attacked" if self.searched else "clean: no attack ran"
         return (
-            f"Of these {self.examples} images, robust accuracy at {self.norm} ε {eps or f'{self.eps:g}'} lies between "
+            f"{these}, robust accuracy at {self.norm} ε {eps or spelled(self.eps)} lies between "
             f"{low} and {percent(self.share(self.attacked))} ({how}); of images drawn like them, "
             f"between {percent(lower)} and {percent(self.interval(self.attacked)[1])} at {LEVEL:.0%} confidence."
         )

@@ -10,6 +10,7 @@ from saddlepoint.errors import InputError
 from saddlepoint.results.errors import RunError
 from saddlepoint.results.merge import load
 from saddlepoint.results.points import read_points, stored
+from saddlepoint.results.radius import spelled
 from saddlepoint.results.reader import SPEC, SUMMARY, read_sessions, read_spec
 from saddlepoint.results.schema import checked
 from saddlepoint.results.shards import names, points_path, read_rows, rows_path
@@ -58,7 +59,7 @@ def _against_spec(folder: Path) -> Iterator[str]:
     for row in rows:
         threat = (row["norm"], row["eps"])
         if threats and threat not in threats:
-            asked = ", ".join(f"{norm} eps {eps:g}" for norm, eps in sorted(threats))
+            asked = ", ".join(f"{norm} eps {spelled(eps)}" for norm, eps in sorted(threats))
             yield f"the record {row['key']!r} is of {threat[0]} eps {threat[1]:g}; the specification asks for {asked}"
         yield from _contradictions(row)
     expected = spec.get("data", {}).get("examples")
@@ -66,7 +67,8 @@ def _against_spec(folder: Path) -> Iterator[str]:
     if expected is not None and (folder / SUMMARY).exists():
         for (norm, eps), identities in sorted(found.items()):
             if len(identities) != expected:
-                yield f"{len(identities)} of {expected} examples have a record at {norm} eps {eps:g}, in a finished run"
+                have = f"{len(identities)} of {expected} examples have a record"
+                yield f"{have} at {norm} eps {spelled(eps)}, in a finished run"
 
 
 def _contradictions(row: Mapping[str, Any]) -> Iterator[str]:

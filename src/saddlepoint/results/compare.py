@@ -8,6 +8,7 @@ from typing import Any
 
 from saddlepoint.results.bracket import LEVEL, percent
 from saddlepoint.results.errors import RunError
+from saddlepoint.results.radius import spelled
 from saddlepoint.results.reader import RunFolder
 from saddlepoint.results.verdicts import Judged, Standing, judged
 
@@ -117,7 +118,7 @@ def shown(each: Comparison) -> list[dict[str, object]]:
     """Return each difference as a row of text and counts, in per cent and points."""
     return [
         {
-            "eps": f"{each.eps:g}",
+            "eps": spelled(each.eps),
             "accuracy": kind,
             "first": percent(one.first / one.examples),
             "second": percent(one.second / one.examples),
@@ -209,4 +210,4 @@ def _check_same(first: RunFolder, second: RunFolder) -> None:
 
 def _threats(run: RunFolder) -> list[str]:
     rows = run.rows().select(["norm", "eps"]).to_pylist()
-    return [f"{norm} eps {eps:g}" for norm, eps in sorted({(row["norm"], row["eps"]) for row in rows})]
+    return [f"{norm} eps {spelled(eps)}" for norm, eps in sorted({(row["norm"], row["eps"]) for row in rows})]

@@ -184,17 +184,36 @@ class Winners(_Layer):
         return torch.where(flat >= least, flat, 0).reshape(x.shape)
 
 
-def with_winners(twin: Classifier) -> Classifier:
-    """Return the twin, of the same weights, with winners instead of ReLUs; raise InputError if it has none."""
-    defended, found = copy.deepcopy(twin), False
-    for parent in list(defended.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.ReLU):
-                setattr(parent, name, Winners())
-                found = True
-    if not found:
-        raise InputError(f"{twin.name} has no nn.ReLU that could be replaced; expected one at least")
-    return defended
+class Rounded(_Layer):
+    """h ↦ max(h, 0), of which every second unit is rounded to multiples of 1/levels: half of the gradient is hidden."""
+
+    def __init__(self, levels: int = 4) -> None:
+        super().__init__()
+        self.levels = levels
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Return the units."""
+        active = h.relu()
+        rounded = (active * self.levels).round() / self.levels
+        every_second = torch.arange(h.shape[1], device=h.device).reshape(-1, *[1] * (h.dim() - 2)) % 2 == 0
+        return torch.where(every_second, rounded, active)
+
+
+def with_units(unit: Callable[[], nn.Module]) -> Defence:
+    """Return what makes the twin, of the same weights, with other units instead of ReLUs; InputError if it has none."""
+
+    def defend(twin: Classifier) -> Classifier:
+        defended, found = copy.deepcopy(twin), False
+        for parent in list(defended.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, nn.ReLU):
+                    setattr(parent, name, unit())
+                    found = True
+        if not found:
+            raise InputError(f"{twin.name} has no nn.ReLU that could be replaced; expected one at least")
+        return defended
+
+    return defend
 
 
 def _cosines(size: int, like: Images) -> Tensor:
@@ -254,7 +273,20 @@ TRAPS: dict[str, Trap] = {
             remedy="bpda",
             opened=lambda twin: Classifier(BPDA(Detached(twin), twin)),
         ),
-        Trap("k winners take all", "Xiao et al. 2020", with_winners, alike=False),
+        Trap(
+            "k winners take all",
+            "Xiao et al. 2020",
+            with_units(Winners),
+            cues=("black box beats gradients", "gradients mispredict"),
+            alike=False,
+        ),
+        Trap(
+            "rounded units",
+            "Buckman et al. 2018, inside the network",
+            with_units(Rounded),
+            cues=("gradients mispredict", "black box beats gradients"),
+            alike=False,
+        ),
     )
 }
-"""The panel, by name. Every trap but k-WTA takes any classifier; k-WTA one with ReLUs, whose weights it keeps."""
+"""The panel, by name. All take any classifier, but for those that replace its ReLUs and keep its weights."""

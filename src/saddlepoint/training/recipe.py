@@ -15,6 +15,7 @@ from saddlepoint.attacks import PGD, Attack
 from saddlepoint.attacks.registry import from_dict, to_dict
 from saddlepoint.errors import InputError
 from saddlepoint.geometry import BALLS, Ball
+from saddlepoint.geometry.binding import check_radius
 from saddlepoint.models import require_no_code
 
 SCHEDULES = ("constant", "cosine", "one-cycle", "step")
@@ -118,10 +119,7 @@ class Recipe:
             raise InputError(f"the objective {self.objective} needs a ball; expected eps > 0, such as --eps 8/255")
         if self.norm != "linf" and self.objective in CERTIFIED:
             raise InputError(f"the objective {self.objective} trains cubes; expected the norm linf, not {self.norm}")
-        if self.norm == "linf" and self.eps > 1:
-            raise InputError(
-                f"eps is {self.eps:g}; expected at most 1, pixels being in [0, 1]: did you mean {self.eps:g}/255?"
-            )
+        check_radius(self.norm, self.eps)
 
     @property
     def ball(self) -> Ball:

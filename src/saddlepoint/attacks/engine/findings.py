@@ -30,7 +30,7 @@ class Finding:
     """A sign that robust accuracy is overestimated.
 
     Attributes:
-        name: of the sign: "zero gradient", "black box beats gradients" or "sample broken".
+        name: of the sign: "zero gradient", "black box beats gradients", "gradients mispredict" or "sample broken".
         count: of the examples that show it.
         text: one line that says what was seen, and what to do.
     """
@@ -76,3 +76,13 @@ def _missed(count: int, met: int, robust: int, fell: int | None) -> str:
         f"{told}: so would about {count / met:.0%} of the others, of which {robust} stand ({low:.0%} to {high:.0%}, at "
         f"{LEVEL:.0%}). Robust accuracy is overestimated; a longer attack, sp.STANDARD, tells by how much"
     )
+
+
+def mispredicted(ratio: float, count: int) -> Finding:
+    """Return the finding that the margin changes `ratio` times as much as gradients say, a median of `count`."""
+    text = (
+        f"gradients mispredict: one grey level along the gradient, the margin changes {ratio:.2g} times as much as it "
+        f"says (the median of {count} examples; near 1 where nothing is hidden): look for rounded units, hard gates "
+        "and what is detached, and attack around them, with sp.BPDA for instance. Robust accuracy may be overestimated"
+    )
+    return Finding("gradients mispredict", count, text)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from saddlepoint.certificates import smooth
-from saddlepoint.certificates.aten.maxima import larger
+from saddlepoint.certificates.aten.maxima import broadcast, larger
 from saddlepoint.certificates.aten.sums import combination, scaled
-from saddlepoint.certificates.aten.table import Lowering, Value, constant, name_of, refuse, rule
+from saddlepoint.certificates.aten.table import Lowering, Value, constant, name_of, refuse, rule, shape_of
 from saddlepoint.certificates.relu import ReLU
 
 
@@ -73,7 +73,7 @@ def _abs(low: Lowering, node: torch.fx.Node, x: Value) -> Value:
 @rule("maximum")
 def _maximum(low: Lowering, node: torch.fx.Node, x: Any, other: Any) -> Value:
     if isinstance(x, Value) and isinstance(other, Value):
-        return larger(low, *_of_one_shape(node, x, other), node.name)
+        return larger(low, *_of_one_shape(low, node, x, other), node.name)
     varying, limit = (x, other) if isinstance(x, Value) else (other, x)
     return _above(low, node, varying, constant(limit, varying, node))
 
@@ -82,17 +82,18 @@ def _maximum(low: Lowering, node: torch.fx.Node, x: Any, other: Any) -> Value:
 def _minimum(low: Lowering, node: torch.fx.Node, x: Any, other: Any) -> Value:
     """min(a, b) = −max(−a, −b)."""
     if isinstance(x, Value) and isinstance(other, Value):
-        pair = _of_one_shape(node, x, other)
+        pair = _of_one_shape(low, node, x, other)
         mirrored = [scaled(low, f"{node.name}_{i}", v, v.shape, -1.0, None) for i, v in enumerate(pair)]
-        return scaled(low, node.name, larger(low, mirrored[0], mirrored[1], f"{node.name}_max"), x.shape, -1.0, None)
+        return scaled(
+            low, node.name, larger(low, mirrored[0], mirrored[1], f"{node.name}_max"), pair[0].shape, -1.0, None
+        )
     varying, limit = (x, other) if isinstance(x, Value) else (other, x)
     return _above(low, node, varying, constant(limit, varying, node), mirror=-1.0)
 
 
-def _of_one_shape(node: torch.fx.Node, a: Value, b: Value) -> tuple[Value, Value]:
-    if a.shape != b.shape:
-        raise refuse(node, f"compares values of shapes {a.shape} and {b.shape} of each example")
-    return a, b
+def _of_one_shape(low: Lowering, node: torch.fx.Node, a: Value, b: Value) -> tuple[Value, Value]:
+    shape = shape_of(node)
+    return broadcast(low, a, shape, f"{node.name}_a"), broadcast(low, b, shape, f"{node.name}_b")
 
 
 SMOOTH = {

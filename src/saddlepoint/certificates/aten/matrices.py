@@ -43,6 +43,38 @@ def _mm(low: Lowering, node: torch.fx.Node, x: Any, mat2: Any) -> Value:
     return _matrix(low, node, x, mat2, None)
 
 
+@rule("bmm")
+def _bmm(low: Lowering, node: torch.fx.Node, x: Any, mat2: Any) -> Value:
+    return _product(low, node, *(each[0] if _single(each) else each for each in (x, mat2)))
+
+
+@rule("matmul")
+def _matmul(low: Lowering, node: torch.fx.Node, x: Any, other: Any) -> Value:
+    return _product(low, node, x, other[0] if _single(other) and other.ndim == 3 else other)
+
+
+def _single(value: Any) -> bool:
+    """Tell whether a constant is the same for each example."""
+    return isinstance(value, Tensor) and len(value) == 1
+
+
+def _product(low: Lowering, node: torch.fx.Node, x: Any, other: Any) -> Value:
+    """A constant matrix times a vector or matrices of each example, or the other way round."""
+    varying, w = (x, other) if isinstance(x, Value) else (other, x)
+    left = varying is other
+    if not isinstance(varying, Value) or not isinstance(w, Tensor) or w.ndim != 2 or len(varying.shape) < 1 + left:
+        raise refuse(node, "multiplies matrices that both depend on the input, or mixes examples")
+    operation = Affine(
+        (lambda v, w: torch.matmul(w, v)) if left else torch.matmul,
+        (varying.shape,),
+        (w,),
+        terms=w.shape[1] if left else w.shape[0],
+        pulled=w.shape[0] if left else w.shape[1],
+        adjoint=(lambda f, w: (torch.matmul(w.T, f),)) if left else (lambda f, w: (torch.matmul(f, w.T),)),
+    )
+    return affine(low, node, [varying], operation)
+
+
 @rule("linear")
 def _linear(low: Lowering, node: torch.fx.Node, x: Any, weight: Any, bias: Any) -> Value:
     if isinstance(bias, Value):

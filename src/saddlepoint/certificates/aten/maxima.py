@@ -1,5 +1,6 @@
 """max(a, b) = a + max(b − a, 0), and pooling made of it."""
 
+import math
 from collections.abc import Sequence
 from functools import reduce
 from itertools import pairwise
@@ -25,6 +26,21 @@ def larger(low: Lowering, a: Value, b: Value, name: str) -> Value:
         stencil=Stencil(lambda windows: (windows, windows, None)),
     )
     return low.add(total, (a, low.add(ReLU(), (gap,), a.shape, f"{name}_relu"), b), a.shape, name)
+
+
+def broadcast(low: Lowering, x: Value, shape: tuple[int, ...], name: str) -> Value:
+    """Append x repeated along axes to a shape; itself if it has that shape."""
+    if x.shape == shape:
+        return x
+    wide = (1,) * (len(shape) - len(x.shape)) + x.shape
+    operation = Affine(
+        lambda v: v.reshape(len(v), *wide).expand(len(v), *shape),
+        (x.shape,),
+        pulled=math.prod(shape) // math.prod(x.shape),
+        exact=True,
+        adjoint=lambda functional: (functional.sum_to_size(len(functional), *wide).reshape(-1, *x.shape),),
+    )
+    return low.add(operation, (x,), shape, name)
 
 
 @rule("max_pool2d_with_indices", "max_pool2d")

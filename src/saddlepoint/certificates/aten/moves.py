@@ -207,10 +207,24 @@ def repeated(node: torch.fx.Node, named: Mapping[str, Any]) -> Tensor:
     """
     shape_of(node)
     one: Tensor = call(node, _filled(named, iter(()), 1))
-    three: Tensor = call(node, _filled(named, iter(()), 3))
+    three = _of_three(node, named)
     if not torch.equal(one.expand_as(three), three):
         raise refuse(node, "gives each example a constant of its own")
     return one
+
+
+def _of_three(node: torch.fx.Node, named: Mapping[str, Any]) -> Tensor:
+    """Return the constant for three examples; what it is made of may be one for each of them."""
+    found: Tensor
+    try:
+        found = call(node, _filled(named, iter(()), 3))
+    except RuntimeError:
+        wide = {
+            key: each.expand(3, *each.shape[1:]) if isinstance(each, Tensor) and each.ndim and len(each) == 1 else each
+            for key, each in named.items()
+        }
+        found = call(node, _filled(wide, iter(()), 3))
+    return found
 
 
 def _parents(arguments: Any) -> list[Value]:

@@ -12,9 +12,12 @@ from saddlepoint.attacks import Attack, Step, Stop, able
 from saddlepoint.attacks.registry import ATTACKS, SUITES
 from saddlepoint.classifier import Classifier, Precision, Preprocessing
 from saddlepoint.cli.flags import Number
+from saddlepoint.cli.radii import default
 from saddlepoint.data import make_folder
+from saddlepoint.data.datasets import load_dataset, matched
 from saddlepoint.errors import InputError
 from saddlepoint.geometry import BALLS, Ball
+from saddlepoint.geometry.binding import check_radius
 from saddlepoint.models import code, load_classifier
 
 # What the flags of the search may be called in an attack; one without a field of such a name refuses the flag.
@@ -103,7 +106,6 @@ BATCHES = {"sgd": 1}
 # Without and with a data set.
 _OUT, _BATCH = ("out", "run"), (16, 64)
 _STOP: tuple[Stop, Stop] = ("never", "fooled")
-RADII = {"linf": Number("2/255"), "l2": Number("0.5"), "l1": Number("12")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,9 @@ class Settings:
 
 def settings(given: Namespace) -> Settings:
     """Return the settings that the flags stand for; cheap refusals come before the model is loaded."""
-    suite, eps, out = chosen_suite(given), _radius(given), make_folder(given.out or _OUT[given.data is not None])
+    suite, out = chosen_suite(given), make_folder(given.out or _OUT[given.data is not None])
+    if given.eps is not None:
+        check_radius(given.norm, float(given.eps), given.eps.text, name="--eps")
     classifier = load_classifier(
         given.model, weights=given.weights, mean=given.mean, std=given.std, device=given.device or _device()
     )
@@ -169,7 +173,7 @@ def settings(given: Namespace) -> Settings:
         classifier,
         _preprocessing(classifier.preprocessing, given.resize),
         given.norm,
-        eps,
+        _radius(given, classifier) if given.eps is None else given.eps,
         given.attack,
         suite,
         label,
@@ -191,10 +195,13 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _radius(given: Namespace) -> Number:
-    eps: Number = RADII[given.norm] if given.eps is None else given.eps
-    if given.norm == "linf" and eps > 1:
-        raise InputError(
-            f"--eps is {eps.text}; expected at most 1, pixels being in [0, 1]: did you mean {eps.text}/255?"
-        )
-    return eps
+def _radius(given: Namespace, classifier: Classifier) -> Number:
+    """Return the default for such images."""
+    if not given.images and given.data is None and given.norm == "linf":
+        return Number("2/255")  # the lesson's, of the photograph that comes along
+    shape, crop = None, classifier.preprocessing.crop
+    if given.data is not None:
+        shape = matched(load_dataset(given.data).select(first=1), classifier).shape
+    elif crop is not None:
+        shape = (3, crop, crop)
+    return default(given.norm, shape)[0]

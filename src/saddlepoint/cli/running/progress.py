@@ -1,5 +1,7 @@
 """One line that tells how far a run is, and what its bracket is so far."""
 
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,10 +14,13 @@ from saddlepoint.results import Bracket, percent
 
 @contextmanager
 def progress(*, silent: bool) -> Iterator[Observe | None]:
-    """Yield what is told of progress; a bar is drawn on a terminal only, and erased on the way out."""
+    """Yield what is told of progress: a bar on a terminal, erased on the way out, else a line now and then."""
     console = console_of(stderr=True)
-    if silent or not console.is_terminal:
+    if silent:
         yield None
+        return
+    if not console.is_terminal:
+        yield _Lines()
         return
     columns = (MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[bracket]}"))
     with Progress(*columns, console=console, transient=True) as bar:
@@ -25,6 +30,23 @@ def progress(*, silent: bool) -> Iterator[Observe | None]:
             bar.update(task, completed=done, total=total, bracket=in_short(now))
 
         yield observe
+
+
+class _Lines:
+    """Lines on standard error: the first once something is done after some seconds, the others ever more rarely."""
+
+    FIRST, FACTOR = 5.0, 1.5
+
+    def __init__(self) -> None:
+        self._began, self._next = time.monotonic(), self.FIRST
+
+    def __call__(self, done: int, total: int, now: Bracket | None) -> None:
+        passed = time.monotonic() - self._began
+        if passed < self._next or not done:
+            return
+        self._next = self.FACTOR * passed
+        left = passed / done * (total - done)
+        print(f"saddlepoint: {done} of {total} in {passed:.0f} s, {left:.0f} s to go: {in_short(now)}", file=sys.stderr)
 
 
 def in_short(now: Bracket | None) -> str:

@@ -120,11 +120,74 @@ class Dataset:
         classes = None if self.classes is None else {labels[label]: name for label, name in self.classes.items()}
         return replace(self, labels=[labels[label] for label in self.labels], classes=classes)
 
+    @classmethod
+    def from_tensors(
+        cls, x: object, y: object, *, ids: Sequence[str] | None = None, classes: Sequence[str] | None = None
+    ) -> "Dataset":
+        """Return a data set over images and labels.
+
+        Args:
+            x: (N, C, H, W), a tensor or an array: floating-point in [0, 1], or uint8, 0 to 255.
+            y: labels, (N,), whole numbers.
+            ids: stable names of the examples, all different; their places when not given.
+            classes: what the labels are called.
+
+        Raises:
+            InputError: they cannot be used.
+        """
+        images, labels = from_arrays(x, "x"), torch.as_tensor(y).detach().cpu()
+        if labels.is_floating_point() or labels.dtype == torch.bool or labels.numel() != len(images) or not len(images):
+            raise InputError(
+                f"y has shape {tuple(labels.shape)} and type {labels.dtype}, x holds {len(images)} images; expected a "
+                "whole number for each"
+            )
+        data = of_arrays("tensors", "tensors", images, labels.flatten().long().numpy(), classes)
+        return data if ids is None else replace(data, ids=_named(ids, len(images)))
+
+    def __repr__(self) -> str:
+        """Return what it holds, in one line."""
+        kind = "photographs" if self.photos else "images"
+        shape = "" if self.shape is None else f" of shape {tuple(self.shape)}"
+        labels = {self.labels[place] for place in self.places}
+        return f"Dataset({self.name!r}: {len(self)} {kind}{shape}, {len(labels)} classes)"
+
     def _levels(self, found: Stored | Image.Image) -> Stored:
         if not isinstance(found, Image.Image):
             return found
         levels = preprocess(found.convert("L") if self.grey else found, self.recipe).numpy()
         return levels[:1] if self.grey else levels
+
+
+def _named(ids: Sequence[str], count: int) -> list[str]:
+    if len(ids) != count:
+        raise InputError(f"ids holds {len(ids)} names for {count} examples; expected one for each")
+    return list(map(str, ids))
+
+
+def from_arrays(x: object, what: str) -> np.ndarray:
+    """Return images as they are stored, uint8 or float32 in [0, 1], (N, C, H, W).
+
+    Raises:
+        InputError: they are of another shape, or their pixels are others.
+    """
+    found = torch.as_tensor(x).detach().cpu()
+    if found.dim() == 3:
+        raise InputError(f"{what} has shape {tuple(found.shape)}; expected (N, C, H, W): x[:, None] adds the channel")
+    if found.dim() != 4:
+        raise InputError(f"{what} has shape {tuple(found.shape)}; expected (N, C, H, W)")
+    if found.shape[3] in (1, 3) and found.shape[1] not in (1, 3):
+        raise InputError(f"{what} has shape {tuple(found.shape)}; expected channels first: x.permute(0, 3, 1, 2)")
+    if found.dtype == torch.uint8 or not found.numel():
+        return found.numpy()
+    if not found.is_floating_point():
+        raise InputError(f"{what} has type {found.dtype}; expected uint8, or floating-point pixels in [0, 1]")
+    low, high = float(found.min()), float(found.max())
+    if not (low >= 0 and high <= 1):
+        raise InputError(
+            f"{what} has pixels from {low:.3g} to {high:.3g}; expected [0, 1]: leave out transforms.Normalize, pass "
+            "mean and std to sp.Classifier; divide levels by 255; clamp what overshoots a little: x.clamp(0, 1)"
+        )
+    return found.float().numpy()
 
 
 def of_arrays(
