@@ -72,13 +72,17 @@ class Last(Goal):
 @final
 @dataclass(frozen=True, slots=True)
 class Nearest(Goal):
-    """Find the adversarial point nearest to the example; the loop keeps the smallest norm and goes on."""
+    """Find the adversarial point nearest to the example; the loop keeps the smallest norm and goes on.
+
+    Before any is found it keeps the point of least margin.
+    """
 
     as_given: ClassVar[bool] = True
 
     def score(self, region: Region, delta: Images, margin: PerExample, adversarial: Mask) -> PerExample:
-        """Return ‖δ‖ in the norm of the ball where the point is adversarial, infinity elsewhere."""
-        return torch.where(adversarial, region.ball.norm(delta).to(margin.dtype), torch.inf)
+        """Return −1/‖δ‖ in the norm of the ball where the point is adversarial, m/(1 + m) elsewhere, which is above."""
+        distance = region.ball.norm(delta).to(margin.dtype)
+        return torch.where(adversarial, -1 / distance, margin.clamp(min=0) / (1 + margin.clamp(min=0)))
 
     def won(self, score: PerExample, adversarial: Mask, stop: float) -> Mask:
         """Never win: a nearer point may come."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from saddlepoint.classifier.checks import check_images, check_logits, check_output
 from saddlepoint.classifier.frozen import Frozen
@@ -40,7 +41,8 @@ class Classifier(nn.Module):
     """h(x) = module((x − mean) / std): logits from pixels in [0, 1].
 
     Args:
-        module: maps normalised images (B, C, H, W) to logits (B, K), or to an object that holds them as `.logits`.
+        module: maps normalised images (B, C, H, W) to logits (B, K), or to an object that holds them as `.logits`; a
+            program that torch exported for any number of images is one, too.
         mean: per channel, in pixel units of [0, 1]; None for no shift.
         std: likewise; None for no scaling.
         names: the K class names.
@@ -53,7 +55,7 @@ class Classifier(nn.Module):
 
     def __init__(
         self,
-        module: nn.Module,
+        module: nn.Module | ExportedProgram,
         *,
         mean: Sequence[float] | float | None = None,
         std: Sequence[float] | float | None = None,
@@ -62,7 +64,7 @@ class Classifier(nn.Module):
         name: str | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(module, torch.export.ExportedProgram):
+        if isinstance(module, ExportedProgram):
             module = module.module()
         if not isinstance(module, nn.Module):
             raise InputError(f"module is a {type(module).__name__}; expected a torch.nn.Module that returns logits")

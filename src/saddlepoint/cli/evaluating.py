@@ -205,14 +205,14 @@ def _passes(summary: Mapping[str, Any]) -> int:
 
 def _by_class(found: Evaluation) -> list[str]:
     """Return one line: the classes with the lowest and the highest attacked accuracy at the largest radius."""
-    largest = found.brackets[-1].eps
-    groups = by_label(each for each in found.verdicts() if each.eps == largest)
+    last = found.brackets[-1]
+    groups = by_label(each for each in found.verdicts() if each.eps == last.eps)
     if len(groups) < 2:
         return []
     name = namer(found.run.spec)
     shares = sorted((bracket.share(bracket.attacked) or 0.0, label) for label, bracket in groups.items())
     low, high = (f"{percent(share)} ({name(label)})" for share, label in (shares[0], shares[-1]))
-    return [f"attacked accuracy by class: from {low} to {high}"]
+    return [f"{'accuracy under attack' if last.searched else 'clean accuracy'} by class: from {low} to {high}"]
 
 
 def _markdown(given: Namespace, found: Evaluation, gates: Sequence[Gate], typed: dict[float, str]) -> str:
@@ -230,13 +230,14 @@ def _markdown(given: Namespace, found: Evaluation, gates: Sequence[Gate], typed:
 
 
 def _row(each: Bracket, norm: str, eps: str) -> dict[str, object]:
+    attacked = {"under attack": percent(each.share(each.attacked))} if each.searched else {}
     return {
         f"{norm} ε": eps,
         "clean": percent(each.share(each.clean)),
         "certified": percent(each.share(each.certified)) if each.proven else "not run",
-        "attacked": percent(each.share(each.attacked)) if each.searched else "not run",
+        **attacked,
         "undecided": each.counts["undecided"],
-        "broken": each.counts["broken"],
+        **({"broken": each.counts["broken"]} if each.searched else {}),
         "examples": each.examples,
     }
 

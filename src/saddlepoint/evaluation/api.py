@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -79,18 +79,26 @@ class Evaluation:
 
     @property
     def brackets(self) -> list[Bracket]:
-        """One bracket per threat, by norm and ε."""
-        return brackets(self.verdicts())
+        """One bracket per threat, by norm and ε; what was asked for says whether anything was proven or searched."""
+        spec = self.run.spec
+        proven, searched = bool(spec["certify"]), bool(spec["suite"])
+        return [replace(each, proven=proven, searched=searched) for each in brackets(self.verdicts())]
 
     @property
     def robust_accuracy(self) -> Bracket:
         """The bracket at the largest ε."""
         return self.brackets[-1]
 
+    def __repr__(self) -> str:
+        """Return the brackets, one line each, where the records are, and what did not run."""
+        lines = [f"{' · '.join(_cells(each))}" for each in self.brackets]
+        head = "ball · clean · certified · under attack · undecided · examples"
+        return "\n".join([head, *lines, str(self.run.path), *([self.note] if self.note else [])])
+
     def _repr_html_(self) -> str:
         """Draw the brackets in a notebook."""
         head = "".join(
-            f"<th>{name}</th>" for name in ("ball", "clean", "certified", "attacked", "undecided", "examples")
+            f"<th>{name}</th>" for name in ("ball", "clean", "certified", "under attack", "undecided", "examples")
         )
         rows = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in _cells(each))}</tr>" for each in self.brackets)
         return f"<table><tr>{head}</tr>{rows}</table><p>{self.robust_accuracy.in_words()}</p>"

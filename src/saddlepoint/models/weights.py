@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from saddlepoint.errors import WeightsError
 from saddlepoint.models.pickles import first_code
 
-_NESTS = ("state_dict", "model_state_dict", "model", "net", "weights")
-_PREFIXES = ("module.", "_orig_mod.", "model.")
+_NESTS = (
+    *("state_dict", "model_state_dict", "state_dict_ema", "model_ema", "ema_state_dict", "ema"),
+    *("model", "net", "network", "weights"),
+)
 _MEND = "pass weights of the same architecture and number of classes"
 _EXPECTED = "expected safetensors, or a state dict written by torch.save(model.state_dict(), FILE)"
 
@@ -43,7 +45,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def fit(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load every tensor of a state dict into a module, strictly; prefixes such as "module." are dropped when foreign.
+    """Load every tensor of a state dict into a module, strictly; a foreign prefix such as "module." is dropped.
 
     Raises:
         WeightsError: naming the first key that is missing, unexpected or of another shape.
@@ -60,7 +62,10 @@ def fit(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
         raise WeightsError(f"the weights of {source} do not fit: {_first_finding(error)}; {_MEND}") from None
     for kind, keys in (("missing", found.missing_keys), ("unexpected", found.unexpected_keys)):
         if keys:
-            raise WeightsError(f"the weights of {source} do not fit: {keys[0]} is {kind}; {_MEND}")
+            raise WeightsError(
+                f"the weights of {source} do not fit: {keys[0]} is {kind}; {_MEND}; the file's first key is "
+                f"{next(iter(state))!r}"
+            )
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -119,10 +124,19 @@ def _is_entry(key: object, value: object) -> bool:
 
 
 def _unprefixed(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in _PREFIXES:
-        if all(key.startswith(prefix) for key in state) and not any(key.startswith(prefix) for key in own):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    """Return the state without what stands before all of its keys, or before a set of them that has all of the own."""
+    first = next(iter(own), None)
+    if first is None or first in state:
+        return state
+    for key in state:
+        prefix = key.removesuffix(first)
+        if key.endswith(f".{first}") and (all(each.startswith(prefix) for each in state) or _has(state, prefix, own)):
+            return {each.removeprefix(prefix): state[each] for each in state if each.startswith(prefix)}
     return state
+
+
+def _has(state: Mapping[str, Tensor], prefix: str, own: Mapping[str, Tensor]) -> bool:
+    return all(f"{prefix}{key}" in state for key in own)
 
 
 def _first_finding(error: Exception) -> str:

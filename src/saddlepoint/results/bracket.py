@@ -86,7 +86,7 @@ class Bracket:
         these = f"Of these {self.examples} images" if self.examples > 1 else "Of this one image"
         low = f"{percent(self.share(self.certified))} (certified)" if self.proven else "0 % (no certificate ran)"
         lower = self.interval(self.certified)[0] if self.proven else 0.0
-        how = "attacked" if self.searched else "clean: no attack ran"
+        how = "standing under attack" if self.searched else "clean: no attack ran"
         return (
             f"{these}, robust accuracy at {self.norm} ε {eps or spelled(self.eps)} lies between "
             f"{low} and {percent(self.share(self.attacked))} ({how}); of images drawn like them, "
