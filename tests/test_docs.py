@@ -24,7 +24,7 @@ class Roughly(doctest.OutputChecker):
         return alike and NUMBER.sub("#", want) == NUMBER.sub("#", got)
 
 
-@pytest.mark.parametrize("page", ["docs/lesson.md"])
+@pytest.mark.parametrize("page", [pytest.param("docs/lesson.md", marks=pytest.mark.slow)])
 def test_page(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     test = doctest.DocTestParser().get_doctest(text, {}, page, page, 0)

@@ -121,3 +121,14 @@ def test_a_search_for_the_nearest_point_keeps_the_least_margin_where_it_finds_no
     assert not found.success.any()
     assert (found.margin < margin).all()
     assert (found.norm > 0).all()
+
+
+def test_fab_has_the_least_margin_on_its_way_to_show():
+    classifier = sp.Classifier(net())
+    y = classifier.predict(X).label
+    found = sp.attack(classifier, X, y, sp.Linf(1e-3), sp.FAB(targets=2, steps=5))
+    clean = classifier.predict(X).logits
+    margin = clean.gather(1, y[:, None])[:, 0] - clean.scatter(1, y[:, None], -torch.inf).amax(1)
+    assert not found.success.any()
+    assert (found.margin < margin).all()
+    assert (found.norm > 0).all()

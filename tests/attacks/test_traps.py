@@ -74,7 +74,15 @@ def test_a_trap_catches_a_weak_attack(panel, truth, trap):
         assert accuracy > stronger + 3 * POINTS
 
 
-SLOW = {"scaled logits", "JPEG", "shattered gradients", "k winners take all", "clamp of its own", "detached branch"}
+SLOW = {
+    "scaled logits",
+    "JPEG",
+    "shattered gradients",
+    "k winners take all",
+    "clamp of its own",
+    "detached branch",
+    "clamped input",
+}
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,7 @@ def test_an_operation_without_a_rule_is_named_with_those_that_have_one():
         )
 
 
-@pytest.mark.parametrize("method", ["interval", "crown-ibp"])
+@pytest.mark.parametrize("method", ["interval", pytest.param("crown-ibp", marks=pytest.mark.slow)])
 def test_bounds_are_differentiable(method):
     net = _net("dense").double()
     program = export(net, (1, 6, 6))
@@ -250,6 +250,7 @@ def test_rounding_is_allowed_for_where_a_sign_is_open_and_what_is_no_number_prov
     assert lost[[3, 5]].isnan().all()
 
 
+@pytest.mark.slow
 def test_memory_changes_no_bound():
     net, x = sp.Classifier(_net("pool")), torch.rand(2, 1, 6, 6)
     y = net.predict(x).label

@@ -64,6 +64,7 @@ def pooled(seed: int, kernel: int, stride: int, padding: int) -> sp.Classifier:
     return sp.Classifier(layers.eval(), mean=[0.4, 0.5], std=[0.3, 0.2])
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     st.sampled_from([network, pooled]),

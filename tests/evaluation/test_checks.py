@@ -67,6 +67,7 @@ def test_a_planted_defence_does_not_pass(digits, name):
         assert found["gradients tell how the margin changes"] == "warn"
 
 
+@pytest.mark.slow
 def test_saturated_cross_entropy_and_a_last_attack_that_is_alone_are_told(digits):
     twin, x, y = digits
     data, classifier = of_arrays("made", "made", x.numpy(), y.numpy()), sp.Classifier(Altered(twin, lambda z: 3000 * z))

@@ -76,6 +76,7 @@ def _spent(found):
     return found.summary["forwards"] + found.summary["backwards"]
 
 
+@pytest.mark.slow
 def test_what_stood_far_from_the_boundary_is_searched_for_a_few_steps(case, tmp_path):
     first, second, data = case
     before = _evaluate(first, data)

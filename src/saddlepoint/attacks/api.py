@@ -52,6 +52,7 @@ class AttackResult:
         accuracy: share of fresh draws of the model, at x_adv, in which the label is predicted (with a target: in which
             the target is not). Robust accuracy is its mean. 0 or 1 for a deterministic model, 1 − success.
         findings: signs that the search was misled, and that robust accuracy is overestimated; also warned of.
+        targeted: whether success means that the target is predicted.
     """
 
     x_adv: Images
@@ -67,13 +68,16 @@ class AttackResult:
     repeatable: bool
     accuracy: PerExample
     findings: tuple[Finding, ...]
+    targeted: bool = False
 
     def __repr__(self) -> str:
         """Return a short table: how many examples each attack broke, and the passes."""
         count, broken = len(self.attack), Counter(name for name in self.attack if name is not None)
         left = float(self.accuracy.double().mean())
         width = max(map(len, ("not broken", *broken)))
-        lines = [f"{count} examples: {left:.1%} right under attack, an upper bound on robust accuracy"]
+        robust = "right under attack, an upper bound on robust accuracy"
+        told = "never predicted as their targets, an upper bound of that" if self.targeted else robust
+        lines = [f"{count} examples: {left:.1%} {told}"]
         lines += [f"  {name:{width}}  {number}" for name, number in sorted(broken.items())]
         lines += [f"  {'not broken':{width}}  {count - broken.total()}"]
         passes = (self.forwards.double().mean(), self.backwards.double().mean())
@@ -167,6 +171,7 @@ def attack(
     result = gather(found, x.device, met, fell)
     if any(map(doubted_only, suite)) and setting.draws == 1 and not bool(result.success.all()):
         result = replace(result, findings=(*result.findings, *_slopes(classifier, found, setting)))
+    result = replace(result, targeted=setting.targeted)
     for finding in result.findings:
         warnings.warn(finding.text, MaskingWarning, stacklevel=2)
     return result

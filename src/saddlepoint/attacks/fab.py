@@ -9,7 +9,7 @@ from torch import Tensor
 from saddlepoint import losses
 from saddlepoint.attacks.ascent import ANY, SHARE, SOME, require
 from saddlepoint.attacks.protocol import Answer, Attack, Problem, Run, ranked
-from saddlepoint.geometry import Ball
+from saddlepoint.geometry import Ball, Region
 from saddlepoint.geometry.maximisers import inner
 from saddlepoint.geometry.norms import spread, wide
 from saddlepoint.rows import renew, where
@@ -110,8 +110,12 @@ class FAB(Attack):
         return State(delta, none, none > 0, none, boundary, problem.region.box)
 
     def ask(self, problem: Problem, state: State) -> Images:
-        """Ask for the current point, once per class to linearise and once to check."""
-        return state.delta
+        """Ask for the current point, once per class to linearise and once to check; at last for the nearest one in Δ.
+
+        A point outside is worth nothing there; the nearest one inside is what a run without success has to show.
+        """
+        last = state.fresh & (state.step >= self.steps)
+        return renew(last, _brought, (problem.region, state.delta), state.delta)
 
     def objective(self, problem: Problem, state: State, logits: Logits) -> PerExample:
         """Return f = z_t − z_y; for a targeted problem, z_t − max_{j≠t} z_j."""
@@ -155,6 +159,12 @@ class FAB(Attack):
     def differentiates(self, state: State) -> Mask:
         """Ask for no gradient with a check."""
         return ~state.fresh
+
+
+def _brought(given: tuple[Region, Images]) -> Images:
+    """Return δ, projected onto Δ."""
+    region, delta = given
+    return region.project(delta)
 
 
 def begin(problem: Problem) -> Images:

@@ -61,7 +61,7 @@ def examples(parser: Parser) -> None:
     add("--model", default="fashion-mnist-pgd", metavar="REF", help="default: fashion-mnist-pgd, which ships with us")
     add("--weights", metavar="FILE", help="local weights for the model")
     add("--mean", type=numbers, metavar="M,M,M", help="of the pixels in [0, 1], subtracted before the model")
-    add("--std", type=numbers, metavar="S,S,S", help="then divided by")
+    add("--std", type=numbers, metavar="S,S,S", help="then divided by; 1/255 for a model of levels 0 to 255")
     add("--data", default="fashion-mnist-sample", metavar="REF", help="default: fashion-mnist-sample, 1,000 images")
     add("--norm", choices=("linf", "l2", "l1"), default="linf", help="norm of the ball (default: linf)")
     add("--eps", type=Number, nargs="+", metavar="E", help="its radius, or several (default: by the images)")

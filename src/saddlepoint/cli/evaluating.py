@@ -1,6 +1,7 @@
 """An evaluation on the command line: progress, the bracket, and whether it is what was required."""
 
 import json
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ from saddlepoint.errors import InputError
 from saddlepoint.evaluation import Evaluation, ThreatModel, evaluate
 from saddlepoint.evaluation.escalation import sample_of
 from saddlepoint.evaluation.executors import HERE, Executor, Workers
+from saddlepoint.evaluation.reading import readable
 from saddlepoint.evaluation.stopping import Rule, Stop
 from saddlepoint.evaluation.transfer import NAME
 from saddlepoint.models import load_classifier
@@ -38,6 +40,8 @@ from saddlepoint.results.compare import in_words
 from saddlepoint.results.store import write_bytes
 
 UNDECIDED = 3
+PASSES, LONG = 300, 120.0
+"""What FAST takes for an image that stands, and the seconds of a whole evaluation that are told beforehand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ def run(given: Namespace) -> int:
     data = load_dataset(given.data)
     radii = _radii(given, data, classifier)
     threats = [ThreatModel(given.norm, float(eps)) for eps in radii]
+    _tell_cost(given, _plain(classifier), data.select(limit=given.limit, first=given.first, seed=given.seed))
     begin = time.perf_counter()
     with warned(), bounded(), interruptible(), progress(silent=given.json) as observe, _executor(given) as executor:
         found = evaluate(
@@ -96,7 +101,7 @@ def run(given: Namespace) -> int:
         }
         print(json.dumps({**told, "summary": found.summary}, ensure_ascii=False))
     else:
-        _print(given, found, seconds, typed)
+        _print(given, _plain(classifier), found, seconds, typed)
         for line in _checked(found.run.checks()):
             print(line)
         if earlier is not None:
@@ -134,8 +139,31 @@ def _radii(given: Namespace, data: Dataset, classifier: Classifier | SmoothedCla
     """Return what was typed, or the default for such images, which is then printed with its reason."""
     if given.eps:
         return list(given.eps)
-    plain = classifier.classifier if isinstance(classifier, SmoothedClassifier) else classifier
-    return [default(given.norm, matched(data.select(first=1), plain).shape)[0]]
+    return [default(given.norm, matched(data.select(first=1), _plain(classifier)).shape)[0]]
+
+
+def _tell_cost(given: Namespace, classifier: Classifier, data: Dataset) -> None:
+    """Say on standard error what a long search will take, by one pass of one image."""
+    sample = next(readable(matched(data, classifier)), None)
+    if sample is None or given.json or given.suite == "none":
+        return
+    x, seconds = sample.x[None], list[float]()
+    for _ in range(2):  # the first one prepares
+        begin = time.perf_counter()
+        classifier.predict(x)
+        seconds.append(time.perf_counter() - begin)
+    each = PASSES * seconds[-1]
+    if each * len(data) > LONG:
+        print(
+            f"saddlepoint: a pass takes {1000 * seconds[-1]:.0f} ms for one image, and one that stands some {PASSES}: "
+            f"{len(data)} images may take {each * len(data) / 60:.0f} minutes, less where batches are faster; records "
+            "are kept as they come, and --limit, --minutes or --width end it early",
+            file=sys.stderr,
+        )
+
+
+def _plain(classifier: Classifier | SmoothedClassifier) -> Classifier:
+    return classifier.classifier if isinstance(classifier, SmoothedClassifier) else classifier
 
 
 def _suite(name: str) -> Step | tuple[Step, ...]:
@@ -144,13 +172,24 @@ def _suite(name: str) -> Step | tuple[Step, ...]:
     return SUITES[name] if name in SUITES else named_attack(name)
 
 
+def _normalisation(classifier: Classifier) -> str:
+    """Return one line: what is done to pixels before the module sees them."""
+    if not classifier.normalises:
+        return "pixels in [0, 1] go into the model as they are: neither --mean nor --std"
+    mean, std = (", ".join(f"{n:.4g}" for n in part.flatten().tolist()) for part in (classifier.mean, classifier.std))
+    return f"normalised inside the model: mean {mean}; std {std}"
+
+
 def _default(given: Namespace, found: Evaluation) -> str:
     """Return the reason for ε where none was typed."""
     return default(given.norm, found.run.spec["data"]["shape"])[1]
 
 
-def _print(given: Namespace, found: Evaluation, seconds: float, typed: dict[float, str]) -> None:
+def _print(
+    given: Namespace, classifier: Classifier, found: Evaluation, seconds: float, typed: dict[float, str]
+) -> None:
     print(f"{given.model} · {given.data} · {given.suite} · certificates: {given.certify} · seed {given.seed}")
+    print(_normalisation(classifier))
     if not given.eps:
         print(_default(given, found))
     print()

@@ -4,6 +4,7 @@ import argparse
 import difflib
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import NoReturn
 
 from saddlepoint.errors import InputError
@@ -57,10 +58,10 @@ class Number(float):
 
 
 def numbers(text: str) -> list[float]:
-    """Parse finite numbers, separated by commas."""
+    """Parse finite numbers or fractions, separated by commas."""
     try:
-        found = [float(part) for part in text.split(",")]
-    except ValueError:
+        found = [float(Fraction(part.strip())) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError, OverflowError):
         found = [math.nan]
     if not all(map(math.isfinite, found)):
         raise argparse.ArgumentTypeError(f"{text!r} given; expected one number, or one per channel: 0.49,0.48,0.45")

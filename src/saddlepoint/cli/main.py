@@ -1,5 +1,6 @@
 """`saddlepoint COMMAND`: parse, run, and turn what went wrong into one line and an exit code."""
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
+    arguments = argparse.Namespace()
     try:
         arguments = _parser().parse_args(argv)
         return int(arguments.run(arguments))
@@ -41,7 +43,7 @@ def _main(argv: Sequence[str] | None) -> int:
         print("saddlepoint:", " ".join(str(error).split()), file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print("saddlepoint: interrupted", file=sys.stderr)
+        print(f"saddlepoint: interrupted{_kept(arguments)}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; Python would complain when it flushes at exit.
@@ -50,6 +52,17 @@ def _main(argv: Sequence[str] | None) -> int:
     except OSError as error:
         print(f"saddlepoint: {error}; expected readable files, and room on the disk", file=sys.stderr)
         return BAD_INPUT
+
+
+def _kept(arguments: argparse.Namespace) -> str:
+    """Return how many records an interrupted run has kept; nothing where it writes none."""
+    from saddlepoint.results import open_run
+
+    try:
+        run = open_run(arguments.out)
+        return f": {run.rows().num_rows} records are kept in {run.path}, and the same command goes on"
+    except (AttributeError, TypeError, OSError, SaddlepointError):
+        return ""
 
 
 def _parser() -> Parser:

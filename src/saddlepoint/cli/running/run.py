@@ -9,6 +9,7 @@ import warnings
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 from saddlepoint.attacks import findings
 from saddlepoint.cli.attacking.settings import Settings, settings
@@ -80,8 +81,15 @@ def told_findings(run: RunFolder) -> bool:
     examples = max((threat["examples"] for threat in summary["threats"]), default=0)
     found = findings(summary["doubts"], examples, summary["robust"], met=sample.met if sample else 0)
     for finding in found:
-        print(f"saddlepoint: {finding.text}", file=sys.stderr)
+        print(f"saddlepoint: {finding.text}: {', '.join(_showing(run, finding.name))}", file=sys.stderr)
     return bool(found)
+
+
+def _showing(run: RunFolder, sign: str, most: int = 3) -> list[str]:
+    """Return the ids of some examples that show a sign."""
+    rows = run.rows().select(["id", "doubts"]).to_pylist()
+    found = dict.fromkeys(row["id"] for row in rows if sign in (row["doubts"] or "").split(", "))
+    return [*islice(found, most), *(["…"] if len(found) > most else [])]
 
 
 def _data(given: Namespace, chosen: Settings) -> Dataset:

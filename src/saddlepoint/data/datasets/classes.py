@@ -50,6 +50,8 @@ def _finder(
         return _wordnet
     if classifier.names is None and not _numbers(names):
         return None
+    if _numbers(names) and len(names) == count and max(map(int, names)) >= count:
+        return None  # folders named 0, 90, 180, 270: names, not indices
     return classifier.label_of
 
 
