@@ -34,6 +34,7 @@ def test_iterates_are_those_of_the_authors(ball, kind):
     points, _ = walk(model, x, logits.argmax(1), ball, sp.FAB(steps=20), target)
     norms = torch.stack([ball.norm(delta) for delta in points], dim=1)
     golden = torch.tensor(GOLDEN[f"{ball.name} {kind}"], dtype=torch.float64)
+    golden[:, -1] = golden[:, -1].clamp(max=1)  # the last point is brought into the ball
     torch.testing.assert_close(norms, golden, rtol=1e-5, atol=0)
 
 
