@@ -10,12 +10,13 @@ n partial sums, each as large as its terms or the whole, are each off by u (High
 fast with depth to tell rounding from another function.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch._C import DisableTorchFunction
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from saddlepoint import random
@@ -24,6 +25,7 @@ from saddlepoint.certificates.aten.table import name_of
 from saddlepoint.certificates.graph import Graph, Input
 from saddlepoint.certificates.relu import ReLU
 from saddlepoint.classifier import Classifier
+from saddlepoint.classifier.forms import tensors_in
 from saddlepoint.classifier.frozen import Frozen, compiled
 from saddlepoint.errors import CertificateError, ModelError
 from saddlepoint.geometry import Region
@@ -121,7 +123,7 @@ def compare_anywhere(graph: Graph, classifier: Classifier) -> None:
     if one.reads is not None:
         raise ModelError(
             f"the module reads numbers that it computes ({one.reads}), so that it may branch on them; expected one "
-            "function of all images: let it call neither item() nor bool(), float() or int() on a tensor"
+            "function of all images: let it call neither item(), tolist() nor numpy(), bool(), float() or int() on one"
         )
     for first, second in ((one, two), (two, again), (two, all_)):
         if not _alike(first.calls, second.calls, len(first.logits), len(second.logits)):
@@ -203,7 +205,7 @@ class _Asked:
         module = model.classifier.module
         if any(isinstance(part, torch.jit.ScriptModule) or compiled(part) for part in module.modules()):
             return cls(model.decide(pixels), None)
-        with _Calls(module) as calls:  # pixels are no constants
+        with _Calls(module) as calls, _Leaves(calls):
             return cls(model.decide(pixels), calls.seen, calls.reads)
 
 
@@ -231,15 +233,23 @@ class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.reads: str | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        given = list(_tensors([args, tuple((kwargs or {}).values())]))
-        constant = name_of(func) in self._LIFTING or all(id(each) in self._constants for each in given)
+        with DisableTorchFunction():  # `_Leaves` is about the module, not about us
+            return self._seen(func, args, kwargs or {})
+
+    def constant(self, value: object) -> bool:
+        """Tell whether a tensor, or each of several, follows from the module's own tensors alone."""
+        return all(id(each) in self._constants for each in tensors_in(value))
+
+    def _seen(self, func: Any, args: Any, kwargs: Any) -> Any:  # noqa: ANN401 - a dispatched call
+        random_ = torch.Tag.nondeterministic_seeded in func.tags
+        constant = not random_ and (name_of(func) in self._LIFTING or self.constant([args, kwargs]))
         if name_of(func) in self._READING and not constant:
             self.reads = name_of(func)
         if name_of(func) not in self._SILENT:
-            self.seen.append([str(func), self._plain(args), self._plain(tuple((kwargs or {}).values()))])
-        found = func(*args, **(kwargs or {}))
+            self.seen.append([str(func), self._plain(args), self._plain(tuple(kwargs.values()))])
+        found = func(*args, **kwargs)
         if constant:
-            self._constants |= {id(each): each for each in _tensors(found)}
+            self._constants |= {id(each): each for each in tensors_in(found)}
         elif func._schema.is_mutable:  # what depends on pixels may have been written to a constant
             self._constants.clear()
         return found
@@ -252,13 +262,20 @@ class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return value
 
 
-def _tensors(value: object) -> Iterator[Tensor]:
-    """Yield the tensors that an operation is given or returns."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for each in value:
-            yield from _tensors(each)
+class _Leaves(TorchFunctionMode):
+    """What hands a tensor's numbers to somebody else than torch, where no operation is seen any more."""
+
+    _DOORS = ("numpy", "__array__", "tolist", "data_ptr", "storage", "untyped_storage", "__dlpack__", "__reduce_ex__")
+
+    def __init__(self, calls: _Calls) -> None:
+        super().__init__()
+        self._calls = calls
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        name = getattr(func, "__name__", "")
+        if name in self._DOORS and not self._calls.constant(args):
+            self._calls.reads = name
+        return func(*args, **(kwargs or {}))
 
 
 def _alike(first: object, second: object, rows: int, others: int) -> bool:

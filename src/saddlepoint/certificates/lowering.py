@@ -69,7 +69,8 @@ def export(module: nn.Module, shape: tuple[int, ...], device: torch.device | Non
     training = {child: child.training for child in module.modules()}
     dtypes = {parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()}
     dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
-    logging.disable(logging.WARNING)  # torch prints the program that it could not export
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))  # torch prints the program that it could not export
     try:
         exported, rows = _exported(evaluating(module), torch.zeros(1, *shape, device=device, dtype=dtype))
     except Exception as error:
@@ -79,7 +80,7 @@ def export(module: nn.Module, shape: tuple[int, ...], device: torch.device | Non
             "not depend on the values of its input, for any number of examples"
         ) from error
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
         for child, mode in training.items():
             child.training = mode
     tensors, x = _inputs(exported, module)

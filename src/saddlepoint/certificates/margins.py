@@ -110,7 +110,10 @@ def _by_lines(
     And what it would be without the allowance for rounding, and the functionals of the input, (B, K − 1, *shape).
     """
     given, places = crown.ranges(graph, known), torch.arange(rows.shape[1], device=rows.device)
-    flat = [_propagated(graph, crown.flat(graph, given), rows[:, part], lost) for part in effort.parts(places, graph)]
+    flat = [
+        _propagated(graph, crown.flat(graph, given), rows[:, part], lost)
+        for part in effort.parts(places, graph, sets=len(rows))
+    ]
     best, off = (torch.cat(parts, 1) for parts in zip(*((each.least(region), each.lost) for each in flat), strict=True))
     if method == "interval":
         return best, best + off, _slopes(graph, flat)

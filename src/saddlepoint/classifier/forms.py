@@ -63,7 +63,7 @@ class Recording(TorchFunctionMode):
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
         if not _measures(function):
-            self._uses.update(_tensors([*args, *kwargs.values()]))
+            self._uses.update(tensors_in([*args, *kwargs.values()]))
         if function in _AFFINE:
             self._affine(result, *args, **kwargs)  # type: ignore[arg-type]
         elif function is functional.batch_norm:
@@ -158,7 +158,7 @@ class Form(TorchFunctionMode):
         """Record whether a function reads a tensor that only a batch norm may read."""
         if not self._shown:
             return
-        readers = (self._shown.get(id(tensor), _nothing)() is tensor for tensor in _tensors(values))
+        readers = (self._shown.get(id(tensor), _nothing)() is tensor for tensor in tensors_in(values))
         self._misread = self._misread or any(readers)
 
     def _norm(
@@ -234,11 +234,12 @@ def _measures(function: _Function) -> bool:
     return function in _MEASURES
 
 
-def _tensors(values: object) -> Iterator[Tensor]:
+def tensors_in(values: object) -> Iterator[Tensor]:
+    """Yield the tensors in arguments or results, however nested."""
     if isinstance(values, Tensor):
         yield values
     elif isinstance(values, list | tuple):
         for value in values:
-            yield from _tensors(value)
+            yield from tensors_in(value)
     elif isinstance(values, dict):
-        yield from _tensors(list(values.values()))
+        yield from tensors_in(list(values.values()))

@@ -65,7 +65,7 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         if isinstance(module, ExportedProgram):
-            module = module.module()
+            module = _of_any_number(module).module()
         if not isinstance(module, nn.Module):
             raise InputError(f"module is a {type(module).__name__}; expected a torch.nn.Module that returns logits")
         if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
@@ -173,6 +173,19 @@ class Classifier(nn.Module):
         if self.names is not None and not 0 <= label < len(self.names):
             raise InputError(f"class {label} does not exist; {self.name} has classes 0 to {len(self.names) - 1}")
         return label
+
+
+def _of_any_number(program: ExportedProgram) -> ExportedProgram:
+    """Return a program if it takes any number of images."""
+    names = set(program.graph_signature.user_inputs)
+    for node in program.graph.nodes:
+        rows = node.meta["val"].shape[0] if node.name in names else None
+        if isinstance(rows, int):
+            raise InputError(
+                f"the program was exported for {rows} images at once; expected any number: "
+                "torch.export.export(module, (x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))"
+            )
+    return program
 
 
 def _parts(value: object) -> list[Tensor]:

@@ -4,7 +4,6 @@ import argparse
 import difflib
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import NoReturn
 
 from saddlepoint.errors import InputError
@@ -43,9 +42,8 @@ class Number(float):
 
     def __new__(cls, text: str) -> "Number":
         """Parse a decimal number or a fraction of two."""
-        top, slash, bottom = text.partition("/")
         try:
-            value = float(top) / float(bottom) if slash else float(top)
+            value = _fraction(text)
         except (ValueError, ZeroDivisionError):
             value = math.nan
         if not 0 <= value < math.inf:
@@ -57,11 +55,17 @@ class Number(float):
         return number
 
 
+def _fraction(text: str) -> float:
+    """Parse a decimal number or a fraction of two."""
+    top, slash, bottom = text.partition("/")
+    return float(top) / float(bottom) if slash else float(top)
+
+
 def numbers(text: str) -> list[float]:
     """Parse finite numbers or fractions, separated by commas."""
     try:
-        found = [float(Fraction(part.strip())) for part in text.split(",")]
-    except (ValueError, ZeroDivisionError, OverflowError):
+        found = [_fraction(part) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError):
         found = [math.nan]
     if not all(map(math.isfinite, found)):
         raise argparse.ArgumentTypeError(f"{text!r} given; expected one number, or one per channel: 0.49,0.48,0.45")

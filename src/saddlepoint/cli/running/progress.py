@@ -35,7 +35,7 @@ def progress(*, silent: bool) -> Iterator[Observe | None]:
 class _Lines:
     """Lines on standard error: the first once something is done after some seconds, the others ever more rarely."""
 
-    FIRST, FACTOR = 5.0, 1.5
+    FIRST, FACTOR = 10.0, 2.0
 
     def __init__(self) -> None:
         self._began, self._next = time.monotonic(), self.FIRST

@@ -74,7 +74,10 @@ def _of_items(data: Any) -> Dataset:  # noqa: ANN401 - whatever has places
 
 
 def _item(data: Any, place: int, name: str) -> tuple[Stored | Image.Image, Any]:  # noqa: ANN401
-    item = data[place]
+    try:
+        item = data[place]
+    except Exception as error:
+        raise InputError(f"item {place} of the {name} cannot be read: {type(error).__name__}: {error!s:.120}") from None
     if not isinstance(item, tuple | list) or len(item) < 2:
         raise InputError(f"item {place} of the {name} is a {type(item).__name__}; expected an image and its label")
     image = item[0]
