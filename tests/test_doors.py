@@ -46,6 +46,11 @@ def test_an_exported_module_can_be_attacked_and_certified():
         )
 
 
+def test_a_program_of_a_fixed_number_of_images_is_one_line():
+    with pytest.raises(sp.SaddlepointError, match="was exported for 3 images at once; expected any number"):
+        sp.Classifier(torch.export.export(net(), (X,)))
+
+
 def test_lazy_layers_are_named():
     with pytest.raises(sp.ModelError, match="lazy layers"):
         sp.Classifier(nn.Sequential(nn.Flatten(), nn.LazyLinear(3))).predict(X)

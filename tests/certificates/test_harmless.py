@@ -1,7 +1,9 @@
 """Code that computes nothing, or what a certificate can follow, is certified: the bound is that of the plain module."""
 
+import ctypes
 import inspect
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -112,6 +114,36 @@ REFUSED = {
         "writes to the buffer|cannot follow",
     ),
 }
+
+
+def by_pointer(x):
+    x = x.detach().contiguous()
+    return (ctypes.c_float * x.numel()).from_address(x.data_ptr())[:]
+
+
+LEAVES = {
+    "numpy": lambda x: x.detach().numpy().ravel().tolist(),
+    "an array": lambda x: np.asarray(x.detach()).ravel().tolist(),
+    "a list": lambda x: x.flatten().tolist(),
+    "back again": lambda x: [torch.tensor(x.detach().numpy()).min().item()],
+    "a pointer": by_pointer,
+    "an iterator": lambda x: [float(each) for each in x.flatten()],
+    "a random number": lambda x: [torch.rand(1).item()],
+}
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_no_number_leaves_the_module_in_eager_mode_alone(name, x):
+    """What an export never sees: another branch for the darkest pixel, taken for no image that is tried."""
+
+    def forward(net, x):
+        z = plain(net, x)
+        eager = not (torch.compiler.is_compiling() or torch.compiler.is_exporting())
+        return z.flip(1) if eager and min(LEAVES[name](x)) < 1e-9 else z
+
+    classifier = sp.Classifier(Net(forward).eval())
+    with pytest.raises(sp.ModelError, match="the module reads numbers that it computes"):
+        certify(classifier, x, classifier.predict(x).label, BALL)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -93,6 +93,7 @@ WRONG = {
     "few ids": (lambda: sp.Dataset.from_tensors(X, Y, ids=["a"]), "1 names for 6"),
     "no label": (lambda: Items(lambda place: X[place]), "expected an image and its label"),
     "a word": (lambda: Items(lambda place: (X[place], "cat")), "a label of the Items is 'cat'"),
+    "a broken file": (lambda: Items(lambda place: [][place]), "item 0 of the Items cannot be read: IndexError"),
     "random images": (lambda: Items(lambda place: (torch.rand(3, 4, 4), 0)), "another image at each reading"),
     "a sampler": (
         lambda: DataLoader(Items(), sampler=WeightedRandomSampler([1.0] * 6, 6)),

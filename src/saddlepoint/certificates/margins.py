@@ -110,11 +110,9 @@ def _by_lines(
     And what it would be without the allowance for rounding, and the functionals of the input, (B, K − 1, *shape).
     """
     given, places = crown.ranges(graph, known), torch.arange(rows.shape[1], device=rows.device)
-    flat = [
-        _propagated(graph, crown.flat(graph, given), rows[:, part], lost)
-        for part in effort.parts(places, graph, sets=len(rows))
-    ]
-    best, off = (torch.cat(parts, 1) for parts in zip(*((each.least(region), each.lost) for each in flat), strict=True))
+    lines, parts = crown.flat(graph, given), effort.parts(places, graph, sets=len(rows))
+    flat = [_propagated(graph, lines, rows[:, part], lost) for part in parts]
+    best, off = (torch.cat(each, 1) for each in zip(*((one.least(region), one.lost) for one in flat), strict=True))
     if method == "interval":
         return best, best + off, _slopes(graph, flat)
     inputs, plain = rows.new_zeros(*rows.shape[:2], *graph.shape), best + off
