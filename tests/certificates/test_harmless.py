@@ -108,6 +108,14 @@ REFUSED = {
         lambda: Net(lambda net, x: plain(net, x) * len(x) + (len(x) == 1)),
         "number of examples|expected one function|computes otherwise",
     ),
+    "a branch on len": (
+        lambda: Net(lambda net, x: plain(net, x) * (2 if 100 < len(x) < 5000 else 1)),
+        "for other numbers",
+    ),
+    "a branch on shape": (
+        lambda: Net(lambda net, x: plain(net, x) * (2 if x.shape[0] > 2000 else 1)),
+        "computes otherwise for other numbers of images",
+    ),
     "log-softmax twice over rows": (lambda: Net(lambda net, x: plain(net, x).log_softmax(0)), "_log_softmax"),
     "a buffer that remembers": (
         lambda: Net(lambda net, x: net.mix.copy_(x[0, 0]) is None or plain(net, x)),

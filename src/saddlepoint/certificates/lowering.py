@@ -1,20 +1,24 @@
 """A module as a graph: `torch.export`, decomposed to core ATen operations, each brought to affine ones and ReLUs."""
 
+import builtins
 import logging
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
+from torch.utils._sympy.numbers import int_oo
 
 from saddlepoint.certificates import aten
 from saddlepoint.certificates.aten import RULES, Value
 from saddlepoint.certificates.aten.moves import repeated
-from saddlepoint.certificates.aten.table import ROWS, apply, arguments_of, name_of
+from saddlepoint.certificates.aten.table import apply, arguments_of, name_of
 from saddlepoint.certificates.folding import folded
 from saddlepoint.certificates.graph import Graph, Input, Node, Operation, pruned
 from saddlepoint.classifier.checks import evaluating
@@ -36,13 +40,11 @@ class Program:
         exported: the program, in core ATen operations.
         tensors: its parameters, buffers and constants, by the names of the program's inputs.
         x: the name of the input.
-        rows: the number that stands for any number of examples, where the program holds one.
     """
 
     exported: ExportedProgram
     tensors: Mapping[str, Tensor]
     x: str
-    rows: int | None = None
 
     def graph(
         self, dtype: torch.dtype = torch.float32, *, live: bool = False, instead: Mapping[Tensor, Tensor] | None = None
@@ -72,7 +74,7 @@ def export(module: nn.Module, shape: tuple[int, ...], device: torch.device | Non
     before = logging.root.manager.disable
     logging.disable(max(before, logging.WARNING))  # torch prints the program that it could not export
     try:
-        exported, rows = _exported(evaluating(module), torch.zeros(1, *shape, device=device, dtype=dtype))
+        exported = _exported(evaluating(module), torch.zeros(1, *shape, device=device, dtype=dtype))
     except Exception as error:
         reason = str(error).strip().partition("\n")[0][:160]
         raise ModelError(
@@ -85,24 +87,40 @@ def export(module: nn.Module, shape: tuple[int, ...], device: torch.device | Non
             child.training = mode
     tensors, x = _inputs(exported, module)
     _check(exported, x)
-    return Program(exported, tensors, x, rows)
+    return Program(exported, tensors, x)
 
 
-def _exported(module: nn.Module, one: Tensor) -> tuple[ExportedProgram, int | None]:
-    """Return the program for any number of rows; where Python asks for that, as len(x) does, for `ROWS` of them.
-
-    That number stands for any other: `compare_anywhere` asks the module for one, two and many.
-    """
-    table = aten.decompositions()
+def _exported(module: nn.Module, one: Tensor) -> ExportedProgram:
+    """Return the program for any number of rows, also where Python asks for that number by len(x)."""
+    given = (one.new_zeros(2, *one.shape[1:]),)
+    dynamic = partial(torch.export.export, module, given, dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
     try:
-        rows = one.new_zeros(2, *one.shape[1:])
-        dynamic = torch.export.export(module, (rows,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
-        return dynamic.run_decompositions(table), None
+        found = dynamic()
     except Exception as error:
         if "Constraints violated" not in str(error):
             raise
-        many = one.expand(ROWS, *one.shape[1:])
-        return torch.export.export(module, (many,), strict=False).run_decompositions(table), ROWS
+        with _symbolic_len():
+            found = dynamic()
+    for symbol, limits in found.range_constraints.items():
+        if not (limits.lower <= len(given[0]) and limits.upper == int_oo):
+            raise ValueError(f"it computes otherwise for other numbers of images: {symbol} is {limits}")
+    program: ExportedProgram = found.run_decompositions(aten.decompositions())
+    return program
+
+
+@contextmanager
+def _symbolic_len() -> Iterator[None]:
+    """Let len of a tensor be its number of rows as torch.export has it, a symbol; Python's own makes it a constant."""
+    plain = builtins.len
+
+    def length(value: Any) -> Any:  # noqa: ANN401 - of anything
+        return value.shape[0] if isinstance(value, Tensor) and value.ndim else plain(value)
+
+    builtins.len = length
+    try:
+        yield
+    finally:
+        builtins.len = plain
 
 
 def check_layers(module: nn.Module) -> None:
@@ -211,8 +229,8 @@ class _Lowering:
         return tensor.double() if tensor.is_floating_point() else tensor
 
     def _call(self, node: torch.fx.Node) -> object:
-        arguments: tuple[Any, ...] = self._counted(torch.fx.map_arg(node.args, lambda n: self.values[n]))
-        options: dict[str, Any] = self._counted(torch.fx.map_arg(node.kwargs, lambda n: self.values[n]))
+        arguments: tuple[Any, ...] = torch.fx.map_arg(node.args, lambda n: self.values[n])
+        options: dict[str, Any] = torch.fx.map_arg(node.kwargs, lambda n: self.values[n])
         target: Callable[..., object] = node.target  # type: ignore[assignment]
         if target is operator.getitem:
             return _item(node, *arguments)
@@ -237,14 +255,6 @@ class _Lowering:
                 f"the operation {target} ({node.name}) is given what its rule cannot read ({reason}); expected "
                 "constants and values of each example"
             ) from error
-
-    def _counted(self, given: Any) -> Any:  # noqa: ANN401 - arguments
-        """Return arguments with the number of examples for what stands for it."""
-        if isinstance(given, Mapping):
-            return {name: self._counted(each) for name, each in given.items()}
-        if isinstance(given, tuple | list):
-            return type(given)(self._counted(each) for each in given)
-        return aten.Examples() if type(given) is int and given == self.program.rows else given
 
     def _output(self, node: torch.fx.Node) -> int:
         last = _logarithms(node)

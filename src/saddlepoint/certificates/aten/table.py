@@ -45,9 +45,6 @@ Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
 """By the name of the ATen operation, without its overload."""
 
-ROWS = 8191
-"""What stands for any number of examples where a program holds one: prime, and more than a layer has of anything."""
-
 _KEPT = (
     *("silu", "gelu", "softplus", "elu", "hardtanh", "leaky_relu", "_adaptive_avg_pool2d", "reflection_pad1d"),
     *("reflection_pad2d", "replication_pad1d", "replication_pad2d", "upsample_bilinear2d", "matmul"),
@@ -148,8 +145,7 @@ def shape_of(node: torch.fx.Node, part: int | None = None) -> tuple[int, ...]:
     """Return the shape of a node's result without the examples' axis; raise ModelError if that is not the first one."""
     value = node.meta["val"] if part is None else node.meta["val"][part]
     first, rest = value.shape[0] if value.ndim else 1, value.shape[1:]
-    examples = first == ROWS if isinstance(first, int) else str(first).isidentifier()
-    if not examples or not all(isinstance(n, int) and n % ROWS for n in rest):
+    if isinstance(first, int) or not all(isinstance(n, int) for n in rest) or not str(first).isidentifier():
         raise ModelError(
             f"the operation {node.target} ({node.name}) gives a result of shape {tuple(value.shape)}; expected the "
             "examples along the first axis, and no other axis that depends on how many there are"
