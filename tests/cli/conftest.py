@@ -31,15 +31,15 @@ def tiny(reference="efficientnet-lite0", **_):
 @pytest.fixture
 def tiny_model(monkeypatch):
     """Let the command line load the tiny classifier, whatever the reference; `asked` notes the arguments."""
-    from saddlepoint.cli.attacking import settings
+    import saddlepoint.models
 
     model = SimpleNamespace(asked=[], classifier=tiny())
 
-    def load(reference, *, weights, mean, std, device):
+    def load(reference, *, weights, device, **_):
         model.asked.append((reference, weights, device))
         return tiny(reference)
 
-    monkeypatch.setattr(settings, "load_classifier", load)
+    monkeypatch.setattr(saddlepoint.models, "load_classifier", load)
     return model
 
 

@@ -115,8 +115,8 @@ def test_a_given_label_that_is_not_predicted_is_wrong_from_the_start(attack, pho
 
 
 def test_signs_of_masked_gradients_are_told(attack, photo, tiny_model, monkeypatch):
+    import saddlepoint.models
     from saddlepoint.classifier import Classifier
-    from saddlepoint.cli.attacking import settings
 
     class Rounded(torch.nn.Module):
         def forward(self, x):
@@ -124,7 +124,7 @@ def test_signs_of_masked_gradients_are_told(attack, photo, tiny_model, monkeypat
 
     twin = tiny_model.classifier
     masked = Classifier(torch.nn.Sequential(Rounded(), twin), names=twin.names, preprocessing=twin.preprocessing)
-    monkeypatch.setattr(settings, "load_classifier", lambda *_, **__: masked)
+    monkeypatch.setattr(saddlepoint.models, "load_classifier", lambda *_, **__: masked)
     code, found, err = attack(photo(), "--eps", "1/255", "--steps", 5)
     assert code == 0
     assert not found["images"][0]["success"]
@@ -271,14 +271,14 @@ def test_a_folder_that_cannot_be_made_is_found_before_the_work(photo, tiny_model
 
 
 def test_a_shape_that_the_model_cannot_take_is_an_error_of_those_images(attack, photo, tiny_model, monkeypatch):
-    from saddlepoint.cli.attacking import settings
+    import saddlepoint.models
 
     def picky(*_, **__):
         classifier = tiny_model.classifier
         classifier.module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 6))
         return classifier
 
-    monkeypatch.setattr(settings, "load_classifier", picky)
+    monkeypatch.setattr(saddlepoint.models, "load_classifier", picky)
     code, found, err = attack(photo("a.png"), photo("b.png", size=(16, 16)), "--resize", 8, "--attack", "fgsm")
     assert code == 2
     assert [image["error"] is None for image in found["images"]] == [False, True]

@@ -12,7 +12,8 @@ from PIL import Image
 from torch import nn
 
 import saddlepoint as sp
-from saddlepoint.cli.attacking import settings
+import saddlepoint.models
+from saddlepoint.attacks.registry import SUITES
 from saddlepoint.cli.main import main
 from saddlepoint.evaluation import executors
 from saddlepoint.results import Writer, open_run
@@ -188,7 +189,7 @@ def test_running_out_of_memory_is_one_line(command, monkeypatch):
 
 def test_a_model_that_cannot_take_the_images_ends_the_run(command, monkeypatch):
     module = nn.Sequential(nn.Flatten(), nn.Linear(7, 6))
-    monkeypatch.setattr(settings, "load_classifier", lambda *_, **__: sp.Classifier(module))
+    monkeypatch.setattr(saddlepoint.models, "load_classifier", lambda *_, **__: sp.Classifier(module))
     code, _, err = command()
     assert code == 2
     assert "the model cannot take images of shape (3, 8, 8)" in err
@@ -236,7 +237,7 @@ def test_the_shape_is_that_of_the_first_example_also_when_a_run_goes_on(tmp_path
     folder_of(photo, tmp_path, [(20, 16), (30, 16), (30, 16), (20, 16)])
     module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 6))
     model = sp.Classifier(module, names=["crimson", *"bcdef"])
-    monkeypatch.setattr(settings, "load_classifier", lambda *_, **__: model)
+    monkeypatch.setattr(saddlepoint.models, "load_classifier", lambda *_, **__: model)
     arguments = ["attack", "--data", f"imagefolder:{tmp_path / 'set'}", "--out", str(tmp_path / "run")]
     for _ in range(2):
         assert main(arguments) == 2
@@ -259,7 +260,7 @@ def test_what_does_not_belong_together_ends_the_run_before_it_begins(
     shape, label, flags = MISMATCHED[message]
     if flags == ["mean"]:
         model, flags = sp.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 6)), mean=[0.5] * 3), []
-        monkeypatch.setattr(settings, "load_classifier", lambda *_, **__: model)
+        monkeypatch.setattr(saddlepoint.models, "load_classifier", lambda *_, **__: model)
     np.savez(tmp_path / "a.npz", x=np.zeros((4, *shape), np.uint8), y=np.array([0, 0, 0, label]))
     options = ["--out", str(tmp_path / "run"), *flags]
     assert main(["attack", "--data", f"npz:{tmp_path / 'a.npz'}", *options]) == 2
@@ -324,7 +325,7 @@ def test_a_suite_is_that_of_the_library(command, data, tiny_model, tmp_path, mon
     short = (
         tuple(replace(step, attack=sp.APGD(steps=3), draws=2) for step in suite[:1]) if name == "rand" else suite[:2]
     )
-    monkeypatch.setitem(settings.SUITES, name, short)
+    monkeypatch.setitem(SUITES, name, short)
     _, x, y = data
     code, found, err = command("--attack", name)
     assert (code, err) == (0, "")
@@ -343,7 +344,7 @@ def test_signs_of_masked_gradients_are_told(command, data, tiny_model, tmp_path,
             return (x * 255).round() / 255
 
     masked = sp.Classifier(nn.Sequential(Quantised(), tiny_model.classifier), names=tiny_model.classifier.names)
-    monkeypatch.setattr(settings, "load_classifier", lambda *_, **__: masked)
+    monkeypatch.setattr(saddlepoint.models, "load_classifier", lambda *_, **__: masked)
     code, found, err = command("--attack", "pgd", "--steps", "2")
     standing = COUNT - found["summary"]["broken"]["clean"]
     assert code == 0

@@ -3,7 +3,8 @@
 import argparse
 from typing import Any
 
-from saddlepoint.cli.flags import Number, Parser, natural, numbers, positive
+from saddlepoint.cli.classifiers import photo_flags, weight_flags
+from saddlepoint.cli.flags import Number, Parser, natural, positive
 from saddlepoint.errors import InputError
 
 _DESCRIPTION = """\
@@ -70,10 +71,8 @@ def _model(group: Any) -> None:  # noqa: ANN401 - argparse keeps the type of gro
         metavar="REF",
         help="efficientnet-lite0 (default, comes with saddlepoint), or what saddlepoint models lists",
     )
-    add("--weights", metavar="FILE", help="local weights for the model: safetensors, a state dict, or a model folder")
-    add("--mean", type=numbers, metavar="M,M,M", help="of the pixels in [0, 1], subtracted before the model")
-    add("--std", type=numbers, metavar="S,S,S", help="then divided by")
-    add("--resize", type=positive, metavar="N", help="shorter side to N pixels, no crop (default: as the model says)")
+    weight_flags(group)
+    photo_flags(group)
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, … (default: cuda where present)")
 
 

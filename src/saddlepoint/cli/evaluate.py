@@ -3,7 +3,8 @@
 import argparse
 from typing import Any
 
-from saddlepoint.cli.flags import Number, Parser, natural, numbers, positive
+from saddlepoint.cli.classifiers import photo_flags, weight_flags
+from saddlepoint.cli.flags import Number, Parser, natural, positive
 
 _DESCRIPTION = """\
 Bracket the robust accuracy of a classifier: attacks bound it from above, certificates from below. What is found goes
@@ -59,9 +60,8 @@ def examples(parser: Parser) -> None:
     """Add the flags that name a model, data and balls, and those of a run."""
     add = parser.add_argument
     add("--model", default="fashion-mnist-pgd", metavar="REF", help="default: fashion-mnist-pgd, which ships with us")
-    add("--weights", metavar="FILE", help="local weights for the model")
-    add("--mean", type=numbers, metavar="M,M,M", help="of the pixels in [0, 1], subtracted before the model")
-    add("--std", type=numbers, metavar="S,S,S", help="then divided by; 1/255 for a model of levels 0 to 255")
+    weight_flags(parser)
+    photo_flags(parser)
     add("--data", default="fashion-mnist-sample", metavar="REF", help="default: fashion-mnist-sample, 1,000 images")
     add("--norm", choices=("linf", "l2", "l1"), default="linf", help="norm of the ball (default: linf)")
     add("--eps", type=Number, nargs="+", metavar="E", help="its radius, or several (default: by the images)")

@@ -18,6 +18,7 @@ from saddlepoint.attacks.registry import SUITES
 from saddlepoint.certificates.smoothing import SmoothedClassifier
 from saddlepoint.classifier import Classifier
 from saddlepoint.cli.attacking.settings import named_attack
+from saddlepoint.cli.classifiers import classifier_of, require_photos
 from saddlepoint.cli.evaluate import requirement
 from saddlepoint.cli.flags import Number
 from saddlepoint.cli.memory import bounded
@@ -34,7 +35,6 @@ from saddlepoint.evaluation.executors import HERE, Executor, Workers
 from saddlepoint.evaluation.reading import readable
 from saddlepoint.evaluation.stopping import Rule, Stop
 from saddlepoint.evaluation.transfer import NAME
-from saddlepoint.models import load_classifier
 from saddlepoint.results import Bracket, RunError, RunFolder, by_label, compare, namer, open_run, percent, spelled
 from saddlepoint.results.compare import in_words
 from saddlepoint.results.store import write_bytes
@@ -59,6 +59,7 @@ def run(given: Namespace) -> int:
     suite = _suite(given.suite)
     classifier, earlier = _model(given), None if given.earlier is None else open_run(given.earlier)
     data = load_dataset(given.data)
+    require_photos(given, data)
     radii = _radii(given, data, classifier)
     threats = [ThreatModel(given.norm, float(eps)) for eps in radii]
     _tell_cost(given, _plain(classifier), data.select(limit=given.limit, first=given.first, seed=given.seed))
@@ -128,7 +129,7 @@ def _executor(given: Namespace) -> AbstractContextManager[Executor]:
 
 def _model(given: Namespace) -> Classifier | SmoothedClassifier:
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    classifier = load_classifier(given.model, weights=given.weights, mean=given.mean, std=given.std, device=device)
+    classifier = classifier_of(given, device)
     if given.sigma is None:
         return classifier
     chosen = {name: getattr(given, name) for name in ("sigma", "samples", "alpha", "batch_size", "seed")}
@@ -169,7 +170,7 @@ def _plain(classifier: Classifier | SmoothedClassifier) -> Classifier:
 def _suite(name: str) -> Step | tuple[Step, ...]:
     if name == "none":
         return ()
-    return SUITES[name] if name in SUITES else named_attack(name)
+    return SUITES[name] if name in SUITES else named_attack(name, "--suite")
 
 
 def _normalisation(classifier: Classifier) -> str:

@@ -4,7 +4,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from saddlepoint.cli.flags import Parser, numbers
+from saddlepoint.cli.classifiers import weight_flags
+from saddlepoint.cli.flags import Parser
 
 if TYPE_CHECKING:
     from saddlepoint.evaluation.verification import Audit, Checked
@@ -37,9 +38,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     add = parser.add_argument
     add("run_folder", metavar="RUN", help="the folder of an evaluation")
     add("--model", metavar="REF", help="a copy of the model (default: the run's own reference, if that is no code)")
-    add("--weights", metavar="FILE", help="local weights for the model")
-    add("--mean", type=numbers, metavar="M,M,M", help="as given to evaluate")
-    add("--std", type=numbers, metavar="S,S,S", help="as given to evaluate")
+    weight_flags(parser)  # as they were given to evaluate; what is done to photographs is in the specification
     add("--data", metavar="REF", help="a copy of the data (default: the run's own reference)")
     add("--certificates", type=float, default=0.05, metavar="SHARE", help="how many to compute again (default: 0.05)")
     add("--standing", type=float, default=0.05, metavar="SHARE", help="how many searches to repeat (default: 0.05)")
@@ -87,6 +86,7 @@ def _audit(given: argparse.Namespace) -> "Audit":
     from saddlepoint.errors import InputError
     from saddlepoint.evaluation.verification import Audit
     from saddlepoint.models import load_classifier, require_no_code
+    from saddlepoint.models.card import preprocessing
     from saddlepoint.results import open_run
 
     for name in ("certificates", "standing"):
@@ -96,7 +96,9 @@ def _audit(given: argparse.Namespace) -> "Audit":
     model, data = run.spec["model"]["reference"], run.spec["data"]
     if given.model is None:
         require_no_code(model, f"the run {given.run_folder!r}")
-    classifier = load_classifier(given.model or model, weights=given.weights, mean=given.mean, std=given.std)
+    named = {name: getattr(given, name) for name in ("weights", "mean", "std", "bgr")}
+    classifier = load_classifier(given.model or model, **named)
+    classifier.preprocessing = preprocessing(**run.spec["model"]["preprocessing"])
     found = load_dataset(given.data or data["reference"])
     examples = found.select(limit=data.get("limit"), first=data.get("first"), seed=run.spec["seed"])
     seed = secrets.randbelow(2**31) if given.seed is None else given.seed

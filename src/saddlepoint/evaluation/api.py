@@ -25,6 +25,7 @@ from saddlepoint.evaluation.checks import check
 from saddlepoint.evaluation.escalation import escalated
 from saddlepoint.evaluation.executors import HERE, Executor
 from saddlepoint.evaluation.job import Job
+from saddlepoint.evaluation.notebook import notebook
 from saddlepoint.evaluation.reading import one_line, readable
 from saddlepoint.evaluation.records import EVIDENCE
 from saddlepoint.evaluation.run import Done, Observe, run
@@ -168,7 +169,7 @@ def evaluate(
         checks: whether to check on a few examples that the evaluation can be believed (`evaluation.checks`), once it is
             complete.
         executor: who evaluates the examples: this process, or `Workers` of a Ray cluster.
-        observe: told how far it is, and the bracket so far.
+        observe: told how far it is, and the bracket so far; in a notebook a bar, unless another is given.
 
     Raises:
         InputError: something cannot be used.
@@ -208,7 +209,7 @@ def evaluate(
     if evidence and proofs:
         require_evidence(proofs[-1])
     job = Job(spec, classifier, examples, graphs, points=earlier, evidence=folder / EVIDENCE if evidence else None)
-    clock = _Clock(seconds)
+    clock, observe = _Clock(seconds), observe or notebook()
     done, before = run(job, folder, seconds=clock.left, stop=stop, observe=observe, executor=executor), None
     if done.summary is not None and (further := escalated(job, folder)) is not None:
         before, (job, folder) = open_run(folder), further

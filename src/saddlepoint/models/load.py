@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from saddlepoint.classifier import Classifier
 from saddlepoint.errors import InputError
@@ -76,6 +77,7 @@ def load_classifier(
     weights: str | Path | None = None,
     mean: Sequence[float] | float | None = None,
     std: Sequence[float] | float | None = None,
+    bgr: bool = False,
     device: str | torch.device | None = None,
 ) -> Classifier:
     """Return the classifier that a reference stands for, in eval mode.
@@ -90,6 +92,7 @@ def load_classifier(
             without executing code. Or a model folder, from which normalisation, names and preprocessing come, too.
         mean: per channel, in pixel units of [0, 1]; replaces that of the reference.
         std: likewise.
+        bgr: whether the module takes channels as blue, green, red; x, mean and std stay in red, green, blue.
         device: where the classifier shall compute; None leaves it on the CPU.
 
     Raises:
@@ -102,11 +105,11 @@ def load_classifier(
     else:
         kind, place = _resolved(reference)
         classifier = kind.load(place, None if weights is None else Path(weights))
-    if mean is not None or std is not None:
+    if mean is not None or std is not None or bgr:
         classifier = Classifier(
-            classifier.module,
-            mean=classifier.mean.flatten().tolist() if mean is None else mean,
-            std=classifier.std.flatten().tolist() if std is None else std,
+            nn.Sequential(_Reversed(), classifier.module) if bgr else classifier.module,
+            mean=_told(classifier, classifier.mean) if mean is None else mean,
+            std=_told(classifier, classifier.std) if std is None else std,
             names=classifier.names,
             preprocessing=classifier.preprocessing,
         )
@@ -114,6 +117,17 @@ def load_classifier(
     classifier.weights = None if weights is None else str(weights)
     classifier.source = code.source(reference)
     return classifier.to(computes_on).eval()
+
+
+class _Reversed(nn.Module):
+    """Red, green, blue → blue, green, red, as models trained with OpenCV or Caffe take them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flip(1)
+
+
+def _told(classifier: Classifier, numbers: Tensor) -> list[float] | None:
+    return numbers.flatten().tolist() if classifier.normalises else None
 
 
 def save_classifier(
@@ -144,6 +158,8 @@ def save_classifier(
             "the classifier was not made by load_classifier; expected architecture=REF, a reference that builds its "
             "module, such as 'my_net.py:make'"
         )
+    if isinstance(next(iter(classifier.module.children()), None), _Reversed):
+        raise InputError("the classifier was loaded with bgr=True, which a model folder cannot say; save it without")
     if folder.claims(reference):
         reference = folder.architecture(folder.read_card(Path(reference)), Path(reference))
     _resolved(reference)

@@ -75,6 +75,11 @@ class Bracket:
             curve.append((passes, left))
         return curve
 
+    def in_short(self) -> str:
+        """Return the bracket in a few characters: certified … attacked."""
+        low = [percent(self.share(self.certified))] if self.proven else []
+        return " … ".join([*low, percent(self.share(self.attacked))])
+
     def in_words(self, eps: str | None = None) -> str:
         """Return the bracket as a sentence: of these examples, and of the distribution that they come from.
 

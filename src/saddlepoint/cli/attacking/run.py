@@ -19,7 +19,7 @@ def run(given: Namespace) -> int:
     with warned(), drawn(given.json) as draw:
         draw(f"loading {given.model}")
         chosen = settings(given)
-        subjects = read(given.images, chosen.preprocessing, chosen.out)
+        subjects = read(given.images, chosen.classifier.preprocessing, chosen.out)
         with bounded():
             outcome = _attack(chosen, subjects, Trace(draw))
     print(outcome.as_json()) if given.json else render(chosen, outcome)

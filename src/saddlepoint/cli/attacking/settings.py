@@ -10,7 +10,8 @@ import torch
 
 from saddlepoint.attacks import Attack, Step, Stop, able
 from saddlepoint.attacks.registry import ATTACKS, SUITES
-from saddlepoint.classifier import Classifier, Precision, Preprocessing
+from saddlepoint.classifier import Classifier, Precision
+from saddlepoint.cli.classifiers import classifier_of
 from saddlepoint.cli.flags import Number
 from saddlepoint.cli.radii import default
 from saddlepoint.data import make_folder
@@ -18,7 +19,7 @@ from saddlepoint.data.datasets import load_dataset, matched
 from saddlepoint.errors import InputError
 from saddlepoint.geometry import BALLS, Ball
 from saddlepoint.geometry.binding import check_radius
-from saddlepoint.models import code, load_classifier
+from saddlepoint.models import code
 
 # What the flags of the search may be called in an attack; one without a field of such a name refuses the flag.
 FIELDS: dict[str, tuple[str, ...]] = {
@@ -66,8 +67,8 @@ def chosen_method(given: Namespace) -> Attack:
     return method
 
 
-def named_attack(name: str) -> Attack:
-    """Return the attack of a name, or of one's own code, FILE.py:CLASS.
+def named_attack(name: str, flag: str = "--attack") -> Attack:
+    """Return the attack of a name that a flag was given, or of one's own code, FILE.py:CLASS.
 
     Raises:
         InputError: there is none.
@@ -78,14 +79,12 @@ def named_attack(name: str) -> Attack:
         close = difflib.get_close_matches(name, [*ATTACKS, *SUITES], n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise InputError(
-            f"--attack is {name!r}; {hint}expected one of {', '.join([*ATTACKS, *SUITES])}, or FILE.py:CLASS"
+            f"{flag} is {name!r}; {hint}expected one of {', '.join([*ATTACKS, *SUITES])}, or FILE.py:CLASS"
         )
     found = code.named(name)
     made = found() if isinstance(found, type) and issubclass(found, Attack) else found
     if not isinstance(made, Attack):
-        raise InputError(
-            f"--attack {name} is a {type(made).__name__}; expected a subclass of sp.Attack, or an instance"
-        )
+        raise InputError(f"{flag} {name} is a {type(made).__name__}; expected a subclass of sp.Attack, or an instance")
     return made
 
 
@@ -126,7 +125,6 @@ class Settings:
 
     model: str
     classifier: Classifier
-    preprocessing: Preprocessing
     norm: str
     eps: Number
     attack: str
@@ -161,9 +159,7 @@ def settings(given: Namespace) -> Settings:
     suite, out = chosen_suite(given), make_folder(given.out or _OUT[given.data is not None])
     if given.eps is not None:
         check_radius(given.norm, float(given.eps), given.eps.text, name="--eps")
-    classifier = load_classifier(
-        given.model, weights=given.weights, mean=given.mean, std=given.std, device=given.device or _device()
-    )
+    classifier = classifier_of(given, given.device or _device())
     label = None if given.label is None else classifier.label_of(given.label)
     target = None if given.target is None else classifier.label_of(given.target)
     if target is not None and target == label:
@@ -171,7 +167,6 @@ def settings(given: Namespace) -> Settings:
     return Settings(
         given.model,
         classifier,
-        _preprocessing(classifier.preprocessing, given.resize),
         given.norm,
         _radius(given, classifier) if given.eps is None else given.eps,
         given.attack,
@@ -185,10 +180,6 @@ def settings(given: Namespace) -> Settings:
         given.stop or _STOP[given.data is not None],
         out,
     )
-
-
-def _preprocessing(own: Preprocessing, resize: int | None) -> Preprocessing:
-    return own if resize is None else replace(own, resize=resize, crop=None)
 
 
 def _device() -> str:

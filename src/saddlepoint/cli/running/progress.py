@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from saddlepoint.cli.printable import console as console_of
 from saddlepoint.evaluation.run import Observe
-from saddlepoint.results import Bracket, percent
+from saddlepoint.results import Bracket
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def progress(*, silent: bool) -> Iterator[Observe | None]:
         task = bar.add_task("", total=None, bracket="")
 
         def observe(done: int, total: int, now: Bracket | None) -> None:
-            bar.update(task, completed=done, total=total, bracket=in_short(now))
+            bar.update(task, completed=done, total=total, bracket=now.in_short() if now else "")
 
         yield observe
 
@@ -46,12 +46,7 @@ class _Lines:
             return
         self._next = self.FACTOR * passed
         left = passed / done * (total - done)
-        print(f"saddlepoint: {done} of {total} in {passed:.0f} s, {left:.0f} s to go: {in_short(now)}", file=sys.stderr)
-
-
-def in_short(now: Bracket | None) -> str:
-    """Return a bracket in a few characters: certified … attacked."""
-    if now is None:
-        return ""
-    low = [percent(now.share(now.certified))] if now.proven else []
-    return " … ".join([*low, percent(now.share(now.attacked))])
+        print(
+            f"saddlepoint: {done} of {total} in {passed:.0f} s, {left:.0f} s to go: {now.in_short() if now else ''}",
+            file=sys.stderr,
+        )

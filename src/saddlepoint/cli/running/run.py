@@ -13,6 +13,7 @@ from itertools import islice
 
 from saddlepoint.attacks import findings
 from saddlepoint.cli.attacking.settings import Settings, settings
+from saddlepoint.cli.classifiers import require_photos
 from saddlepoint.cli.memory import bounded
 from saddlepoint.cli.running.progress import progress
 from saddlepoint.cli.running.text import render
@@ -33,7 +34,6 @@ def run(given: Namespace) -> int:
         if value:
             raise InputError(f"{flag} and --data were both given; expected one of them")
     chosen = settings(given)
-    chosen.classifier.preprocessing = chosen.preprocessing
     data = _data(given, chosen)
     job, begin = _job(given, chosen, data), time.perf_counter()
     with warned(), bounded():
@@ -95,8 +95,7 @@ def _showing(run: RunFolder, sign: str, most: int = 3) -> list[str]:
 def _data(given: Namespace, chosen: Settings) -> Dataset:
     """Return the examples that were asked for, in the form that the model takes."""
     data = load_dataset(given.data)
-    if given.resize is not None and not data.photos:
-        raise InputError(f"--resize is {given.resize}, and {given.data} holds arrays; expected photographs: drop it")
+    require_photos(given, data)
     data = data.select(limit=given.limit, first=given.first, seed=given.seed)
     with warnings.catch_warnings(), bounded():
         warnings.simplefilter("ignore")

@@ -12,7 +12,7 @@ file; `tests/models/test_onnx.py` wants a graph for each.
 
 from pathlib import Path
 
-from saddlepoint.classifier import Classifier
+from saddlepoint.classifier import Classifier, Preprocessing
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.models.onnx.check import check
 from saddlepoint.models.onnx.file import read_model
@@ -53,4 +53,12 @@ def load(place: str | None, weights: Path | None) -> Classifier:
         raise type(error)(f"cannot use ONNX file {place!r}: {error}") from None
     if weights is not None:
         fit(imported.network, read_weights(weights), str(weights))
-    return Classifier(imported.network)
+    return Classifier(imported.network, preprocessing=_preprocessing(imported.network.input_shape))
+
+
+def _preprocessing(shape: tuple[int, ...]) -> Preprocessing | None:
+    """Return what makes a photograph a square of the size that the graph wants; None where it wants no such image."""
+    sides = shape[1:] if shape[0] == 3 else shape[:2]
+    if len(shape) != 3 or 3 not in (shape[0], shape[2]) or len(set(sides)) != 1:
+        return None
+    return Preprocessing(resize=sides[0], crop=sides[0])
