@@ -252,8 +252,11 @@ def _voting(
 def _threats(given: Ball | ThreatModel | Sequence[Ball | ThreatModel]) -> tuple[ThreatModel, ...]:
     balls = [given] if isinstance(given, Ball | ThreatModel) else list(given)
     threats = [each if isinstance(each, ThreatModel) else _threat(each) for each in balls]
-    if not threats or len({(each.norm, each.box) for each in threats}) > 1:
-        raise InputError(f"threats is {given!r}; expected balls of one norm, such as sp.Linf(8 / 255)")
+    norms = sorted({each.norm for each in threats})
+    if len(norms) > 1:
+        raise InputError(f"threats are of {' and '.join(norms)}; expected one norm: evaluate each norm by itself")
+    if not threats or len({each.box for each in threats}) > 1:
+        raise InputError(f"threats is {given!r}; expected balls of one norm and one box, such as sp.Linf(8 / 255)")
     return tuple(sorted(set(threats), key=lambda each: each.eps))
 
 
