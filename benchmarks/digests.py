@@ -20,7 +20,8 @@ from saddlepoint.training.recipe import load_recipe
 
 NETWORKS, RADII = ("fashion-mnist-pgd", "fashion-mnist-standard"), (0.05, 0.1)
 COUNT = 8
-TIMES = ("seconds",)
+LEFT_OUT = ("seconds", "name")
+"""Columns that are measured, or that an earlier version did not have."""
 
 
 def digest(rows: Iterable[object]) -> str:
@@ -37,9 +38,10 @@ def tensor(value: torch.Tensor) -> str:
 
 
 def records(run: RunFolder) -> list[Mapping[str, object]]:
-    """Return what the run folder says, but for times."""
+    """Return what the run folder says, without empty columns."""
     rows = run.rows().to_pylist()
-    return sorted(({k: v for k, v in row.items() if k not in TIMES} for row in rows), key=lambda row: str(row["key"]))
+    said = ({k: row[k] for k in sorted(row) if k not in LEFT_OUT and row[k] is not None} for row in rows)
+    return sorted(said, key=lambda row: str(row["key"]))
 
 
 def attacks() -> None:

@@ -1,6 +1,8 @@
 """The evaluation: the bracket, records that do not depend on how they came about, requirements, errors in one line."""
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +19,19 @@ from saddlepoint.errors import SaddlepointError
 from saddlepoint.evaluation import api, executors, shard
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.verification import Audit
-from saddlepoint.results import Standing, brackets, by_label, check_run, clopper_pearson, judged
+from saddlepoint.results import (
+    Attacked,
+    Certified,
+    Failed,
+    Standing,
+    Tally,
+    Voted,
+    brackets,
+    by_label,
+    check_run,
+    clopper_pearson,
+    judged,
+)
 from saddlepoint.results.bracket import bucket
 
 SUITE = (sp.PGD(steps=5), sp.Square(queries=10))
@@ -171,8 +185,8 @@ def test_records_do_not_depend_on_the_shard(classifier, data):
             seed=0,
             batch_size=8,
         )
-        rows = shard.evaluate_shard(Job(spec, classifier, data, graphs), places)
-        return {(row.get("kind"), row["id"]): {**row, "seconds": None} for row, *_ in rows}
+        found = shard.evaluate_shard(Job(spec, classifier, data, graphs), places)
+        return {each.key: replace(each, seconds=None) for each, *_ in found}
 
     whole, part = records(range(24)), records([3, 17, 20])
     assert part == {key: row for key, row in whole.items() if key in part}
@@ -248,31 +262,56 @@ def test_intervals_are_exact(examples, draw):
     assert count == examples or binom.cdf(count, examples, high) == pytest.approx(0.025, abs=1e-6)
 
 
-def _row(kind, **changed):
-    shared = {"id": "a", "index": 0, "norm": "linf", "eps": 0.1, "kind": kind, "label": 1, "error": None}
-    attack = {"success": False, "attack": None, "margin": 0.5, "clean_correct": True}
-    proof = {"lower_bound": -1.0, "clean_correct": True}
-    return {**shared, **(attack if kind == "attack" else proof), **changed}
+_EXAMPLE = {"id": "a", "index": 0, "digest": "0" * 64, "label": 1, "norm": "linf", "eps": 0.1, "method": "made"}
+_CLEAN = {"clean_label": 1, "clean_margin": 1.0, "clean_correct": True}
+
+
+def _attacked(**changed):
+    found = {"success": False, "accuracy": 1.0, "attack": None, "restart": 0, "adversarial_label": 1, "margin": 0.5}
+    size = dict.fromkeys(("distance", "linf", "l2", "l1"), 0.1)
+    passes = {"steps": 2, "forwards": 3, "backwards": 2}
+    return Attacked(**{**_EXAMPLE, **_CLEAN, "name": "suite", **found, **size, **passes, **changed})
+
+
+def _certified(lower_bound=-1.0):
+    return Certified(**_EXAMPLE, **_CLEAN, name="crown", lower_bound=lower_bound, tolerance=0.0)
+
+
+def _voted(radius):
+    return Voted(**_EXAMPLE, clean_label=1, clean_correct=True, name="smoothing", radius=radius)
+
+
+def _failed():
+    return Failed(**_EXAMPLE, name="suite", error="damaged")
 
 
 def test_verdicts_follow_from_records():
-    broken = _row("attack", success=True, attack="PGD", margin=-0.1, forwards=3, backwards=2)
+    broken = _attacked(success=True, attack="PGD", margin=-0.1)
     cases = [
-        ([_row("attack")], Standing.UNDECIDED),
-        ([_row("attack"), _row("certificate")], Standing.UNDECIDED),
-        ([_row("attack"), _row("certificate", lower_bound=0.1)], Standing.CERTIFIED),
-        ([_row("certificate", lower_bound=0.1)], Standing.CERTIFIED),
-        ([_row("certificate", lower_bound=float("inf"))], Standing.UNDECIDED),
-        ([broken, _row("certificate")], Standing.BROKEN),
-        ([_row("attack", clean_correct=False, success=True, attack="clean")], Standing.MISCLASSIFIED),
-        ([{**_row("attack"), "error": "damaged"}], Standing.ERROR),
+        ([_attacked()], Standing.UNDECIDED),
+        ([_attacked(), _certified()], Standing.UNDECIDED),
+        ([_attacked(), _certified(0.1)], Standing.CERTIFIED),
+        ([_certified(0.1)], Standing.CERTIFIED),
+        ([_certified(0.0)], Standing.UNDECIDED),
+        ([_certified(math.inf)], Standing.UNDECIDED),
+        ([_voted(0.1)], Standing.UNDECIDED),
+        ([_voted(0.11)], Standing.CERTIFIED),
+        ([broken, _certified()], Standing.BROKEN),
+        ([_attacked(clean_correct=False, success=True, attack="clean")], Standing.MISCLASSIFIED),
+        ([_failed()], Standing.ERROR),
+        ([_failed(), _certified(0.1)], Standing.CERTIFIED),
     ]
-    for rows, standing in cases:
-        (found,) = judged(rows)
+    for records, standing in cases:
+        (found,) = judged(records)
         assert found.standing is standing
         assert brackets([found])[0].counts[standing] == 1
+        tally = Tally(0.1, proven=True, searched=False)
+        for each in records:
+            tally.add(each)
+        assert tally.bracket.counts == {**dict.fromkeys(Standing, 0), standing: 1}
+        assert (tally.bracket.proven, tally.bracket.searched) == (True, False)
     with pytest.raises(SaddlepointError, match="broken by PGD and certified at once"):
-        judged([broken, _row("certificate", lower_bound=0.1)])
+        judged([broken, _certified(0.1)])
 
 
 def test_the_command_prints_the_bracket_and_gates(tmp_path, capsys, monkeypatch):

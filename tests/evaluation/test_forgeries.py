@@ -18,7 +18,8 @@ from saddlepoint.evaluation.verification import Audit
 from saddlepoint.results import RunError, summarise, verified
 from saddlepoint.results.merge import load
 from saddlepoint.results.reader import SPEC, SUMMARY, mark_verified, read_spec
-from saddlepoint.results.schema import SCHEMA, key_of
+from saddlepoint.results.record import key_of
+from saddlepoint.results.schema import SCHEMA
 from saddlepoint.results.shards import names, points_path, rows_path
 from saddlepoint.results.spec import digest
 from saddlepoint.results.store import write_document
@@ -58,7 +59,7 @@ def forge(folder, rows=lambda rows: rows, spec=lambda spec: None):
     """Edit records and specification, and make everything match that follows from them."""
     name = names(folder)[0]
     table = pq.read_table(rows_path(folder, name))
-    kept = [{**row, "key": key_of(row)} for row in rows(table.to_pylist())]
+    kept = [{**row, "key": key_of(row["kind"], row["norm"], row["eps"], row["id"])} for row in rows(table.to_pylist())]
     pq.write_table(type(table).from_pylist(kept, schema=SCHEMA), rows_path(folder, name))
     plain = read_spec(folder)
     spec(plain)
@@ -112,7 +113,9 @@ def _decided(row):
 def _error(row):
     if row["kind"] == "attack" and row["success"]:
         empty = {
-            name: None for name in row if name not in ("id", "kind", "index", "method", "norm", "eps", "kept", "key")
+            name: None
+            for name in row
+            if name not in ("id", "kind", "index", "name", "method", "norm", "eps", "kept", "key")
         }
         row.update(empty, error="it could not be read", kept=False)
 
@@ -128,9 +131,15 @@ FORGERIES = {
     },
     "tolerance of no number": {"rows": each(lambda r: r.update(tolerance=float("inf")) if proven(r) else None)},
     "another method": {"rows": each(lambda r: r.update(method="magic (real arithmetic)") if proven(r) else None)},
+    "another name": {"rows": each(lambda r: r.update(name="magic") if proven(r) else None)},
+    "a dearer method": {
+        "rows": each(lambda r: r.update(name="milp", method="milp (real arithmetic)") if proven(r) else None)
+    },
     "another suite": {"rows": each(lambda row: row.update(method="AutoAttack") if row["kind"] == "attack" else None)},
     "probes that nobody asked for": {
-        "rows": each(lambda row: row.update(method=method_line((PROBE,))) if row["kind"] == "attack" else None)
+        "rows": each(
+            lambda row: row.update(name="probe", method=method_line((PROBE,))) if row["kind"] == "attack" else None
+        )
     },
     "all marked clean": {"rows": each(lambda row: row.update(attack="clean") if row["success"] else None)},
     "broken made standing": {

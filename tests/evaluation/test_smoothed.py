@@ -45,8 +45,8 @@ def test_what_is_certified_holds_for_the_linear_classifier_and_is_what_the_votes
         radii = smoothed.certify(x[None], ids=[row["id"]])
         right = int(radii.label) == row["label"]
         assert row["clean_correct"] == right
-        assert row["lower_bound"] == (float(radii.radius) - row["eps"] if right else -np.inf)
-        assert row["lower_bound"] <= distance - row["eps"]  # each with probability 0.999
+        assert row["radius"] == float(radii.radius)
+        assert not right or row["radius"] <= distance  # each with probability 0.999
         assert "wrong with probability 0.001" in row["method"]
     small, large = found.brackets
     assert small.certified > large.certified > 0

@@ -85,7 +85,7 @@ def test_what_stood_far_from_the_boundary_is_searched_for_a_few_steps(case, tmp_
     for one, other in zip(whole.brackets, some.brackets, strict=True):
         assert 0 <= other.attacked - one.attacked <= 1  # a bound still, a little higher at most
     rows = {row["key"]: row for row in some.records().to_pylist()}
-    far = [row for row in rows.values() if "far from the boundary" in row["method"]]
+    far = [row for row in rows.values() if row["name"] == "probe"]
     assert far
     assert all(row["forwards"] + row["backwards"] <= 36 for row in far)
     for row in whole.records().to_pylist():

@@ -14,6 +14,8 @@ import pyarrow.acero
 import pyarrow.compute  # noqa: F401 - else the first sort imports both, in each process that is to be killed
 
 from saddlepoint.results import open_run, writing
+from saddlepoint.results.record import from_row
+from saddlepoint.results.schema import NAMES
 
 SPEC = {"attack": "PGD()", "seed": 0}
 FATES = ("stands", "broken", "broken", "clean", "error")
@@ -25,6 +27,8 @@ def row(index, fate="broken", label=None, **changed):
     given = {
         "id": f"class/{index:03} é.png",
         "index": index,
+        "kind": "attack",
+        "name": "suite",
         "method": "PGD(steps=10)",
         "norm": "linf",
         "eps": 2 / 255,
@@ -55,6 +59,11 @@ def row(index, fate="broken", label=None, **changed):
     return {**given, **found, **changed}
 
 
+def record(index, fate="broken", label=None, **changed):
+    """The record that the row holds; what is changed need not be valid."""
+    return from_row({**dict.fromkeys(NAMES), "kept": False, **row(index, fate, label, **changed)})
+
+
 def point(index, shape=(1, 2, 3)):
     """The point of one example."""
     return np.random.default_rng(index).random(shape, np.float32)
@@ -71,7 +80,7 @@ def attack(folder, count, keep, pause=0.0, **how):
         random.Random(os.getpid()).shuffle(left)
         for index in left:
             time.sleep(pause)
-            run.add(row(index, fate(index)), None if fate(index) == "error" else point(index))
+            run.add(record(index, fate(index)), None if fate(index) == "error" else point(index))
         return run.finish()
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from results.specimens import SPEC, point, row
+from results.specimens import SPEC, point, record
 from saddlepoint.cli.main import main
 from saddlepoint.report import report
 from saddlepoint.results import RunError, compare, open_run, writing
@@ -42,7 +42,7 @@ def made(folder, fates, **changed):
     }
     with writing(folder, spec, {"started": "now", "device": "cpu", "python": "3", "packages": {}}) as run:
         for index, fate in enumerate(fates):
-            run.add(row(index, fate, **changed), None if fate == "error" else point(index))
+            run.add(record(index, fate, **changed), None if fate == "error" else point(index))
         run.finish()
     return open_run(folder)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from results.specimens import SPEC, point, row
+from results.specimens import SPEC, point, record
 from saddlepoint.results import RunError, open_run, writing
 
 HOLD = """
@@ -33,7 +33,7 @@ def holder(folder):
 
 def write(folder):
     with writing(folder, SPEC, {}, "all") as run:
-        run.add(row(0), point(0))
+        run.add(record(0), point(0))
 
 
 def test_a_second_writer_is_told_who_holds_the_folder(tmp_path):

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from results.specimens import SPEC, content, fate, point, row
+from results.specimens import SPEC, content, fate, point, record, row
 from saddlepoint.errors import InputError
 from saddlepoint.results import COLUMNS, RunError, RunFolder, check_run, open_run, writing
 from saddlepoint.results.schema import SCHEMA, describe
@@ -28,7 +28,7 @@ COUNT = 12
 def written(folder, count=COUNT):
     with writing(folder, SPEC, {"python": "3"}, "all", shard_rows=7) as run:
         for index in (index for index in range(count) if row(index)["id"] not in run.done):
-            run.add(row(index, fate(index)), None if fate(index) == "error" else point(index))
+            run.add(record(index, fate(index)), None if fate(index) == "error" else point(index))
         run.finish()
     return folder
 
@@ -116,13 +116,13 @@ def test_an_edited_specification_is_noticed(tmp_path):
 def test_foreign_and_newer_shards_are_named(tmp_path):
     rows = written(tmp_path, 2) / "rows"
     plain = pa.table({"a": [1]})
-    newer = plain.replace_schema_metadata({"saddlepoint.schema": "3"})
+    newer = plain.replace_schema_metadata({"saddlepoint.schema": "4"})
     other = plain.replace_schema_metadata(SCHEMA.metadata)
     cases = [
         (plain, "is not of a run folder"),
         (newer, "newer saddlepoint"),
-        (plain.replace_schema_metadata({"saddlepoint.schema": "1"}), "written by an earlier version"),
-        (other, "has other columns than schema 2"),
+        (plain.replace_schema_metadata({"saddlepoint.schema": "2"}), "written by an earlier version"),
+        (other, "has other columns than schema 3"),
     ]
     for table, message in cases:
         pq.write_table(table, rows / "x.parquet")
@@ -168,8 +168,8 @@ CONTRADICTIONS = {
 def test_what_contradicts_itself_inside_a_folder_is_named(message, tmp_path):
     spec = {"threats": [{"norm": "linf", "eps": 2 / 255}], "data": {"examples": 2}}
     with writing(tmp_path, spec, {}) as folder:
-        folder.add(row(1), point(1))
-        folder.add(row(2, **CONTRADICTIONS[message]), point(2))
+        folder.add(record(1), point(1))
+        folder.add(record(2, **CONTRADICTIONS[message]), point(2))
         folder.finish()
     assert any(re.search(message, line) for line in check_run(tmp_path))
 
@@ -177,7 +177,7 @@ def test_what_contradicts_itself_inside_a_folder_is_named(message, tmp_path):
 def test_examples_without_a_record_are_counted(tmp_path):
     spec = {"threats": [{"norm": "linf", "eps": 2 / 255}], "data": {"examples": 3}}
     with writing(tmp_path, spec, {}) as folder:
-        folder.add(row(1), point(1))
+        folder.add(record(1), point(1))
         folder.finish()
     assert any("1 of 3 examples have a record at linf eps 2/255" in line for line in check_run(tmp_path))
 
@@ -217,8 +217,8 @@ def test_what_is_no_folder_is_one_line(tmp_path):
 
 def test_a_point_that_was_not_kept_is_one_line(tmp_path):
     with writing(tmp_path, SPEC, {}, "broken") as run:
-        run.add(row(0, "stands"), None)
-        run.add(row(1, "error"), None)
+        run.add(record(0, "stands"), None)
+        run.add(record(1, "error"), None)
     found = open_run(tmp_path)
     with pytest.raises(InputError, match="was not kept \\(keep: broken\\)"):
         found.point(row(0)["id"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.specimens import point, row
+from results.specimens import point, record
 from saddlepoint.errors import InputError
 from saddlepoint.results import RunError, canonical, difference, digest, open_run, writing
 from saddlepoint.results.retention import check_keep
@@ -85,7 +85,7 @@ def test_a_rule_that_is_none_is_refused(keep):
 
 def test_another_specification_is_refused_with_the_difference(tmp_path):
     with writing(tmp_path, {"batch_size": 64}, {}, "all") as run:
-        run.add(row(0), point(0))
+        run.add(record(0), point(0))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     message = r'\(batch_size: 64 → 32; keep: "all" → 3\); go on with its own, or'
     with pytest.raises(RunError, match=message) as caught, writing(tmp_path, {"batch_size": 32}, {}, 3):

@@ -1,11 +1,13 @@
 """What is written comes back, whatever the order, the flushes and the interruptions."""
 
+import math
 import os
 import shutil
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,11 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from results.specimens import FATES, SPEC, content, point, row
+from results.specimens import FATES, SPEC, content, point, record, row
 from saddlepoint.errors import InputError
-from saddlepoint.results import COLUMNS, RunError, check_run, open_run, writing
+from saddlepoint.results import COLUMNS, Certified, RunError, Voted, check_run, open_run, writing
 from saddlepoint.results import writer as writer_module
-from saddlepoint.results.schema import key_of
+from saddlepoint.results.record import RECORDS, from_row, key_of
+from saddlepoint.results.schema import NAMES, checked
 
 FOLDERS = settings(max_examples=40, deadline=None)
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -28,7 +31,7 @@ integers = st.integers(-(2**63), 2**63 - 1)
 def filled(folder, fates, keep="all", order=None, **how):
     with writing(folder, SPEC, {}, keep, **how) as run:
         for index in range(len(fates)) if order is None else order:
-            run.add(row(index, fates[index]), None if fates[index] == "error" else point(index))
+            run.add(record(index, fates[index]), None if fates[index] == "error" else point(index))
         return run.finish()
 
 
@@ -59,7 +62,7 @@ def test_a_run_does_not_depend_on_how_it_was_computed(data):
             with writing(folder, SPEC, {"start": start}, keep, **how) as run:
                 assert run.done == {row(i)["id"] for i in order[:start] if fates[i] != "error"}
                 for index in order[start:end]:
-                    run.add(row(index, fates[index]), None if fates[index] == "error" else point(index))
+                    run.add(record(index, fates[index]), None if fates[index] == "error" else point(index))
                     if data.draw(st.booleans(), "flush"):
                         run.flush()
                 if end == len(fates):
@@ -68,7 +71,7 @@ def test_a_run_does_not_depend_on_how_it_was_computed(data):
         kept = kept_by_brute_force(fates, keep)
         blank = dict.fromkeys(column.name for column in COLUMNS)
         whole = [{**blank, "kind": "attack", **row(i, fate), "kept": i in kept} for i, fate in enumerate(fates)]
-        assert rows == [{**each, "key": key_of(each)} for each in whole]
+        assert rows == [{**each, "key": key_of("attack", each["norm"], each["eps"], each["id"])} for each in whole]
         assert points == {row(i)["id"]: point(i).tolist() for i in kept}
         assert check_run(folder) == []
         assert sum(pq.read_metadata(file).num_rows for file in shard_files(folder)) == len(fates)
@@ -86,7 +89,7 @@ def test_a_run_does_not_depend_on_how_it_was_computed(data):
     assert summary["broken"] == {name: number for name, number in wanted.items() if number}
 
 
-UNCHANGED = ("error", "kind", "key", "lower_bound", "tolerance")
+UNCHANGED = ("error", "kind", "key", "lower_bound", "tolerance", "radius", "doubts")
 
 
 @settings(max_examples=20, deadline=None)
@@ -101,7 +104,7 @@ def test_every_value_comes_back_exactly(data):
     given_row = {**row(0), **changed}
     with tempfile.TemporaryDirectory() as folder:
         with writing(folder, SPEC, {}, "all") as run:
-            run.add(given_row, x)
+            run.add(from_row({**dict.fromkeys(NAMES), **given_row, "kept": False}), x)
         (found,) = open_run(folder).rows().to_pylist()
         assert repr({**given_row, "kept": True}) == repr({name: found[name] for name in [*given_row, "kept"]})
         assert open_run(folder).point(found["id"]).tobytes() == x.tobytes()
@@ -111,7 +114,7 @@ def test_every_value_comes_back_exactly(data):
 def test_whatever_ends_the_block_nothing_is_lost(tmp_path, failure):
     def interrupted():
         with writing(tmp_path, SPEC, {}, "all") as run:
-            run.add(row(0), point(0))
+            run.add(record(0), point(0))
             raise failure
 
     with pytest.raises(failure):
@@ -124,7 +127,7 @@ def test_whatever_ends_the_block_nothing_is_lost(tmp_path, failure):
 
 def test_a_row_is_written_in_time_without_any_call(tmp_path):
     with writing(tmp_path, SPEC, {}, "all", seconds=0.02) as run:
-        run.add(row(0), point(0))
+        run.add(record(0), point(0))
         deadline = time.monotonic() + 30
         while not shard_files(tmp_path) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -140,7 +143,7 @@ def test_points_fill_a_shard(tmp_path, monkeypatch):
 def test_the_caller_may_go_on_to_use_its_array(tmp_path):
     x = point(0)
     with writing(tmp_path, SPEC, {}, "all") as run:
-        run.add(row(0), x)
+        run.add(record(0), x)
         x[:] = 0
     assert np.array_equal(open_run(tmp_path).point(row(0)["id"]), point(0))
 
@@ -148,11 +151,11 @@ def test_the_caller_may_go_on_to_use_its_array(tmp_path):
 def test_an_array_of_any_layout_is_kept(tmp_path):
     x = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
     with writing(tmp_path, SPEC, {}, "all") as run:
-        run.add(row(0), x.transpose(2, 1, 0)[:, ::-1])
+        run.add(record(0), x.transpose(2, 1, 0)[:, ::-1])
     assert np.array_equal(open_run(tmp_path).point(row(0)["id"]), x.transpose(2, 1, 0)[:, ::-1])
 
 
-REFUSED = {
+WRONG = {
     "unknown": ({"colour": 1}, "column 'colour'; expected some of: id, kind, index"),
     "null": ({"margin": None}, "'margin' of a row is null; expected a number, not NaN"),
     "nan": ({"margin": float("nan")}, "'margin' of a row is nan"),
@@ -161,22 +164,59 @@ REFUSED = {
     "large": ({"label": 2**63}, "'label' of a row is 9223372036854775808"),
     "text": ({"id": "a\udcff.png"}, "'id' of a row is .*; expected text in UTF-8"),
     "half": ({"error": "torn"}, "of a row with an error is .*; expected null"),
+    "votes": ({"radius": 0.5}, "'radius' of a row of this kind is 0.5; expected null"),
+    "kind": ({"kind": "guess"}, "the kind of a row is 'guess'; expected attack or certificate"),
+    "label": ({"label": None}, "'label' of a row is null"),
     "claim": ({"attack": None}, "success True and attack None; expected the attack that broke it"),
+}
+REFUSED = {
+    **{case: WRONG[case] for case in ("nan", "large", "text", "claim")},
     "twice": ({"id": "before"}, "the record 'attack linf .* before' has a row already"),
     "reserved": ({"id": "__metadata__"}, "which safetensors reserve"),
 }
 
 
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_row_is_one_line(case):
+    changed, message = WRONG[case]
+    with pytest.raises(InputError, match=message) as caught:
+        checked({**row(1), **changed})
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_wrong_row_is_one_line_and_leaves_the_run_as_it_was(tmp_path, case):
+def test_a_wrong_record_is_one_line_and_leaves_the_run_as_it_was(tmp_path, case):
     changed, message = REFUSED[case]
     with writing(tmp_path, SPEC, {}, "all") as run:
-        run.add(row(0, id="before"), point(0))
+        run.add(record(0, id="before"), point(0))
         with pytest.raises(InputError, match=message) as caught:
-            run.add(row(1, **changed), point(1))
-        run.add(row(2), point(2))
+            run.add(record(1, **changed), point(1))
+        run.add(record(2), point(2))
     assert "\n" not in str(caught.value)
     assert open_run(tmp_path).rows()["index"].to_pylist() == [0, 2]
+
+
+def test_each_record_comes_back_as_it_was(tmp_path):
+    shared = {name: row(0)[name] for name in ("index", "digest", "label", "norm", "eps", "method")}
+    clean = {"clean_label": 0, "clean_correct": True}
+    written = [
+        record(1, doubts="zero gradient, sample broken"),
+        Certified(id="b", name="crown", clean_margin=1.0, lower_bound=-math.inf, tolerance=1e-7, **shared, **clean),
+        Voted(id="c", name="smoothing", radius=0.25, seconds=0.5, **shared, **clean),
+        record(3, "error"),
+    ]
+    with writing(tmp_path, SPEC, {}, "none") as run:
+        for each in written:
+            run.add(each, None)
+    assert sorted(open_run(tmp_path).records(), key=lambda each: each.key) == sorted(written, key=lambda each: each.key)
+
+
+def test_every_field_of_a_record_is_a_column_of_its_type():
+    kinds = {column.name: column for column in COLUMNS}
+    for made in RECORDS:
+        for name, kind in get_type_hints(made).items():
+            if name != "kind":
+                assert name == "doubts" or kind in (kinds[name].kind, kinds[name].kind | None), (made, name)
 
 
 @pytest.mark.parametrize("x", [None, point(0).astype(np.float64), point(0)[0]])
@@ -184,25 +224,24 @@ def test_a_wrong_row_is_one_line_and_leaves_the_run_as_it_was(tmp_path, case):
 def test_a_wrong_point_is_one_line(tmp_path, x, keep):
     with writing(tmp_path, SPEC, {}, keep) as run:
         with pytest.raises(InputError, match="expected"):
-            run.add(row(0), x)
-        run.add(row(3), point(3))
+            run.add(record(0), x)
+        run.add(record(3), point(3))
         run.finish()
     assert open_run(tmp_path).rows()["kept"].to_pylist() == [True]
 
 
-def test_numbers_of_numpy_are_numbers(tmp_path):
-    with writing(tmp_path, SPEC, {}, "none") as run:
-        run.add(row(0, steps=np.int32(7), margin=np.float32(0.5), eps=1, success=np.bool_(True)), None)
-    (found,) = open_run(tmp_path).rows().to_pylist()
+def test_numbers_of_numpy_are_numbers():
+    found = checked(row(0, steps=np.int32(7), margin=np.float32(0.5), eps=1, success=np.bool_(True)))
     assert (found["steps"], found["margin"], found["eps"], found["success"]) == (7, 0.5, 1.0, True)
+    assert {type(found[name]) for name in ("steps", "margin", "eps", "success")} == {int, float, bool}
 
 
 def test_an_error_is_tried_again_and_then_replaced(tmp_path):
     filled(tmp_path, ["broken", "error", "error"])
     with writing(tmp_path, SPEC, {}, "all") as run:
         assert run.done == {row(0)["id"]}
-        run.add(row(1, "broken"), point(1))
-        run.add(row(2, "error", error="another"), None)
+        run.add(record(1, "broken"), point(1))
+        run.add(record(2, "error", error="another"), None)
         run.finish()
     found = open_run(tmp_path).rows()
     assert found["error"].to_pylist() == [None, None, "another"]
@@ -225,7 +264,7 @@ def test_points_that_were_lost_are_computed_again(tmp_path, harm):
         assert run.done == {row(index)["id"] for index in (2, 3)}
         assert not open_run(tmp_path).finished
         for index in (0, 1):
-            run.add(row(index), point(index))
+            run.add(record(index), point(index))
         run.finish()
     assert content(tmp_path) == whole
     with writing(tmp_path, SPEC, {}, "all") as run:
@@ -235,7 +274,7 @@ def test_points_that_were_lost_are_computed_again(tmp_path, harm):
 def test_nothing_is_written_without_the_lock(tmp_path):
     with writing(tmp_path, SPEC, {}, "all") as run:
         pass
-    for act in (lambda: run.add(row(0), point(0)), run.flush, run.finish):
+    for act in (lambda: run.add(record(0), point(0)), run.flush, run.finish):
         with pytest.raises(RunError, match="is closed; write to it inside of its"):
             act()
 
@@ -244,7 +283,7 @@ def test_a_run_that_goes_on_is_not_finished(tmp_path):
     filled(tmp_path, ["broken"])
     assert open_run(tmp_path).finished
     with writing(tmp_path, SPEC, {}, "all") as run:
-        run.add(row(1), point(1))
+        run.add(record(1), point(1))
     assert not open_run(tmp_path).finished
 
 
@@ -257,7 +296,7 @@ def test_copied_shards_are_merged_and_contradictions_named(tmp_path):
     assert filled(tmp_path / "one", []) == open_run(tmp_path / "one").summary()
     assert content(tmp_path / "one") == before
     with writing(tmp_path / "two", SPEC, {}, "all") as run:
-        run.add(row(0, margin=-0.25), point(0))
+        run.add(record(0, margin=-0.25), point(0))
     (other,) = shard_files(tmp_path / "two")
     shutil.copy(other, tmp_path / "one" / "rows")
     with pytest.raises(RunError, match=r"the record .* has two rows: margin is -0\.\d+ in .* and -0\.\d+ in .*; move"):
@@ -274,10 +313,10 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
 
     with writing(tmp_path, SPEC, {}, "all", shard_rows=2, seconds=0.01) as run:
         monkeypatch.setattr(os, "fsync", fsync)
-        run.add(row(0), point(0))
+        run.add(record(0), point(0))
         time.sleep(0.1)  # the timer fails in silence
         with pytest.raises(RunError, match="No space left on device.*; make room or pass another folder"):
-            run.add(row(1), point(1))
+            run.add(record(1), point(1))
         room = True
     assert open_run(tmp_path).rows().num_rows == 2
     assert check_run(tmp_path) == []

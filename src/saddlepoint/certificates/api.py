@@ -21,6 +21,7 @@ from saddlepoint.classifier.checks import check_classes, check_images, check_lab
 from saddlepoint.errors import CertificateError, InputError
 from saddlepoint.geometry import Ball
 from saddlepoint.geometry.binding import per_row
+from saddlepoint.results.record import proves
 from saddlepoint.results.verdicts import Verdict
 from saddlepoint.typing import Images, Labels, PerExample
 
@@ -228,4 +229,4 @@ def _on_host(found: Worst) -> Worst:
 def _verdict(right: bool, least: float) -> Verdict:
     if not right:
         return Verdict.FALSIFIED
-    return Verdict.CERTIFIED if math.isfinite(least) and least > 0 else Verdict.UNKNOWN
+    return Verdict.CERTIFIED if proves(least) else Verdict.UNKNOWN

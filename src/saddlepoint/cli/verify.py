@@ -50,13 +50,13 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
 def _run(given: argparse.Namespace) -> int:
     from saddlepoint import __version__
     from saddlepoint.evaluation.verification import SUBJECTS
-    from saddlepoint.results import check_run, mark_verified
+    from saddlepoint.results import Failed, check_run, mark_verified
 
     audit = _audit(given)
     broken, looked, missing = check_run(given.run_folder), list(audit.checks()), audit.missing()
     failed = [*broken, *(f"{each.key}: {each.why}" for each in looked if each.why is not None)]
     counts = {subject: _counted([each for each in looked if each.subject == subject]) for subject in SUBJECTS}
-    errors = len({row["id"] for row in audit.run.rows().to_pylist() if row["error"] is not None})
+    errors = len({each.id for each in audit.run.records() if isinstance(each, Failed)})
     told = {
         "checked": len(looked),
         "failed": failed,

@@ -29,12 +29,12 @@ from saddlepoint.evaluation.notebook import notebook
 from saddlepoint.evaluation.reading import one_line, readable
 from saddlepoint.evaluation.records import EVIDENCE
 from saddlepoint.evaluation.run import Done, Observe, run
-from saddlepoint.evaluation.smoothed import METHOD as SMOOTHING
 from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, described_model
 from saddlepoint.evaluation.stopping import Ends, Stop
 from saddlepoint.evaluation.transfer import points_of
 from saddlepoint.geometry import Ball
 from saddlepoint.results import Bracket, Judged, RunFolder, brackets, judged, open_run, percent, spelled
+from saddlepoint.results.record import VOTES
 from saddlepoint.typing import Images
 
 METHODS: tuple[str, ...] = get_args(Method)
@@ -76,7 +76,7 @@ class Evaluation:
 
     def verdicts(self) -> list[Judged]:
         """Return the verdict of each example under each threat."""
-        return judged(self.run.rows().to_pylist())
+        return judged(self.run.records())
 
     @property
     def brackets(self) -> list[Bracket]:
@@ -182,7 +182,7 @@ def evaluate(
     examples = matched(as_dataset(data).select(limit=limit, first=first, seed=seed), classifier)
     question_data(classifier, examples)
     proofs, graphs, note = (
-        _certificates(classifier, examples, certify, chosen[0]) if voting is None else ((SMOOTHING,), None, None)
+        _certificates(classifier, examples, certify, chosen[0]) if voting is None else ((VOTES,), None, None)
     )
     attacks = able(suite, chosen[0].ball) if suite != () else ()
     if not attacks and not proofs:

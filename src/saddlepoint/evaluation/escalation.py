@@ -4,10 +4,8 @@ A sample of what stands has met a longer attack (`OnSample`). Where that broke o
 for examples in doubt, in a second run beside the first: records are never changed.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from saddlepoint.attacks import OnSample, escalation
 from saddlepoint.attacks.engine.example import SAMPLE_BROKEN
@@ -15,7 +13,7 @@ from saddlepoint.attacks.wrappers import in_sample
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.provenance import provenance
 from saddlepoint.evaluation.transfer import points_of
-from saddlepoint.results import Keep, RunFolder, open_run, writing
+from saddlepoint.results import Attacked, Certified, Keep, RunFolder, open_run, writing
 from saddlepoint.results.bracket import LEVEL, clopper_pearson
 
 
@@ -45,10 +43,10 @@ def sample_of(run: RunFolder) -> Sampled | None:
     """Return what became of the sample; None where none was drawn."""
     spec = run.spec
     shares = [step["share"] for step in spec["suite"] if step["name"] == OnSample.__name__]
-    rows = [row for row in _attacked(run) if row["eps"] == spec["threats"][-1]["eps"]]
-    standing = [row for row in rows if row["clean_correct"] and not row["success"]]
-    stood = sum(any(in_sample(share, spec["seed"], row["id"]) for share in shares) for row in standing)
-    fell = sum(_broke(row) for row in rows)
+    attacks = [each for each in _attacked(run) if each.eps == spec["threats"][-1]["eps"]]
+    standing = [each for each in attacks if each.stands]
+    stood = sum(any(in_sample(share, spec["seed"], each.id) for share in shares) for each in standing)
+    fell = sum(map(_broke, attacks))
     return Sampled(stood + fell, fell, len(standing)) if stood + fell else None
 
 
@@ -63,19 +61,15 @@ def escalated(job: Job, folder: Path, keep: Keep = "broken") -> tuple[Job, Path]
     points, beside = points_of(run, job.spec.threats[0].norm), folder.with_name(f"{folder.name}-escalated")
     spec = replace(job.spec, suite=further, points=points.described())
     with writing(beside, spec.plain(), provenance(job.classifier), keep) as writer:
-        for row in run.rows().to_pylist():
-            if row["kind"] == "certificate" and row["error"] is None:
-                writer.add(
-                    {name: value for name, value in row.items() if name not in ("key", "kept")}, None, again=True
-                )
+        for record in run.records():
+            if record.kind == Certified.kind:
+                writer.add(record, None, again=True)
     return replace(job, spec=spec, points=points, pending=None), beside
 
 
-def _attacked(run: RunFolder) -> list[Mapping[str, Any]]:
-    columns = ["kind", "eps", "id", "clean_correct", "success", "doubts", "error"]
-    rows = run.rows().select(columns).to_pylist()
-    return [row for row in rows if row["kind"] == "attack" and row["error"] is None]
+def _attacked(run: RunFolder) -> list[Attacked]:
+    return [each for each in run.records() if isinstance(each, Attacked)]
 
 
-def _broke(row: Mapping[str, Any]) -> bool:
-    return SAMPLE_BROKEN in (row["doubts"] or "").split(", ")
+def _broke(attack: Attacked) -> bool:
+    return SAMPLE_BROKEN in attack.doubts

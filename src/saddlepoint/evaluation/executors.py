@@ -19,7 +19,7 @@ from saddlepoint.certificates import graphs_of
 from saddlepoint.classifier import Classifier
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation.job import Earlier, Job
-from saddlepoint.evaluation.reading import Record
+from saddlepoint.evaluation.records import WithImages
 from saddlepoint.evaluation.shard import evaluate_shard
 from saddlepoint.models.code import PREFIX
 
@@ -40,7 +40,7 @@ class Executor(Protocol):
     def workers(self) -> int:
         """How many it does so with."""
 
-    def records(self, job: Job, places: Sequence[int]) -> Iterator[Record]:
+    def records(self, job: Job, places: Sequence[int]) -> Iterator[WithImages]:
         """Yield the records of the examples at these places, in any order."""
 
 
@@ -51,7 +51,7 @@ class Here:
 
     workers: int = 1
 
-    def records(self, job: Job, places: Sequence[int]) -> Iterator[Record]:
+    def records(self, job: Job, places: Sequence[int]) -> Iterator[WithImages]:
         """Yield the records."""
         return evaluate_shard(job, places)
 
@@ -104,7 +104,7 @@ class Workers:
         if self._own:
             self._ray.shutdown()
 
-    def records(self, job: Job, places: Sequence[int]) -> Iterator[Record]:
+    def records(self, job: Job, places: Sequence[int]) -> Iterator[WithImages]:
         """Yield the records, piece by piece as they come.
 
         Raises:
@@ -162,7 +162,7 @@ class _Worker:
         torch.set_num_threads(threads)
         self._job: Job | None = None
 
-    def records(self, held: list[Any], places: list[int], earlier: Earlier) -> list[Record]:
+    def records(self, held: list[Any], places: list[int], earlier: Earlier) -> list[WithImages]:
         """Return the records of these examples; `held` refers to the job, which travels once."""
         if self._job is None:
             job, proven = importlib.import_module("ray").get(held[0])

@@ -1,9 +1,8 @@
 """What an evaluation is computed from, and an example on its way through the cascade."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,10 @@ from saddlepoint.data.datasets import Dataset, Sample
 from saddlepoint.evaluation.pending import Pending
 from saddlepoint.evaluation.spec import Spec, ThreatModel
 from saddlepoint.evaluation.transfer import Points
+from saddlepoint.results import Attacked, Certified, Record, Voted
+from saddlepoint.results.record import Proof
 
 Pixels = NDArray[np.float32]
-Row = Mapping[str, Any]
-"""A record, by column."""
 
 
 @dataclass(frozen=True)
@@ -34,22 +33,28 @@ class _AtHand:
 class Earlier:
     """The records that an earlier session left of examples that it did not finish, and where their points are."""
 
-    rows: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    records: Mapping[str, Sequence[Record]] = field(default_factory=dict)
     point: Callable[[str, float], Pixels] | None = None
 
     def of(self, identities: Sequence[str]) -> "Earlier":
         """Return what was found of some examples, with their points at hand: it can be sent to another machine."""
-        rows = {identity: self.rows[identity] for identity in identities if identity in self.rows}
-        kept = [row for each in rows.values() for row in each if row["kind"] == "attack" and row["kept"]]
+        records = {identity: self.records[identity] for identity in identities if identity in self.records}
+        kept = [each for own in records.values() for each in own if isinstance(each, Attacked) and each.kept]
         if self.point is None or not kept:
-            return Earlier(rows)
-        points = {(row["id"], row["eps"]): self.point(row["id"], row["eps"]) for row in kept}
-        return Earlier(rows, _AtHand(points))
+            return Earlier(records)
+        points = {(each.id, each.eps): self.point(each.id, each.eps) for each in kept}
+        return Earlier(records, _AtHand(points))
 
-    def record(self, identity: str, threat: ThreatModel, kind: str) -> Row | None:
-        """Return the record of an example under a threat; None if there is none without an error."""
-        rows = [row for row in self.rows.get(identity, ()) if row["kind"] == kind and row["error"] is None]
-        return next((row for row in rows if (row["norm"], row["eps"]) == (threat.norm, threat.eps)), None)
+    def attack(self, identity: str, threat: ThreatModel) -> Attacked | None:
+        """Return the attack on an example under a threat; None if there is none without an error."""
+        return next((each for each in self._under(identity, threat) if isinstance(each, Attacked)), None)
+
+    def proof(self, identity: str, threat: ThreatModel) -> Proof | None:
+        """Return the certificate of an example under a threat, likewise."""
+        return next((each for each in self._under(identity, threat) if isinstance(each, Certified | Voted)), None)
+
+    def _under(self, identity: str, threat: ThreatModel) -> list[Record]:
+        return [each for each in self.records.get(identity, ()) if (each.norm, each.eps) == (threat.norm, threat.eps)]
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class Example:
     sample: Sample
     clean_label: int = 0
     clean_margin: float = 0.0
-    broken: tuple[Row, Pixels] | None = None
+    broken: tuple[Attacked, Pixels] | None = None
     proven: bool = False
     searched: bool = False
     tried: bool = False
@@ -120,12 +125,10 @@ class Example:
 
     def begin(self, threat: ThreatModel, earlier: Earlier) -> None:
         """Come to the next radius, and take over what an earlier session found there."""
-        attack, proof = (earlier.record(self.id, threat, kind) for kind in ("attack", "certificate"))
+        attack, proof = earlier.attack(self.id, threat), earlier.proof(self.id, threat)
         self.tried, self.spent, self.probed = proof is not None, Passes(), False
-        self.proven = proof is not None and 0 < proof["lower_bound"] < float("inf")
+        self.proven = proof is not None and proof.proven
         # A point that broke it serves at larger radii, too; where it was not kept, it must be found again.
-        found = attack is not None and attack["success"] and attack["attack"] != "clean"
-        self.searched = attack is not None and (not found or attack["kept"])
-        if attack is not None and found and attack["kept"] and earlier.point is not None:
-            own = {name: value for name, value in attack.items() if name not in ("key", "kept", "seconds")}
-            self.broken = own, earlier.point(self.id, threat.eps)
+        self.searched = attack is not None and (not attack.broken or attack.kept)
+        if attack is not None and attack.broken and attack.kept and earlier.point is not None:
+            self.broken = replace(attack, kept=False, seconds=None), earlier.point(self.id, threat.eps)

@@ -1,22 +1,31 @@
-"""From verified rows to the rows of a run folder."""
+"""From what was found to records."""
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from saddlepoint.attacks.engine.example import Row
 from saddlepoint.certificates import Certificates
+from saddlepoint.data.datasets import Sample
+from saddlepoint.evaluation.job import Example, Job, Pixels
 from saddlepoint.evaluation.spec import ThreatModel, prefix
 from saddlepoint.geometry.norms import lp_norm
 from saddlepoint.losses import margin
+from saddlepoint.results import Attacked, Certified, Failed, Record, Voted
+from saddlepoint.results.record import VOTES
 from saddlepoint.results.store import make_folder
+
+WithImages = tuple[Record, Pixels | None, Pixels | None]
+"""A record, x_adv, and the clean image."""
 
 EVIDENCE = "evidence"
 """The folder, inside a run folder, of what proves certificates."""
-EXPONENTS = {"linf": math.inf, "l2": 2.0, "l1": 1.0}
+SUITE, PROBED = "suite", "probe"
+"""The names of records of attacks."""
 
 
 def evidence_path(folder: Path, threat: ThreatModel, identity: str) -> Path:
@@ -33,45 +42,109 @@ def keep_evidence(folder: Path, threat: ThreatModel, identities: Sequence[str], 
             evidence.save(evidence_path(folder, threat, identity))
 
 
-def record(row: Row, digest: str, method: str, norm: str) -> dict[str, object]:
-    """Return what the run folder keeps of one attacked example."""
+def attacked(row: Row, digest: str, norm: str, method: str, name: str = SUITE) -> Attacked:
+    """Return the record of an example that was attacked."""
     given = row.input
     delta = (row.x_adv.cpu().double() - given.x.cpu().double())[None]
     label = torch.tensor([given.y], device=row.clean.device)
-    sizes = {name: lp_norm(delta, p).item() for name, p in EXPONENTS.items()}
+    return Attacked(
+        id=str(given.id),
+        index=given.index,
+        digest=digest,
+        label=given.y,
+        norm=norm,
+        eps=given.eps,
+        name=name,
+        method=method,
+        clean_label=int(row.clean.argmax()),
+        clean_margin=margin(row.clean[None], label).item() + 0.0,
+        clean_correct=int(row.clean.argmax()) == given.y,
+        success=row.success,
+        accuracy=row.accuracy,
+        attack=row.attack,
+        restart=row.run.restart if row.run else 0,
+        adversarial_label=int(row.logits.argmax()),
+        margin=row.margin,
+        distance=row.norm,
+        linf=lp_norm(delta, math.inf).item(),
+        l2=lp_norm(delta, 2.0).item(),
+        l1=lp_norm(delta, 1.0).item(),
+        steps=row.passes.steps,
+        forwards=row.passes.forwards,
+        backwards=row.passes.backwards,
+        doubts=tuple(sorted(row.doubts)),
+    )
+
+
+def certified(
+    each: Example, threat: ThreatModel, name: str, *, lower_bound: float, tolerance: float, seconds: float | None = None
+) -> Certified:
+    """Return the record of a bound on the margin; of a misclassified example −∞."""
+    return Certified(
+        **_of(each, threat),
+        name=name,
+        method=bound_line(name, right=each.right),
+        clean_label=each.clean_label,
+        clean_margin=each.clean_margin,
+        clean_correct=each.right,
+        lower_bound=lower_bound,
+        tolerance=tolerance,
+        seconds=seconds,
+    )
+
+
+def failed(job: Job, place: int, threat: ThreatModel, error: str, sample: Sample | None = None) -> Failed:
+    """Return the record of an example of which nothing can be said, and why."""
+    return Failed(
+        id=job.data.ids[place],
+        index=place,
+        digest=None if sample is None else sample.digest,
+        label=None if sample is None else sample.y,
+        norm=threat.norm,
+        eps=threat.eps,
+        name=SUITE if job.spec.suite else job.spec.certify[-1],
+        method=method_line(job.spec.suite) or job.spec.certify[-1],
+        error=error,
+    )
+
+
+def voted(each: Example, threat: ThreatModel, smoothing: Mapping[str, Any], *, radius: float, seconds: float) -> Voted:
+    """Return the record of votes under noise."""
+    return Voted(
+        **_of(each, threat),
+        name=VOTES,
+        method=votes_line(smoothing),
+        clean_label=each.clean_label,
+        clean_correct=each.right,
+        radius=radius,
+        seconds=seconds,
+    )
+
+
+def _of(each: Example, threat: ThreatModel) -> dict[str, Any]:
+    """Return which example a record is of, and under which threat."""
+    sample = each.sample
     return {
-        **identified(given.id, given.index, digest, given.y, method, norm, given.eps),
-        "clean_label": int(row.clean.argmax()),
-        "clean_margin": margin(row.clean[None], label).item() + 0.0,
-        "clean_correct": int(row.clean.argmax()) == given.y,
-        "success": row.success,
-        "accuracy": row.accuracy,
-        "attack": row.attack,
-        "restart": row.run.restart if row.run else 0,
-        "adversarial_label": int(row.logits.argmax()),
-        "margin": row.margin,
-        "distance": row.norm,
-        **sizes,
-        "steps": row.passes.steps,
-        "forwards": row.passes.forwards,
-        "backwards": row.passes.backwards,
-        "doubts": ", ".join(sorted(row.doubts)) or None,
+        "id": each.id,
+        "index": each.index,
+        "digest": sample.digest,
+        "label": sample.y,
+        "norm": threat.norm,
+        "eps": threat.eps,
     }
 
 
-def identified(
-    identity: int | str, index: int, digest: str | None, label: int | None, method: str, norm: str, eps: float
-) -> dict[str, object]:
-    """Return the columns that say which example, and under which threat."""
-    return {
-        "id": str(identity),
-        "index": index,
-        "digest": digest,
-        "method": method,
-        "label": label,
-        "norm": norm,
-        "eps": eps,
-    }
+def bound_line(name: str, *, right: bool) -> str:
+    """Return what people read of a bound: its method, and what it holds for."""
+    return f"{name} (real arithmetic)" if right else f"{name} (misclassified: nothing to prove)"
+
+
+def votes_line(smoothing: Mapping[str, Any]) -> str:
+    """Return what people read of votes, from the fields of the smoothed classifier."""
+    return (
+        f"{VOTES} (σ {smoothing['sigma']:g}, {smoothing['samples']} votes, each certificate wrong with probability "
+        f"{smoothing['alpha']:g} at most, real arithmetic)"
+    )
 
 
 def method_line(suite: Sequence[object]) -> str:

@@ -13,14 +13,14 @@ from saddlepoint import random
 from saddlepoint.data.datasets import Dataset
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation.executors import HERE, Executor
-from saddlepoint.evaluation.job import Earlier, Job, Row
+from saddlepoint.evaluation.job import Earlier, Job
 from saddlepoint.evaluation.pending import Pending
 from saddlepoint.evaluation.provenance import provenance
 from saddlepoint.evaluation.settled import complete
 from saddlepoint.evaluation.shard import SHARD
 from saddlepoint.evaluation.spec import prefix
 from saddlepoint.evaluation.stopping import Stop
-from saddlepoint.results import Bracket, Keep, RunError, Tally, Writer, open_run, writing
+from saddlepoint.results import Attacked, Bracket, Keep, Record, RunError, Tally, Writer, open_run, writing
 
 LOSS = 5.0
 """Seconds of work that a kill can cost, once an example is done."""
@@ -115,18 +115,18 @@ def _parts(
     job: Job, writer: Writer, workers: int, *, early: bool, most: int, stop: Stop | None
 ) -> Iterator[tuple[_Part, list[Tally]]]:
     """Yield the parts of the order, and the tallies of all records up to each, one tally per radius."""
-    last = "certificate" if job.spec.certify else "attack"
-    tallies, known = [Tally(each.eps, last) for each in job.spec.threats], dict[str, list[Row]]()
-    for row in writer.earlier.values():
-        known.setdefault(row["id"], []).append(row)
+    asked = {"proven": bool(job.spec.certify), "searched": bool(job.spec.suite)}
+    tallies, known = [Tally(each.eps, **asked) for each in job.spec.threats], dict[str, list[Record]]()
+    for record in writer.earlier.values():
+        known.setdefault(record.id, []).append(record)
     places, size = order(job, early=early), workers * job.spec.batch_size
     ends = _ends(len(places), size * (TIMED if early else SHARD), size * most)
     for begin, end in pairwise(sorted({0, *ends} | set([] if stop is None else stop.times(len(places))))):
         part = _Part(places[begin:end], begin, end)
         for place in part.places:
-            for row in known.get(job.data.ids[place], ()):
+            for record in known.get(job.data.ids[place], ()):
                 for tally in tallies:
-                    tally.add(row)
+                    tally.add(record)
         yield part, tallies
 
 
@@ -156,12 +156,12 @@ def _shard(
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for row, point, clean in executor.records(job, places):
-            writer.add(row, point, clean, again=True)
+        for record, point, clean in executor.records(job, places):
+            writer.add(record, point, clean, again=True)
             for tally in tallies:
-                tally.add(row)
-            if job.pending is not None and row.get("kind", "attack") == "attack":
-                job.pending.forget(f"{prefix(row['norm'], row['eps'])}{row['id']}")
+                tally.add(record)
+            if job.pending is not None and record.kind == Attacked.kind:
+                job.pending.forget(f"{prefix(record.norm, record.eps)}{record.id}")
             _told(observe, tallies[-1], job)
 
 
@@ -172,13 +172,11 @@ def _told(observe: Observe | None, tally: Tally, job: Job) -> None:
 
 def _earlier(folder: Path, identities: set[str], writer: Writer) -> Earlier:
     """Return the records of examples that are not finished."""
-    if not any(row["id"] in identities for row in writer.earlier.values()):
-        return Earlier()
-    found, rows = open_run(folder), dict[str, list[Row]]()
-    for row in found.rows().to_pylist():
-        if row["id"] in identities:
-            rows.setdefault(row["id"], []).append(row)
-    return Earlier(rows, found.point)
+    records = dict[str, list[Record]]()
+    for record in writer.earlier.values():
+        if record.id in identities:
+            records.setdefault(record.id, []).append(record)
+    return Earlier(records, open_run(folder).point) if records else Earlier()
 
 
 def _check_unchanged(data: Dataset, writer: Writer) -> None:

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import Any
 
 import torch
 
@@ -21,8 +20,17 @@ from saddlepoint.attacks import Input, Row, Setting, run_attack
 from saddlepoint.certificates import certify
 from saddlepoint.errors import AttackError, CertificateError, ModelError
 from saddlepoint.evaluation.job import Example, Job
-from saddlepoint.evaluation.reading import FAILURES, Record, certificate, errors, failed, one_line, read
-from saddlepoint.evaluation.records import identified, keep_evidence, method_line, record
+from saddlepoint.evaluation.reading import FAILURES, errors, one_line, read, why
+from saddlepoint.evaluation.records import (
+    PROBED,
+    SUITE,
+    WithImages,
+    attacked,
+    certified,
+    failed,
+    keep_evidence,
+    method_line,
+)
 from saddlepoint.evaluation.settled import audited
 from saddlepoint.evaluation.smoothed import evaluate_votes
 from saddlepoint.evaluation.spec import ThreatModel, prefix
@@ -33,13 +41,11 @@ READERS = 4
 """Threads that read and decode examples."""
 SHARD = 16
 """Batches that are searched as one stream: rows that finish are refilled, and the batch stays full until its end."""
-REAL = " (real arithmetic)"
-"""After the name of a method in the record of its certificate."""
 SYSTEMATIC = 4
 """Examples of a block that must all fail before the model is to blame."""
 
 
-def evaluate_shard(job: Job, places: Sequence[int]) -> Iterator[Record]:
+def evaluate_shard(job: Job, places: Sequence[int]) -> Iterator[WithImages]:
     """Yield the records of the examples at these places of the data, with their adversarial points and clean images.
 
     The records depend on the specification and the examples alone, not on which stand together in a shard.
@@ -62,7 +68,7 @@ def evaluate_shard(job: Job, places: Sequence[int]) -> Iterator[Record]:
         yield from _cascade(job, examples)
 
 
-def _unpredicted(job: Job, examples: list[Example]) -> Iterator[Record]:
+def _unpredicted(job: Job, examples: list[Example]) -> Iterator[WithImages]:
     """Predict; yield the records of examples on which the model fails.
 
     If it fails on all of several, it is not the examples' fault, and the error is raised.
@@ -85,11 +91,11 @@ def _failure(job: Job, each: Example) -> str | None:
         _predict(job, [each])
     except FAILURES as error:
         each.finite = False
-        return failed(error)
+        return why(error)
     return None
 
 
-def _cascade(job: Job, examples: list[Example]) -> Iterator[Record]:
+def _cascade(job: Job, examples: list[Example]) -> Iterator[WithImages]:
     for threat in job.spec.threats:
         for each in examples:
             each.begin(threat, job.earlier)
@@ -116,7 +122,7 @@ def _predict(job: Job, examples: list[Example]) -> None:
         each.clean_label, each.clean_margin = label, margin
 
 
-def _prove(job: Job, threat: ThreatModel, method: str, examples: list[Example]) -> Iterator[Record]:
+def _prove(job: Job, threat: ThreatModel, method: str, examples: list[Example]) -> Iterator[WithImages]:
     """Try a certificate on some examples; where it fails, on each by itself, and the evaluation goes on without it."""
     if not examples:
         return
@@ -131,10 +137,10 @@ def _prove(job: Job, threat: ThreatModel, method: str, examples: list[Example]) 
             return
         job.notes.append(f"{method} failed on {examples[0].id!r}: {one_line(error)}")
         if method == job.spec.certify[-1]:
-            yield _bounded(examples[0], threat, method, -math.inf, 0.0, None)
+            yield certified(examples[0], threat, method, lower_bound=-math.inf, tolerance=0.0), None, None
 
 
-def _proven(job: Job, threat: ThreatModel, method: str, examples: list[Example]) -> list[Record]:
+def _proven(job: Job, threat: ThreatModel, method: str, examples: list[Example]) -> list[WithImages]:
     x = torch.stack([each.sample.x for each in examples])
     y = torch.tensor([each.sample.y for each in examples])
     proof = certify(
@@ -153,41 +159,26 @@ def _proven(job: Job, threat: ThreatModel, method: str, examples: list[Example])
     rows = zip(
         examples, proof.verdict, proof.lower_bound.tolist(), proof.tolerance.tolist(), proof.seconds, strict=True
     )
-    found, last = list[Record](), method == job.spec.certify[-1]
+    found, last = list[WithImages](), method == job.spec.certify[-1]
     for each, verdict, bound, tolerance, seconds in rows:
         each.proven = verdict == "certified"
         if each.proven or last:
-            found.append(_bounded(each, threat, method, bound, tolerance, seconds))
+            record = certified(each, threat, method, lower_bound=bound, tolerance=tolerance, seconds=seconds)
+            found.append((record, None, None))
     return found
 
 
-def _bounded(
-    each: Example, threat: ThreatModel, method: str, bound: float, tolerance: float, seconds: float | None
-) -> Record:
-    told = {} if seconds is None else {"seconds": seconds}
-    return certificate(each, threat, f"{method}{REAL}", lower_bound=bound, tolerance=tolerance, **told), None, None
-
-
-def nothing_to_prove(method: str) -> str:
-    """Return what the record of a misclassified example calls the method, where no attack runs."""
-    return f"{method} (misclassified: nothing to prove)"
-
-
-def _wrong(job: Job, threat: ThreatModel, each: Example) -> Record:
+def _wrong(job: Job, threat: ThreatModel, each: Example) -> WithImages:
     """Return the record of a misclassified example where no attack runs: there is nothing to prove."""
-    return (
-        certificate(each, threat, nothing_to_prove(job.spec.certify[-1]), lower_bound=-math.inf, tolerance=0.0),
-        None,
-        None,
-    )
+    return certified(each, threat, job.spec.certify[-1], lower_bound=-math.inf, tolerance=0.0), None, None
 
 
-def _attack(job: Job, threat: ThreatModel, examples: list[Example]) -> Iterator[Record]:
+def _attack(job: Job, threat: ThreatModel, examples: list[Example]) -> Iterator[WithImages]:
     """Attack what is neither broken nor wrong; the others have their record at once."""
     for each in examples:
         if each.broken is not None:
-            row, point = each.broken
-            yield {**row, "eps": threat.eps}, point, each.sample.x.numpy()
+            record, point = each.broken
+            yield replace(record, eps=threat.eps), point, each.sample.x.numpy()
     open_ = {each.id: each for each in examples if each.broken is None}
     for search in (_transferred, _far, _searched):
         while open_:
@@ -198,10 +189,10 @@ def _attack(job: Job, threat: ThreatModel, examples: list[Example]) -> Iterator[
                 if error.example not in open_:
                     raise
                 each = open_.pop(error.example)
-                yield {**_identified(each, threat, method_line(job.spec.suite)), "error": str(error)}, None, None
+                yield failed(job, each.index, threat, str(error), each.sample), None, None
 
 
-def _transferred(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> Iterator[Record]:
+def _transferred(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> Iterator[WithImages]:
     """Try the points of an earlier run, and take from what is open what they break."""
     if job.points is None:
         return
@@ -214,33 +205,33 @@ def _transferred(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> It
             open_[str(row.input.id)].spent = row.passes
 
 
-def _far(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> Iterator[Record]:
+def _far(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> Iterator[WithImages]:
     """Search those that stood far from the boundary before for a short while; that they are far still is enough."""
     if job.points is None or job.points.near is None:
         return
     bar = job.points.bars.get(threat.eps, math.inf)
     examples = [e for e in open_.values() if e.right and not e.probed and job.points.share(e.sample, threat.eps) > bar]
     given = [Input(e.index, e.id, e.sample.x, e.sample.y, threat.eps) for e in examples]
-    method = f"{method_line((PROBE,))} (far from the boundary in {job.points.run.path.name}, and here)"
+    method = method_line((PROBE,))
     for row in run_attack(job.classifier, given, (PROBE,), _setting(job, threat)):
         each = open_[str(row.input.id)]
         found = replace(row, passes=row.passes + each.spent)
         if row.success:
-            yield _broken(found, open_.pop(each.id), method_line((PROBE,)), threat)
+            yield _broken(found, open_.pop(each.id), method_line((PROBE,)), threat, PROBED)
         elif row.margin > bar * each.clean_margin:
-            told = record(found, open_.pop(each.id).sample.digest, method, threat.norm)
+            told = attacked(found, open_.pop(each.id).sample.digest, threat.norm, method, PROBED)
             yield told, row.x_adv.cpu().numpy(), each.sample.x.numpy()
         else:
             each.spent, each.probed = found.passes, True
 
 
-def _broken(row: Row, each: Example, method: str, threat: ThreatModel) -> Record:
+def _broken(row: Row, each: Example, method: str, threat: ThreatModel, name: str = SUITE) -> WithImages:
     """Return the record of a broken example, and note that it is.
 
     Raises:
         AttackError: the example was certified.
     """
-    found, point = record(row, each.sample.digest, method, threat.norm), row.x_adv.cpu().numpy()
+    found, point = attacked(row, each.sample.digest, threat.norm, method, name), row.x_adv.cpu().numpy()
     each.broken = found, point
     if each.proven:
         raise AttackError(
@@ -250,7 +241,7 @@ def _broken(row: Row, each: Example, method: str, threat: ThreatModel) -> Record
     return found, point, each.sample.x.numpy()
 
 
-def _searched(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> Iterator[Record]:
+def _searched(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> Iterator[WithImages]:
     """Attack what is open, and take from it what has its record."""
     spec, method, pending = job.spec, method_line(job.spec.suite), job.pending
     before = prefix(threat.norm, threat.eps)
@@ -266,7 +257,7 @@ def _searched(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> Itera
         if row.success:
             yield _broken(found, each, method, threat)
         else:
-            told = record(found, each.sample.digest, method, threat.norm)
+            told = attacked(found, each.sample.digest, threat.norm, method)
             yield told, row.x_adv.cpu().numpy(), each.sample.x.numpy()
 
 
@@ -280,8 +271,3 @@ def _setting(job: Job, threat: ThreatModel) -> Setting:
         stop=math.inf if job.spec.stop == "never" else 0.0,
         budget=job.spec.budget,
     )
-
-
-def _identified(each: Example, threat: ThreatModel, method: str) -> dict[str, Any]:
-    sample = each.sample
-    return identified(each.id, each.index, sample.digest, sample.y, method, threat.norm, threat.eps)

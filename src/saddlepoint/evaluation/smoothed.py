@@ -1,33 +1,18 @@
 """Records of a smoothed classifier: one vote settles an example at every radius."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from time import perf_counter
-from typing import Any
 
 import torch
 
 from saddlepoint.certificates.smoothing import SmoothedClassifier
 from saddlepoint.evaluation.job import Example, Job
-from saddlepoint.evaluation.reading import FAILURES, Record, certificate, errors, failed, read
-
-METHOD = "smoothing"
-
-
-def method_of(smoothing: Mapping[str, Any]) -> str:
-    """Return what records call the method, from the fields of the smoothed classifier."""
-    return (
-        f"{METHOD} (σ {smoothing['sigma']:g}, {smoothing['samples']} votes, each certificate wrong with probability "
-        f"{smoothing['alpha']:g} at most, real arithmetic)"
-    )
+from saddlepoint.evaluation.reading import FAILURES, errors, read, why
+from saddlepoint.evaluation.records import WithImages, voted
 
 
-def evaluate_votes(job: Job, places: Sequence[int], smoothed: SmoothedClassifier) -> Iterator[Record]:
-    """Yield the certificate records of the examples at these places of the data; abstaining counts as misclassified.
-
-    The margin of an example is p_A − 1/2, the bound of its margin over a ball R − ε.
-    """
-    method = method_of(job.spec.smoothing or {})
+def evaluate_votes(job: Job, places: Sequence[int], smoothed: SmoothedClassifier) -> Iterator[WithImages]:
+    """Yield the records of the examples at these places of the data; abstaining counts as misclassified."""
     for place in places:
         each = read(job, place)
         if not isinstance(each, Example):
@@ -39,11 +24,8 @@ def evaluate_votes(job: Job, places: Sequence[int], smoothed: SmoothedClassifier
         except torch.OutOfMemoryError:
             raise
         except FAILURES as error:
-            yield from errors(job, place, failed(error))
+            yield from errors(job, place, why(error))
             continue
-        seconds, bound = perf_counter() - begin, float(found.probability) - 0.5
-        each.clean_label = int(found.label)
-        each.clean_margin = bound if each.right else -abs(bound)
+        seconds, each.clean_label = perf_counter() - begin, int(found.label)
         for threat in job.spec.threats:
-            beyond = float(found.radius) - threat.eps if each.right else -math.inf
-            yield certificate(each, threat, method, lower_bound=beyond, tolerance=0.0, seconds=seconds), None, None
+            yield voted(each, threat, job.spec.smoothing or {}, radius=float(found.radius), seconds=seconds), None, None

@@ -14,7 +14,7 @@ from saddlepoint.attacks import PGD, Input
 from saddlepoint.data.datasets import Sample
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation.spec import ThreatModel
-from saddlepoint.results import RunFolder
+from saddlepoint.results import Attacked, RunFolder
 from saddlepoint.results.form import require_evaluation
 
 NAME = "earlier point"
@@ -23,11 +23,6 @@ TRY = PGD(steps=10, travel=0.5, random_start=False, loss="margin")
 """The point is evaluated, and moved a little: a search stops at the first success, just across the boundary."""
 PROBE = PGD(steps=5, travel=1.25, random_start=False, loss="margin")
 """What an example that stood far from the boundary is searched by, where that is enough."""
-
-_COLUMNS = [
-    *("id", "digest", "norm", "eps", "kind", "kept", "error"),
-    *("success", "clean_correct", "clean_margin", "margin"),
-]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,13 +82,13 @@ def points_of(run: RunFolder, norm: str, near: float | None = None) -> Points:
     require_evaluation(run.spec, str(run.path))
     radii: dict[str, tuple[str, list[float]]] = {}
     stood: dict[float, dict[str, tuple[str, float]]] = {}
-    for row in run.rows().select(_COLUMNS).to_pylist():
-        if row["kind"] != "attack" or row["norm"] != norm or row["error"] is not None:
+    for each in run.records():
+        if not isinstance(each, Attacked) or each.norm != norm:
             continue
-        if row["kept"]:
-            radii.setdefault(row["id"], (row["digest"], []))[1].append(row["eps"])
-        if row["clean_correct"] and not row["success"] and row["clean_margin"] > 0:
-            stood.setdefault(row["eps"], {})[row["id"]] = row["digest"], row["margin"] / row["clean_margin"]
+        if each.kept:
+            radii.setdefault(each.id, (str(each.digest), []))[1].append(each.eps)
+        if each.stands and each.clean_margin > 0:
+            stood.setdefault(each.eps, {})[each.id] = str(each.digest), each.margin / each.clean_margin
     if not radii and not stood:
         raise InputError(f"{str(run.path)!r} has attacked nothing in {norm}; expected a run that did")
     return Points(run, norm, radii, stood, near)

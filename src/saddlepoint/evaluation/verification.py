@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -21,15 +21,23 @@ from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, Sample
 from saddlepoint.errors import CertificateError, InputError, SaddlepointError
 from saddlepoint.evaluation.job import Job
-from saddlepoint.evaluation.records import EVIDENCE, evidence_path, method_line
+from saddlepoint.evaluation.records import (
+    EVIDENCE,
+    PROBED,
+    SUITE,
+    bound_line,
+    evidence_path,
+    method_line,
+    votes_line,
+)
 from saddlepoint.evaluation.settled import complete
-from saddlepoint.evaluation.shard import REAL, evaluate_shard, nothing_to_prove
-from saddlepoint.evaluation.smoothed import method_of
+from saddlepoint.evaluation.shard import evaluate_shard
 from saddlepoint.evaluation.spec import Spec, ThreatModel
 from saddlepoint.evaluation.transfer import PROBE
-from saddlepoint.results import RunError, RunFolder, digest
-from saddlepoint.results.schema import key_of
+from saddlepoint.results import Attacked, Certified, Failed, Record, RunError, RunFolder, Voted, digest
+from saddlepoint.results.record import VOTES, Proof, proves
 
+R = TypeVar("R", bound=Attacked | Certified | Voted | Failed)
 Threats = Mapping[tuple[str, float], ThreatModel]
 """By norm and radius."""
 Subject = Literal["record", "prediction", "point", "certificate", "search", "error"]
@@ -53,6 +61,8 @@ _APART = 0.1
 """By how much of the clean margin a search elsewhere may end further from the boundary than the record says it did."""
 _PATIENCE = 4
 """A certificate that had a deadline gets so many times as long: this machine may be slower."""
+_EXACT = ("margin", "adversarial_label", "steps", "forwards", "backwards")
+"""What a search that is repeated to the last bit says again."""
 _ERRORS = 16
 """Examples with an error that are tried again, at most."""
 
@@ -126,43 +136,44 @@ class Audit:
 
     def missing(self) -> list[str]:
         """Return the ids of examples that lack records, so that the run is not finished."""
-        rows = {row["key"]: row for row in self._rows if row["error"] is None}
-        failed = {row["id"] for row in self._rows if row["error"] is not None}
-        return [each for each in self.data.ids if each not in failed and not complete(self.job, each, rows)]
+        said = {each.key: each for each in self._records if not isinstance(each, Failed)}
+        failed = {each.id for each in self._records if isinstance(each, Failed)}
+        return [each for each in self.data.ids if each not in failed and not complete(self.job, each, said)]
 
     def checks(self) -> Iterator[Checked]:
         """Yield what every claim comes to when it is checked again, the cheap ones first."""
-        rows, threats = self._rows, {(each.norm, each.eps): each for each in self.spec.threats}
+        records, threats = self._records, {(each.norm, each.eps): each for each in self.spec.threats}
         if self.spec.data["examples"] != len(self.data):
             said = f"the specification speaks of {self.spec.data['examples']} examples, and there are {len(self.data)}"
             yield Checked("record", "spec.json", said)
-        known, sound = dict[int, tuple[str, int]](), list[dict[str, Any]]()
-        for row in rows:
-            why = self._identity(row, threats, known)
-            yield Checked("record", row["key"], why)
-            if why is None and row["error"] is None:
-                sound.append(row)
-        yield from self._predictions(sound)
-        yield from self._points(sound, threats)
-        yield from self._certificates(sound, threats)
-        yield from self._searches(sound)
-        yield from self._errors([row for row in rows if row["error"] is not None])
+        known, sound = dict[int, tuple[str, int]](), list[Record]()
+        for record in records:
+            why = self._identity(record, threats, known)
+            yield Checked("record", record.key, why)
+            if why is None:
+                sound.append(record)
+        attacks = [each for each in sound if isinstance(each, Attacked)]
+        proofs = [each for each in sound if isinstance(each, Certified | Voted)]
+        yield from self._predictions([each for each in sound if isinstance(each, Attacked | Certified)])
+        yield from self._points(attacks, threats)
+        yield from self._certificates(proofs, threats)
+        yield from self._searches(attacks, proofs)
+        yield from self._errors([each for each in records if isinstance(each, Failed)])
 
     @cached_property
-    def _rows(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.run.rows().to_pylist()
-        return found
+    def _records(self) -> list[Record]:
+        return self.run.records()
 
-    def _identity(self, row: Mapping[str, Any], threats: Threats, known: dict[int, tuple[str, int]]) -> str | None:
+    def _identity(self, record: Record, threats: Threats, known: dict[int, tuple[str, int]]) -> str | None:
         """Return why a record is not of an example of the data, or of what was asked; note the digest and the label."""
-        index = row["index"]
+        index = record.index
         if not 0 <= index < len(self.data):
             return f"there is no example at {index}"
-        if self.data.ids[index] != row["id"]:
+        if self.data.ids[index] != record.id:
             return f"the data have {self.data.ids[index]!r} at {index}"
-        if (row["norm"], row["eps"]) not in threats or row["key"] != key_of(row):
-            return f"the specification does not ask for {row['norm']} eps {row['eps']:g}"
-        if row["error"] is not None:
+        if (record.norm, record.eps) not in threats:
+            return f"the specification does not ask for {record.norm} eps {record.eps:g}"
+        if isinstance(record, Failed):
             return None
         if index not in known:
             try:
@@ -170,48 +181,44 @@ class Audit:
             except InputError as error:
                 return f"its example cannot be read: {error}"
             known[index] = sample.digest, sample.y
-        if known[index] != (row["digest"], row["label"]):
+        if known[index] != (record.digest, record.label):
             return "its example has another digest or label"
-        return self._consistency(row)
+        return self._attack_consistency(record) if isinstance(record, Attacked) else self._proof_consistency(record)
 
-    def _consistency(self, row: Mapping[str, Any]) -> str | None:
-        """Return what one record says that cannot be, or that the specification does not."""
-        if row["kind"] == "certificate":
-            if row["method"] not in self._methods:
-                return f"the specification asks for no certificate {row['method']!r:.80}"
-            if not (0 <= row["tolerance"] < math.inf and row["lower_bound"] < math.inf):
-                return f"its bound is {row['lower_bound']:g}, its tolerance {row['tolerance']:g}"
-            return None
-        if row["method"] != method_line(self.spec.suite) and not self._probed(row):
-            return "its attacks are not those of the specification"
-        if not self._stochastic and row["accuracy"] != float(not row["success"]):
-            return f"it is right in {row['accuracy']:g} of its draws, and broken: {row['success']}"
-        if (row["attack"] == "clean") != (not row["clean_correct"] and row["target"] is None):
-            return f"it was broken by {row['attack']}, and the clean image is right: {row['clean_correct']}"
+    def _proof_consistency(self, record: Proof) -> str | None:
+        """Return what a certificate says that cannot be, or that the specification does not ask for."""
+        if self.spec.smoothing is None:
+            asked, line = self.spec.certify, bound_line(record.name, right=record.clean_correct)
+        else:
+            asked, line = (VOTES,), votes_line(self.spec.smoothing)
+        if record.name not in asked or record.method != line:
+            return f"the specification asks for no certificate {record.name!r:.40}, {record.method!r:.80}"
+        if isinstance(record, Voted):
+            return None if 0 <= record.radius < math.inf else f"its radius is {record.radius:g}"
+        if not (0 <= record.tolerance < math.inf and record.lower_bound < math.inf):
+            return f"its bound is {record.lower_bound:g}, its tolerance {record.tolerance:g}"
         return None
 
-    @cached_property
-    def _methods(self) -> set[str]:
-        """What the records of certificates may call their method."""
-        if self.spec.smoothing is not None:
-            return {method_of(self.spec.smoothing)}
-        return {line for method in self.spec.certify for line in (f"{method}{REAL}", nothing_to_prove(method))}
-
-    def _probed(self, row: Mapping[str, Any]) -> bool:
-        """Tell whether a record is of a short probe, which the specification must ask for."""
-        near = (self.spec.points or {}).get("near") is not None
-        return near and str(row["method"]).startswith(method_line((PROBE,)))
+    def _attack_consistency(self, record: Attacked) -> str | None:
+        """Return what an attack says that cannot be, or that the specification does not ask for."""
+        probed = record.name == PROBED and (self.spec.points or {}).get("near") is not None
+        line = method_line((PROBE,)) if probed else method_line(self.spec.suite)
+        if record.name not in (SUITE, PROBED) or record.method != line:
+            return "its attacks are not those of the specification"
+        if not self._stochastic and record.accuracy != float(not record.success):
+            return f"it is right in {record.accuracy:g} of its draws, and broken: {record.success}"
+        if (record.attack == "clean") != (not record.clean_correct and record.target is None):
+            return f"it was broken by {record.attack}, and the clean image is right: {record.clean_correct}"
+        return None
 
     @cached_property
     def _stochastic(self) -> bool:
         """Whether the model may be right in some draws and wrong in others."""
         return any(isinstance(step, EOT) for step in self.spec.suite)
 
-    def _predictions(self, rows: Sequence[dict[str, Any]]) -> Iterator[Checked]:
-        """Predict every clean image again, at the batch shape of the evaluation."""
-        if self.spec.smoothing is not None:
-            return  # these are votes, which are counted again with the certificates
-        places = sorted({row["index"] for row in rows})
+    def _predictions(self, records: Sequence[Attacked | Certified]) -> Iterator[Checked]:
+        """Predict every clean image again, at the batch shape of the evaluation; votes are counted again elsewhere."""
+        places = sorted({each.index for each in records})
         known = dict[int, tuple[int, float, bool]]()
         for part in _parts(places, self.size):
             samples = [self.data.read(place) for place in part]
@@ -222,78 +229,66 @@ class Audit:
             near = (top[:, 0] - top[:, 1]) <= MARGINAL * logits.abs().amax(1)
             labels, margins = logits.argmax(1).tolist(), losses.margin(logits, y).tolist()
             known |= dict(zip(part, zip(labels, margins, near.tolist(), strict=True), strict=True))
-        for row in rows:
-            label, margin, marginal = known[row["index"]]
-            right = row["clean_correct"] == (row["clean_label"] == row["label"])
-            same = row["clean_label"] == label and abs(row["clean_margin"] - margin) <= 1e-3 * max(1.0, abs(margin))
+        for each in records:
+            label, margin, marginal = known[each.index]
+            right = each.clean_correct == (each.clean_label == each.label)
+            same = each.clean_label == label and abs(each.clean_margin - margin) <= 1e-3 * max(1.0, abs(margin))
             holds = right and (same or marginal)
             why = None if holds else f"its clean image is of class {label}, by a margin of {margin:.4g}"
-            yield Checked("prediction", row["key"], why, marginal)
+            yield Checked("prediction", each.key, why, marginal)
 
-    def _points(
-        self,
-        rows: Sequence[dict[str, Any]],
-        threats: Threats,
-    ) -> Iterator[Checked]:
+    def _points(self, attacks: Sequence[Attacked], threats: Threats) -> Iterator[Checked]:
         """Hold every point that was kept against the set and the untouched model."""
-        broken = [row for row in rows if row["kind"] == "attack" and row["success"] and row["attack"] != "clean"]
-        for part in _parts([row for row in broken if row["kept"]], self.size):
-            found = [(row, self._point(row)) for row in part]
-            yield from (Checked("point", row["key"], point) for row, point in found if isinstance(point, str))
-            there = [(row, point) for row, point in found if not isinstance(point, str)]
-            samples = {row["index"]: self.data.read(row["index"]) for row, _ in there}
-            alike = [(row, point) for row, point in there if point.shape == samples[row["index"]].x.shape]
+        for part in _parts([each for each in attacks if each.broken and each.kept], self.size):
+            found = [(each, self._point(each)) for each in part]
+            yield from (Checked("point", each.key, point) for each, point in found if isinstance(point, str))
+            there = [(each, point) for each, point in found if not isinstance(point, str)]
+            samples = {each.index: self.data.read(each.index) for each, _ in there}
+            alike = [(each, point) for each, point in there if point.shape == samples[each.index].x.shape]
             if len(alike) < len(there):
-                yield Checked("point", part[0]["key"], "a point among these has another shape than its image")
+                yield Checked("point", part[0].key, "a point among these has another shape than its image")
             if not alike:
                 continue
             x_adv = torch.stack([point for _, point in alike])
             logits = self.classifier.predict(x_adv, box=None).logits.cpu()
-            margins = losses.margin(logits, torch.tensor([row["label"] for row, _ in alike]))
+            margins = losses.margin(logits, torch.tensor([each.label for each, _ in alike]))
             largest = logits.abs().amax(1)
-            for (row, point), margin, scale in zip(alike, margins, largest, strict=True):
+            for (each, point), margin, scale in zip(alike, margins, largest, strict=True):
                 marginal = bool(margin.abs() <= MARGINAL * scale)
-                why = _geometry(samples[row["index"]], point, threats[row["norm"], row["eps"]])
+                why = _geometry(samples[each.index], point, threats[each.norm, each.eps])
                 if why is None and not marginal:
-                    why = self._differs(row, float(margin))
-                yield Checked("point", row["key"], why, marginal)
+                    why = self._differs(each, float(margin))
+                yield Checked("point", each.key, why, marginal)
 
-    def _differs(self, row: Mapping[str, Any], margin: float) -> str | None:
+    def _differs(self, attack: Attacked, margin: float) -> str | None:
         """Return why the margin at a point is not that of its record."""
         if margin > 0:
             return f"its point is classified as its label, by a margin of {margin:.4g}"
-        if not self._stochastic and abs(margin - row["margin"]) > 1e-3 * max(1.0, abs(margin)):
-            return f"its point has a margin of {margin:.4g}, not {row['margin']:.4g}"
+        if not self._stochastic and abs(margin - attack.margin) > 1e-3 * max(1.0, abs(margin)):
+            return f"its point has a margin of {margin:.4g}, not {attack.margin:.4g}"
         return None
 
-    def _point(self, row: Mapping[str, Any]) -> torch.Tensor | str:
+    def _point(self, attack: Attacked) -> torch.Tensor | str:
         """Return the point of a record, or why there is none."""
         try:
-            return torch.from_numpy(self.run.point(row["id"], row["eps"]).copy())
+            return torch.from_numpy(self.run.point(attack.id, attack.eps).copy())
         except (InputError, RunError) as error:
             return f"its point cannot be read: {error}"
 
-    def _certificates(
-        self,
-        rows: Sequence[dict[str, Any]],
-        threats: Threats,
-    ) -> Iterator[Checked]:
+    def _certificates(self, proofs: Sequence[Proof], threats: Threats) -> Iterator[Checked]:
         """Follow the evidence of some certificates, or compute them again where none was kept."""
-        proven = [row for row in rows if row["kind"] == "certificate" and row["lower_bound"] > 0]
         graphs: tuple[Graph, Graph] | None = None
-        for row in self._drawn("certificate", proven, self.certificates):
-            sample, threat = self.data.read(row["index"]), threats[row["norm"], row["eps"]]
-            if self.spec.smoothing is not None:
-                yield self._votes(row, sample)
+        for proof in self._drawn("certificate", [each for each in proofs if each.proven], self.certificates):
+            sample, threat = self.data.read(proof.index), threats[proof.norm, proof.eps]
+            if isinstance(proof, Voted):
+                yield self._votes(proof, sample)
                 continue
             graphs = graphs or graphs_of(self.classifier, tuple(sample.x.shape))
-            yield self._certificate(row, sample, threat, graphs)
+            yield self._bound(proof, sample, threat, graphs)
 
-    def _certificate(
-        self, row: Mapping[str, Any], sample: Sample, threat: ThreatModel, graphs: tuple[Graph, Graph]
-    ) -> Checked:
-        x, y, method = sample.x[None], torch.tensor([sample.y]), row["method"].removesuffix(REAL)
-        evidence = evidence_path(self.run.path / EVIDENCE, threat, row["id"])
+    def _bound(self, proof: Certified, sample: Sample, threat: ThreatModel, graphs: tuple[Graph, Graph]) -> Checked:
+        x, y = sample.x[None], torch.tensor([sample.y])
+        evidence = evidence_path(self.run.path / EVIDENCE, threat, proof.id)
         tolerance = 0.0
         try:
             if evidence.exists():
@@ -301,61 +296,63 @@ class Audit:
                 bound = float(check_evidence(self.classifier, x, y, threat.ball, kept, box=threat.box, graphs=graphs))
             else:
                 patience = None if self.spec.timeout is None else _PATIENCE * self.spec.timeout
-                proof = certify(
+                again = certify(
                     self.classifier,
                     x,
                     y,
                     threat.ball,
-                    method=method,
+                    method=proof.name,  # type: ignore[arg-type]
                     box=threat.box,
                     timeout=patience,
                     graphs=graphs,
                 )
-                bound, tolerance = float(proof.lower_bound), float(proof.tolerance)
+                bound, tolerance = float(again.lower_bound), float(again.tolerance)
         except (CertificateError, InputError) as error:
-            return Checked("certificate", row["key"], f"it proves nothing: {error}")
-        return _compared(row, bound, tolerance)
+            return Checked("certificate", proof.key, f"it proves nothing: {error}")
+        if not proves(bound):
+            return _proves_nothing(proof, "bound", bound)
+        return _compared(proof, "bound", bound, proof.lower_bound, tolerance)
 
-    def _votes(self, row: Mapping[str, Any], sample: Sample) -> Checked:
+    def _votes(self, proof: Voted, sample: Sample) -> Checked:
         """Vote again, with the same noise."""
         smoothed = SmoothedClassifier(classifier=self.classifier, **(self.spec.smoothing or {}))
-        found = smoothed.certify(sample.x[None], ids=[row["id"]])
-        agreed = int(found.label) == sample.y == row["clean_label"]
-        return _compared(row, float(found.radius) - row["eps"] if agreed else -math.inf, 0.0)
+        found = smoothed.certify(sample.x[None], ids=[proof.id])
+        if not int(found.label) == sample.y == proof.clean_label or not float(found.radius) > proof.eps:
+            return _proves_nothing(proof, "radius", float(found.radius))
+        return _compared(proof, "radius", float(found.radius), proof.radius, 0.0)
 
-    def _searches(self, rows: Sequence[dict[str, Any]]) -> Iterator[Checked]:
+    def _searches(self, attacks: Sequence[Attacked], proofs: Sequence[Proof]) -> Iterator[Checked]:
         """Search again around some of the examples that stand: nobody else can say that nothing is found."""
         if not self.spec.suite:
             return
-        stood = [row for row in rows if row["kind"] == "attack" and not row["success"] and not self._probed(row)]
-        stood += [row for row in rows if row["kind"] == "certificate" and row["lower_bound"] > 0]
-        examples = list({row["id"]: row for row in stood}.values())
-        chosen = sorted({row["index"] for row in self._drawn("standing", examples, self.standing)})
+        stood: list[Attacked | Proof] = [each for each in attacks if not each.success and each.name != PROBED]
+        stood += [each for each in proofs if each.proven]
+        examples = list({each.id: each for each in stood}.values())
+        chosen = sorted({each.index for each in self._drawn("standing", examples, self.standing)})
         job = replace(self.job, spec=replace(self.job.spec, certify=(), points=None))
-        again = {key_of({"kind": "attack", **row}): row for row, *_ in evaluate_shard(job, chosen)}
-        for row in stood:
-            if row["index"] in chosen and (new := again.get(key_of({**row, "kind": "attack"}))) is not None:
-                yield _searched(row, new)
+        again = {(new.id, new.norm, new.eps): new for new, *_ in evaluate_shard(job, chosen)}
+        for each in stood:
+            if each.index in chosen and (new := again.get((each.id, each.norm, each.eps))) is not None:
+                yield _searched(each, new)
 
-    def _errors(self, rows: Sequence[dict[str, Any]]) -> Iterator[Checked]:
+    def _errors(self, failed: Sequence[Failed]) -> Iterator[Checked]:
         """Try some examples with an error again."""
-        few = {row["index"] for row in self._ordered("error", rows)[:_ERRORS]}
+        few = {each.index: each.key for each in reversed(self._ordered("error", failed)[:_ERRORS])}
         job = replace(self.job, spec=replace(self.job.spec, certify=self.spec.certify[:1], suite=()))
         job = job if self.spec.certify else self.job
         for index in sorted(few):
-            key = next(row["key"] for row in rows if row["index"] == index)
             try:
-                recurs = any(row.get("error") is not None for row, *_ in evaluate_shard(job, [index]))
+                recurs = any(isinstance(record, Failed) for record, *_ in evaluate_shard(job, [index]))
             except SaddlepointError:
                 recurs = True
-            yield Checked("error", key, None if recurs else "its error does not recur")
+            yield Checked("error", few[index], None if recurs else "its error does not recur")
 
-    def _drawn(self, what: str, rows: Sequence[dict[str, Any]], share: float) -> list[dict[str, Any]]:
-        """Draw a share of the rows, at least one if it is not 0."""
-        return self._ordered(what, rows)[: math.ceil(share * len(rows))]
+    def _drawn(self, what: str, records: Sequence[R], share: float) -> list[R]:
+        """Draw a share of the records, at least one if it is not 0."""
+        return self._ordered(what, records)[: math.ceil(share * len(records))]
 
-    def _ordered(self, what: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        return sorted(rows, key=lambda row: random.key(self.seed, what, row["key"]))
+    def _ordered(self, what: str, records: Sequence[R]) -> list[R]:
+        return sorted(records, key=lambda each: random.key(self.seed, what, each.key))
 
 
 def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
@@ -372,24 +369,25 @@ def _geometry(sample: Sample, point: torch.Tensor, threat: ThreatModel) -> str |
     return None
 
 
-def _compared(row: Mapping[str, Any], bound: float, tolerance: float) -> Checked:
-    why = None
-    if not bound > 0:
-        why = f"its bound is {bound:.6g} when computed again, which proves nothing"
-    elif not bound >= row["lower_bound"] - _BOUND * max(1.0, abs(row["lower_bound"])) - tolerance:
-        why = f"its bound is {bound:.6g} when computed again, not {row['lower_bound']:.6g}"
-    return Checked("certificate", row["key"], why)
+def _proves_nothing(proof: Proof, what: str, again: float) -> Checked:
+    return Checked("certificate", proof.key, f"its {what} is {again:.6g} when computed again, which proves nothing")
 
 
-def _searched(row: Mapping[str, Any], new: Mapping[str, Any]) -> Checked:
+def _compared(proof: Proof, what: str, again: float, before: float, tolerance: float) -> Checked:
+    worse = not again >= before - _BOUND * max(1.0, abs(before)) - tolerance
+    why = f"its {what} is {again:.6g} when computed again, not {before:.6g}" if worse else None
+    return Checked("certificate", proof.key, why)
+
+
+def _searched(before: Attacked | Proof, new: Record) -> Checked:
     """Compare a search with the one that the record tells of; of what is certified, nothing may break it."""
-    if new.get("error") is not None:
-        return Checked("search", row["key"], f"it fails when done again: {new['error']}")
-    if new["success"] and new["attack"] != "clean":
-        return Checked("search", row["key"], f"it stands, says its record, and {new['attack']} breaks it")
-    if row["kind"] == "certificate":
-        return Checked("search", row["key"])
-    exact = all(row[name] == new[name] for name in ("margin", "adversarial_label", "steps", "forwards", "backwards"))
-    apart = row["margin"] - new["margin"] > _APART * abs(row["clean_margin"])
-    why = f"a search comes to a margin of {new['margin']:.4g}, not {row['margin']:.4g}" if apart else None
-    return Checked("search", row["key"], why, exact=exact)
+    if not isinstance(new, Attacked):
+        return Checked("search", before.key, f"it fails when done again: {getattr(new, 'error', new.method)}")
+    if new.broken:
+        return Checked("search", before.key, f"it stands, says its record, and {new.attack} breaks it")
+    if not isinstance(before, Attacked):
+        return Checked("search", before.key)
+    exact = all(getattr(before, each) == getattr(new, each) for each in _EXACT)
+    apart = before.margin - new.margin > _APART * abs(before.clean_margin)
+    why = f"a search comes to a margin of {new.margin:.4g}, not {before.margin:.4g}" if apart else None
+    return Checked("search", before.key, why, exact=exact)

@@ -8,10 +8,13 @@ from typing import Any
 from saddlepoint import __version__
 from saddlepoint.report.pictures import gallery
 from saddlepoint.results import (
+    Attacked,
     Bracket,
+    Certified,
     Judged,
     RunFolder,
     Standing,
+    Voted,
     brackets,
     by_label,
     compare,
@@ -35,12 +38,12 @@ STANDINGS = (Standing.CERTIFIED, Standing.UNDECIDED, Standing.BROKEN, Standing.M
 
 def content(run: RunFolder, *, images: bool, baseline: RunFolder | None = None) -> dict[str, Any]:
     """Return the values of the template."""
-    rows = run.rows().to_pylist()
-    verdicts = judged(rows)
+    records = run.records()
+    verdicts = judged(records)
     found, name = brackets(verdicts), namer(run.spec)
     last = found[-1]
     largest = [each for each in verdicts if each.eps == last.eps]
-    attacks = [row for row in rows if row["kind"] == "attack" and row["error"] is None]
+    attacks = [each for each in records if isinstance(each, Attacked)]
     summary = run.summary()
     return {
         "version": __version__,
@@ -60,7 +63,7 @@ def content(run: RunFolder, *, images: bool, baseline: RunFolder | None = None) 
         "comparison": [] if baseline is None else [row for each in compare(baseline, run) for row in shown(each)],
         "classes": _classes(largest, name),
         "largest": spelled(last.eps),
-        "gallery": [_named(each, name) for each in gallery(run, attacks)] if images else [],
+        "gallery": [_shown(*each, name) for each in gallery(run, attacks)] if images else [],
         "images": images,
         "doubts": summary["doubts"],
         "checks": run.checks(),
@@ -68,7 +71,7 @@ def content(run: RunFolder, *, images: bool, baseline: RunFolder | None = None) 
         "suite": [_described(step) for step in run.spec["suite"]],
         "certify": run.spec.get("certify", []),
         "votes": run.spec.get("smoothing"),
-        "methods": sorted({row["method"] for row in rows if row["kind"] == "certificate"}),
+        "methods": sorted({each.method for each in records if isinstance(each, Certified | Voted)}),
         "spec": run.spec,
         "command": shlex.join(run.provenance[-1].get("command", [])) if run.provenance else "",
         "sessions": run.provenance,
@@ -135,8 +138,9 @@ def _classes(verdicts: Sequence[Judged], name: Callable[[int | None], str]) -> l
     return [{"name": name(label), "bar": _bar(each)} for label, each in by_label(verdicts).items()]
 
 
-def _named(row: Mapping[str, Any], name: Callable[[int | None], str]) -> dict[str, Any]:
-    return {**row, "truth": name(row["label"]), "now": name(row["adversarial_label"])}
+def _shown(attack: Attacked, pictures: Mapping[str, Any], name: Callable[[int | None], str]) -> dict[str, Any]:
+    said = {key: getattr(attack, key) for key in ("id", "eps", "attack", "margin")}
+    return {**said, **pictures, "truth": name(attack.label), "now": name(attack.adversarial_label)}
 
 
 def _described(step: Mapping[str, Any]) -> str:

@@ -2,47 +2,48 @@
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saddlepoint.results import RunFolder
+from saddlepoint.results import Attacked, RunFolder
 
 MOST, ROOM = 12, 3_000_000
 """Examples shown at most, and characters that their pictures may fill."""
 
 
-def gallery(run: RunFolder, rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def gallery(run: RunFolder, attacks: Sequence[Attacked]) -> Iterator[tuple[Attacked, dict[str, Any]]]:
     """Yield broken examples of as many classes as there are, each with its pictures; those whose image was kept."""
     room = ROOM
-    for row in _spread(rows):
-        x = run.image(row["id"], row["eps"])
+    for attack in _spread(attacks):
+        x = run.image(attack.id, attack.eps)
         if x is None:
             continue
-        x_adv = run.point(row["id"], row["eps"])
+        x_adv = run.point(attack.id, attack.eps)
         delta = x_adv.astype(np.float64) - x
         factor = 0.5 / max(float(np.abs(delta).max()), 1e-12)
         pictures = {"x": _uri(x), "delta": _uri(0.5 + factor * delta), "x_adv": _uri(x_adv)}
         room -= sum(map(len, pictures.values()))
         if room < 0:
             return
-        yield {**row, **pictures, "factor": factor, "side": x.shape[2]}
+        yield attack, {**pictures, "factor": factor, "side": x.shape[2]}
 
 
-def _spread(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _spread(attacks: Sequence[Attacked]) -> list[Attacked]:
     """Return the first examples of each class in turn, each example once, at the smallest radius that broke it."""
-    smallest: dict[str, Mapping[str, Any]] = {}
-    for row in sorted(rows, key=lambda row: (row["eps"], row["index"])):
-        if row["kept"]:
-            smallest.setdefault(row["id"], row)
-    turn: dict[int, int] = {}
+    smallest: dict[str, Attacked] = {}
+    for attack in sorted(attacks, key=lambda each: (each.eps, each.index)):
+        if attack.kept:
+            smallest.setdefault(attack.id, attack)
+    turn = Counter[int | None]()
     places = []
-    for row in sorted(smallest.values(), key=lambda row: row["index"]):
-        turn[row["label"]] = turn.get(row["label"], -1) + 1
-        places.append((turn[row["label"]], row["label"], row["index"], row))
-    return [row for *_, row in sorted(places, key=lambda place: place[:3])][:MOST]
+    for attack in sorted(smallest.values(), key=lambda each: each.index):
+        places.append((turn[attack.label], attack.label, attack.index, attack))
+        turn[attack.label] += 1
+    return [attack for *_, attack in sorted(places, key=lambda place: place[:3])][:MOST]
 
 
 def _uri(pixels: NDArray[Any]) -> str:

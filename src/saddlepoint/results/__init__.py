@@ -6,6 +6,7 @@ from saddlepoint.results.compare import Comparison, Difference, compare
 from saddlepoint.results.errors import RunError
 from saddlepoint.results.radius import spelled
 from saddlepoint.results.reader import RunFolder, mark_verified, open_run, verified
+from saddlepoint.results.record import Attacked, Certified, Failed, Record, Voted
 from saddlepoint.results.retention import Keep
 from saddlepoint.results.schema import COLUMNS, SCHEMA_VERSION
 from saddlepoint.results.spec import canonical, difference, digest
@@ -17,16 +18,21 @@ from saddlepoint.results.writer import Writer, writing
 __all__ = [
     "COLUMNS",
     "SCHEMA_VERSION",
+    "Attacked",
     "Bracket",
+    "Certified",
     "Comparison",
     "Difference",
+    "Failed",
     "Judged",
     "Keep",
+    "Record",
     "RunError",
     "RunFolder",
     "Standing",
     "Tally",
     "Verdict",
+    "Voted",
     "Writer",
     "brackets",
     "by_label",

@@ -128,7 +128,7 @@ def brackets(examples: Iterable[Judged]) -> list[Bracket]:
             attacks[threat][each.attack] += 1
         if each.passes is not None:
             passes[threat][bucket(each.passes)] += 1
-        if each.lower_bound is not None:
+        if each.proof_ran:
             proven.add(threat)
         if each.margin is not None:
             searched.add(threat)

@@ -100,9 +100,7 @@ def compare(first: RunFolder, second: RunFolder) -> list[Comparison]:
         RunError: no threat or no example is in both, or an id stands for another image in the second.
     """
     _check_same(first, second)
-    one, other = (
-        {(each.norm, each.eps, each.id): each for each in judged(run.rows().to_pylist())} for run in (first, second)
-    )
+    one, other = ({(each.norm, each.eps, each.id): each for each in judged(run.records())} for run in (first, second))
     shared: dict[tuple[str, float], list[tuple[Judged, Judged]]] = {}
     for key in sorted(one.keys() & other.keys()):
         pair = one[key], other[key]
@@ -191,7 +189,7 @@ def _compared(norm: str, eps: float, pairs: list[tuple[Judged, Judged]]) -> Comp
 
 def _proven(pairs: list[tuple[Judged, Judged]]) -> bool:
     """Whether certificates ran in both runs."""
-    return all(any(each.lower_bound is not None for each in side) for side in zip(*pairs, strict=True))
+    return all(any(each.proof_ran for each in side) for side in zip(*pairs, strict=True))
 
 
 def _check_same(first: RunFolder, second: RunFolder) -> None:

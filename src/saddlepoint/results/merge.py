@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from saddlepoint.results.errors import RunError
+from saddlepoint.results.record import Record, from_row
 from saddlepoint.results.schema import NAMES, SCHEMA
 from saddlepoint.results.shards import names, read_rows
 
@@ -70,15 +71,20 @@ def said(row: Mapping[str, object]) -> str:
 def rows_digest(table: Any) -> str:  # noqa: ANN401
     """Return "sha256:…" of what the rows say, line by line in their order."""
     total = hashlib.sha256()
-    for row in records(table):
+    for row in rows_of(table):
         total.update(f"{said(row)}\n".encode())
     return f"sha256:{total.hexdigest()}"
 
 
-def records(table: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401
+def rows_of(table: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401
     """Yield the rows of a table as dictionaries; a part of it at a time, whatever its size."""
     for batch in table.to_batches(max_chunksize=4096):
         yield from batch.to_pylist()
+
+
+def records_of(table: Any) -> Iterator[Record]:  # noqa: ANN401
+    """Yield the records that a table with all columns holds; a part of it at a time, whatever its size."""
+    return map(from_row, rows_of(table))
 
 
 def _survivor(table: Any, places: Sequence[int]) -> int:  # noqa: ANN401

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from saddlepoint.errors import InputError
 from saddlepoint.results.errors import RunError
 from saddlepoint.results.form import check_sessions, check_spec
-from saddlepoint.results.merge import SHARD, load
+from saddlepoint.results.merge import SHARD, load, rows_of
 from saddlepoint.results.points import as_pixels, read_images, read_points
+from saddlepoint.results.record import Record, from_row
+from saddlepoint.results.schema import NAMES, checked
 from saddlepoint.results.shards import points_path
 from saddlepoint.results.spec import digest
 from saddlepoint.results.store import read_document, write_document
@@ -43,6 +45,17 @@ class RunFolder:
     def rows(self) -> Any:  # noqa: ANN401 - pyarrow has no types
         """Return one row per example as a pyarrow.Table, sorted by index; its columns are those of `COLUMNS`."""
         return self._table.drop_columns([SHARD])
+
+    def records(self) -> list[Record]:
+        """Return the records, sorted by index and key.
+
+        Raises:
+            RunError: a row is no record: a column has a value that it cannot have.
+        """
+        try:
+            return [from_row(checked({name: row[name] for name in NAMES})) for row in rows_of(self._table)]
+        except InputError as error:
+            raise RunError(f"{str(self.path)!r} holds what is no record: {error}") from None
 
     def summary(self) -> dict[str, Any]:
         """Return the counts and accuracies that follow from the rows, also of a run that is not finished."""

@@ -2,10 +2,10 @@
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from saddlepoint.errors import InputError
+from saddlepoint.results.record import Attacked, Record
 
 Keep = Literal["all", "broken", "none"] | int
 """`all`, `broken` by an attack, `none`, or N: of those broken by an attack, the first N of each label by index.
@@ -21,34 +21,32 @@ def check_keep(keep: object) -> None:
 
 
 class Retention:
-    """The rule, applied to rows as they come.
+    """The rule, applied to records as they come.
 
-    With N, a row that is not among the first N of its label now will not be among them when more rows are known. So its
-    point can be forgotten at once, and points that later rows displace are pruned at the end: those that stay do not
-    depend on the order of completion, and few are written in vain.
+    With N, a record that is not among the first N of its label now will not be among them when more are known. So its
+    point can be forgotten at once, and points that later records displace are pruned at the end: those that stay do
+    not depend on the order of completion, and few are written in vain.
     """
 
     def __init__(self, keep: Keep) -> None:
         self._keep = keep
-        self._first: dict[int, list[tuple[int, str]]] = defaultdict(list)
+        self._first: dict[int | None, list[tuple[int, str]]] = defaultdict(list)
 
-    def keeps(self, row: Mapping[str, Any]) -> bool:
-        """Return whether the point of a row is kept, given it and all rows noted so far."""
+    def keeps(self, record: Record) -> bool:
+        """Return whether the point of a record is kept, given it and all records noted so far."""
+        if not isinstance(record, Attacked):
+            return False
         if isinstance(self._keep, int):
-            return _broken(row) and bisect_left(self._first[row["label"]], _place(row)) < self._keep
-        return {"all": row["error"] is None, "broken": _broken(row), "none": False}[self._keep]
+            return record.broken and bisect_left(self._first[record.label], _place(record)) < self._keep
+        return {"all": True, "broken": record.broken, "none": False}[self._keep]
 
-    def note(self, row: Mapping[str, Any]) -> None:
-        """Take notice of a row, once."""
-        if isinstance(self._keep, int) and self.keeps(row):
-            first = self._first[row["label"]]
-            insort(first, _place(row))
+    def note(self, record: Record) -> None:
+        """Take notice of a record, once."""
+        if isinstance(self._keep, int) and self.keeps(record):
+            first = self._first[record.label]
+            insort(first, _place(record))
             del first[self._keep :]
 
 
-def _place(row: Mapping[str, Any]) -> tuple[int, str]:
-    return row["index"], row["key"]
-
-
-def _broken(row: Mapping[str, Any]) -> bool:
-    return bool(row["success"]) and row["attack"] != "clean"
+def _place(record: Record) -> tuple[int, str]:
+    return record.index, record.key

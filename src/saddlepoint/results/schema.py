@@ -1,101 +1,90 @@
-"""The columns of a record, in one table: the Parquet schema, the check of a record and the docs derive from it.
-
-A record is what one method found for one example under one threat; its key is (kind, norm, ε, id).
-"""
+"""The columns of a row, in one table: the Parquet schema, the check of a row and the docs derive from it."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from saddlepoint.errors import InputError
+from saddlepoint.results.record import FIELDS, RECORDS, Attacked, Certified, Failed, Record, key_of, type_of
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised when a column changes its name, type or meaning."""
-
-
-class Presence(Enum):
-    """When a column is null."""
-
-    ALWAYS = "never"
-    READ = "at most where there is an error"
-    FOUND = "where there is an error, only there"
-    ATTACKED = "where there is an error, and of certificates"
-    PROVEN = "where there is an error, and of attacks"
-    OPTIONAL = "may be"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its name, Python type, unit, when it is null, and what it means."""
+    """One column: its name, Python type, unit, what it means, and whether records that have it may leave it null."""
 
     name: str
     kind: type
     unit: str
-    presence: Presence
     meaning: str
+    optional: bool = False
 
     @property
     def arrow(self) -> Any:  # noqa: ANN401 - pyarrow has no types
         """The Arrow type."""
         return _ARROW[self.kind]
 
+    @property
+    def always(self) -> bool:
+        """Whether every row has it."""
+        own = self.name in OWN or all(self.name in FIELDS[each] for each in RECORDS)
+        return own and not self.optional
+
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _WORDS = {str: "text in UTF-8", int: "a 64-bit integer", float: "a number, not NaN", bool: "true or false"}
-_ALWAYS, _READ, _FOUND, _ATTACKED, _PROVEN, _OPTIONAL = Presence
-KINDS = ("attack", "certificate")
+KINDS = (Attacked.kind, Certified.kind)
 
 COLUMNS: tuple[Column, ...] = (
-    Column("id", str, "", _ALWAYS, "stable identity of the example in its data set"),
-    Column("kind", str, "", _ALWAYS, "attack or certificate"),
-    Column("index", int, "position", _ALWAYS, "place of the example in the data set, from 0"),
-    Column("digest", str, "SHA-256, hex", _READ, "of the pixels and the label: what was attacked"),
-    Column("method", str, "", _ALWAYS, "the attack or suite with all its settings, or the certificate's, as one line"),
-    Column("label", int, "class", _READ, "the true class y"),
-    Column("target", int, "class", _OPTIONAL, "the class to be predicted instead; null when any other will do"),
-    Column("norm", str, "", _ALWAYS, "norm of the ball: linf, l2, l1"),
-    Column("eps", float, "pixels in [0, 1]", _ALWAYS, "radius of the ball, in its norm"),
-    Column("clean_label", int, "class", _FOUND, "prediction for the clean image"),
-    Column("clean_margin", float, "logits", _FOUND, "z_y − max_{j≠y} z_j of the clean image"),
-    Column("clean_correct", bool, "", _FOUND, "whether the clean image is classified as its label"),
-    Column("success", bool, "", _ATTACKED, "misclassified inside the ball (with a target: the target is predicted)"),
+    Column("id", str, "", "stable identity of the example in its data set"),
+    Column("kind", str, "", "attack or certificate"),
+    Column("index", int, "position", "place of the example in the data set, from 0"),
+    Column("digest", str, "SHA-256, hex", "of the pixels and the label; null if it could not be read", optional=True),
+    Column("name", str, "", "a certificate's method, such as crown; of attacks suite, or probe for a short search"),
+    Column("method", str, "", "the attacks or the certificate with all settings, as one line for people"),
+    Column("label", int, "class", "the true class y; null if the example could not be read", optional=True),
+    Column("target", int, "class", "the class to be predicted instead; null when any other will do", optional=True),
+    Column("norm", str, "", "norm of the ball: linf, l2, l1"),
+    Column("eps", float, "pixels in [0, 1]", "radius of the ball, in its norm"),
+    Column("clean_label", int, "class", "prediction for the clean image"),
+    Column("clean_margin", float, "logits", "z_y − max_{j≠y} z_j of the clean image"),
+    Column("clean_correct", bool, "", "whether the clean image is classified as its label"),
+    Column("success", bool, "", "misclassified inside the ball (with a target: the target is predicted)"),
+    Column("accuracy", float, "", "share of fresh draws of the model that are right at the point; 0 or 1 of one draw"),
     Column(
-        "accuracy",
-        float,
-        "",
-        _ATTACKED,
-        "share of fresh draws of the model that are right at the point; 0 or 1 of one draw",
+        "attack", str, "", "which attack broke it; clean when wrong from the start; null when it stands", optional=True
     ),
-    Column("attack", str, "", _OPTIONAL, "which attack broke it; clean when wrong from the start; null when it stands"),
-    Column("restart", int, "", _ATTACKED, "the restart that found the point, from 0"),
-    Column("adversarial_label", int, "class", _ATTACKED, "prediction for the point"),
-    Column(
-        "margin", float, "logits", _ATTACKED, "z_y − max_{j≠y} z_j at the point (with a target t: max_{j≠t} z_j − z_t)"
-    ),
-    Column("distance", float, "pixels in [0, 1]", _ATTACKED, "size of x_adv − x in the norm of the ball"),
-    Column("linf", float, "pixels in [0, 1]", _ATTACKED, "ℓ∞ norm of x_adv − x"),
-    Column("l2", float, "pixels in [0, 1]", _ATTACKED, "ℓ2 norm of x_adv − x"),
-    Column("l1", float, "pixels in [0, 1]", _ATTACKED, "ℓ1 norm of x_adv − x"),
-    Column("steps", int, "updates", _ATTACKED, "updates of δ"),
-    Column("forwards", int, "passes", _ATTACKED, "forward passes, clean evaluation and verification included"),
-    Column("backwards", int, "passes", _ATTACKED, "backward passes"),
-    Column("lower_bound", float, "logits", _PROVEN, "proven least margin over the set; −inf where none was found"),
-    Column("tolerance", float, "logits", _PROVEN, "what was taken off the bound for rounding"),
-    Column("seconds", float, "s", _OPTIONAL, "measured; no part of what the record says"),
-    Column("doubts", str, "", _OPTIONAL, "signs that gradients are masked, separated by commas; null without any"),
-    Column("key", str, "", _ALWAYS, "kind, norm, eps and id, as one text: the key of the record and of its point"),
-    Column("kept", bool, "", _ALWAYS, "whether the point is stored in the folder adversarial"),
-    Column("error", str, "", _OPTIONAL, "why the example could not be read or attacked; null when it was"),
+    Column("restart", int, "", "the restart that found the point, from 0"),
+    Column("adversarial_label", int, "class", "prediction for the point"),
+    Column("margin", float, "logits", "z_y − max_{j≠y} z_j at the point (with a target t: max_{j≠t} z_j − z_t)"),
+    Column("distance", float, "pixels in [0, 1]", "size of x_adv − x in the norm of the ball"),
+    Column("linf", float, "pixels in [0, 1]", "ℓ∞ norm of x_adv − x"),
+    Column("l2", float, "pixels in [0, 1]", "ℓ2 norm of x_adv − x"),
+    Column("l1", float, "pixels in [0, 1]", "ℓ1 norm of x_adv − x"),
+    Column("steps", int, "updates", "updates of δ"),
+    Column("forwards", int, "passes", "forward passes, clean evaluation and verification included"),
+    Column("backwards", int, "passes", "backward passes"),
+    Column("lower_bound", float, "logits", "proven least margin over the set; −inf where none was found"),
+    Column("tolerance", float, "logits", "what was taken off the bound for rounding"),
+    Column("radius", float, "pixels in [0, 1]", "of the ℓ2 ball on which votes prove the class; 0 if they abstain"),
+    Column("seconds", float, "s", "measured; no part of what the record says", optional=True),
+    Column("doubts", str, "", "signs of masked gradients, separated by commas; null without any", optional=True),
+    Column("key", str, "", "kind, norm, eps and id, as one text: the key of the record and of its point"),
+    Column("kept", bool, "", "whether the point is stored in the folder adversarial"),
+    Column("error", str, "", "why the example could not be read or attacked"),
 )
 NAMES = tuple(column.name for column in COLUMNS)
+OWN = ("kind", "key", "kept")
+"""Columns that every row has, whatever its record."""
 
 MARK = {b"saddlepoint.schema": str(SCHEMA_VERSION).encode()}
-SCHEMA = pa.schema([pa.field(c.name, c.arrow, nullable=c.presence is not _ALWAYS) for c in COLUMNS], metadata=MARK)
+SCHEMA = pa.schema([pa.field(c.name, c.arrow, nullable=not c.always) for c in COLUMNS], metadata=MARK)
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
@@ -104,18 +93,20 @@ def checked(row: Mapping[str, object]) -> dict[str, Any]:
     """Return a row with every column in its own type and order; what is missing is null, `kept` false.
 
     Raises:
-        InputError: a column is unknown, of another type, or null where it must not be (or the reverse).
+        InputError: a column is unknown, of another type, or null where its record has it (or the reverse).
     """
     unknown = [name for name in row if name not in NAMES]
     if unknown:
         raise InputError(f"a row has the column {unknown[0]!r}; expected some of: {', '.join(NAMES)}")
-    given = {"kept": False, "kind": "attack", **row}
-    if given["kind"] not in KINDS:
-        raise InputError(f"the kind of a row is {given['kind']!r}; expected {' or '.join(KINDS)}")
-    failed = given.get("error") is not None
+    given = {"kept": False, **row}
+    if given.get("kind") not in KINDS:
+        raise InputError(f"the kind of a row is {given.get('kind')!r}; expected {' or '.join(KINDS)}")
+    made = type_of(given)
+    if given["kind"] != made.kind:
+        raise InputError(f"the kind of a row with an error is {given['kind']!r}; expected {made.kind}")
     others = [column for column in COLUMNS if column.name != "key"]
-    found = {column.name: _value(column, given.get(column.name), _absent(column, given), failed) for column in others}
-    found["key"] = key_of(found)
+    found = {column.name: _value(column, given.get(column.name), made) for column in others}
+    found["key"] = key_of(found["kind"], found["norm"], found["eps"], found["id"])
     if given.get("key", found["key"]) != found["key"]:
         raise InputError(f"the key of a row is {given['key']!r}; expected {found['key']!r}")
     found = {name: found[name] for name in NAMES}
@@ -127,32 +118,15 @@ def checked(row: Mapping[str, object]) -> dict[str, Any]:
     return found
 
 
-def key_of(row: Mapping[str, Any]) -> str:
-    """Return the key of a record: its kind, norm, ε and the id of its example."""
-    return f"{row.get('kind')} {row.get('norm')} {row.get('eps')!r} {row.get('id')}"
-
-
-def _absent(column: Column, row: Mapping[str, object]) -> bool | None:
-    """Tell whether a column must be null in a record (True), must not be (False), or may be (None)."""
-    failed, attacked = row.get("error") is not None, row.get("kind") == "attack"
-    return {
-        _ALWAYS: False,
-        _READ: None if failed else False,
-        _FOUND: failed,
-        _ATTACKED: failed or not attacked,
-        _PROVEN: failed or attacked,
-        _OPTIONAL: None,
-    }[column.presence]
-
-
-def _value(column: Column, given: Any, absent: bool | None, failed: bool) -> Any:  # noqa: ANN401
+def _value(column: Column, given: Any, made: type[Record]) -> Any:  # noqa: ANN401
     value = given.item() if isinstance(given, np.generic) else given
+    has = column.name in FIELDS[made] or column.name in OWN
     if value is None:
-        if absent is False:
+        if has and not (column.optional and (made is Failed or column.name not in ("digest", "label"))):
             raise InputError(f"the column {column.name!r} of a row is null; expected {_WORDS[column.kind]}")
         return None
-    if absent:
-        which = "with an error" if failed else "of this kind"
+    if not has:
+        which = "with an error" if made is Failed else "of this kind"
         raise InputError(f"the column {column.name!r} of a row {which} is {value!r:.80}; expected null")
     if column.kind is float and type(value) is int and _LEAST <= value <= _MOST:
         value = float(value)
@@ -176,6 +150,12 @@ def _fits(kind: type, value: Any) -> bool:  # noqa: ANN401
 
 def describe() -> str:
     """Return the columns as a table in Markdown: the one that docs/run-folder.md shows."""
-    lines = ["| column | type | unit | null | meaning |", "|---|---|---|---|---|"]
-    lines += [f"| `{c.name}` | {c.arrow} | {c.unit} | {c.presence.value} | {c.meaning} |" for c in COLUMNS]
+    lines = ["| column | type | unit | of | meaning |", "|---|---|---|---|---|"]
+    lines += [f"| `{c.name}` | {c.arrow} | {c.unit} | {_having(c)} | {c.meaning} |" for c in COLUMNS]
     return "\n".join(lines)
+
+
+def _having(column: Column) -> str:
+    """Return which records have a column."""
+    having = [each.__name__.lower() for each in RECORDS if column.name in FIELDS[each]]
+    return "all" if column.always or len(having) == len(RECORDS) else ", ".join(having)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from saddlepoint.results.merge import SHARD, load, records
+from saddlepoint.results.merge import SHARD, load, rows_of
+from saddlepoint.results.record import from_row
 from saddlepoint.results.retention import Retention
 from saddlepoint.results.schema import SCHEMA
 from saddlepoint.results.shards import names, prune, read_rows, write_rows
@@ -20,9 +21,9 @@ def settle(folder: Path, retention: Retention) -> None:
         RunError: a shard cannot be read or written, or two rows of an id differ.
     """
     home, keep = dict[str, str](), set[str]()
-    for row in records(load(folder, ["key", "index", "label", "success", "attack", "error"])):
+    for row in rows_of(load(folder)):
         home[row["key"]] = row[SHARD]
-        if retention.keeps(row):
+        if retention.keeps(from_row(row)):
             keep.add(row["key"])
     for name in names(folder):
         before = read_rows(folder, name).to_pylist()

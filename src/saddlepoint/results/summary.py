@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from saddlepoint.results.bracket import brackets
-from saddlepoint.results.merge import records, rows_digest
+from saddlepoint.results.merge import records_of, rows_digest, rows_of
 from saddlepoint.results.verdicts import standings
 
 _COLUMNS = [
@@ -23,11 +23,11 @@ def summarise(table: Any) -> dict[str, Any]:  # noqa: ANN401 - pyarrow has no ty
     model, those that are right in at least half of the draws. `broken` counts per attack; "clean" are those that were
     wrong from the start. `doubts` counts the examples per sign of masked gradients.
     """
-    threats = [each.summary() for each in brackets(standings(records(table)))]
+    threats = [each.summary() for each in brackets(standings(records_of(table)))]
     whole, table = table, _attacks(table.select([*_COLUMNS, "kind", "eps"]))
     count: Counter[str] = Counter()
     doubts, broken, accuracy = Counter[str](), Counter[str](), 0.0
-    for row in records(table.select(_COLUMNS)):
+    for row in rows_of(table.select(_COLUMNS)):
         count["kept"] += row["kept"]
         if row["error"] is not None:
             count["errors"] += 1

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from saddlepoint.results.bracket import Bracket, brackets
+from saddlepoint.results.record import Attacked, Certified, Record
 from saddlepoint.results.verdicts import Judged, Standing, standing_of
 
 
@@ -15,7 +16,7 @@ def by_label(examples: Iterable[Judged]) -> dict[int, Bracket]:
     for each in examples:
         if each.label is not None and each.standing is not Standing.ERROR:
             groups[each.label].append(each)
-    proven = any(each.lower_bound is not None for group in groups.values() for each in group)
+    proven = any(each.proof_ran for group in groups.values() for each in group)
     return {label: replace(brackets(group)[0], proven=proven) for label, group in sorted(groups.items())}
 
 
@@ -33,30 +34,32 @@ def namer(spec: Mapping[str, Any]) -> Callable[[int | None], str]:
 
 
 class Tally:
-    """The bracket at one radius while records come in; where two records of an example differ, the more telling one.
+    """The bracket at one radius while records come in.
 
     Args:
         eps: the radius.
-        last: the kind of record after which an example is done: "certificate", or "attack" where none is proven.
+        proven: whether certificates are asked for; an example is then done when it has one.
+        searched: whether attacks are.
     """
 
-    def __init__(self, eps: float, last: str) -> None:
-        self._eps, self._last, self._norm = eps, last, ""
+    def __init__(self, eps: float, *, proven: bool, searched: bool) -> None:
+        self._eps, self._proven, self._searched, self._norm = eps, proven, searched, ""
+        self._records = defaultdict[str, list[Record]](list)
         self._standing, self._done = dict[str, Standing](), set[str]()
         self._counts = Counter[Standing]()
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Count a record."""
-        if row["eps"] != self._eps:
+    def add(self, record: Record) -> None:
+        """Count a record; of one that says what is known already, nothing is counted twice."""
+        if record.eps != self._eps:
             return
-        self._norm, identity, kind = row["norm"], row["id"], row.get("kind", "attack")
-        before = self._standing.get(identity)
-        standing = min(before or Standing.ERROR, standing_of(row), key=_TELLING.index)
-        if before is not None:
-            self._counts[before] -= 1
+        self._norm, identity = record.norm, record.id
+        if identity in self._standing:
+            self._counts[self._standing[identity]] -= 1
+        self._records[identity].append(record)
+        standing = self._standing[identity] = standing_of(self._records[identity])
         self._counts[standing] += 1
-        self._standing[identity] = standing
-        if standing is not Standing.UNDECIDED or kind == self._last:
+        last = Certified.kind if self._proven else Attacked.kind
+        if standing is not Standing.UNDECIDED or record.kind == last:
             self._done.add(identity)
 
     @property
@@ -70,8 +73,5 @@ class Tally:
         if not self._standing:
             return None
         examples, counts = len(self._standing) - self._counts[Standing.ERROR], self._counts
-        proven = self._last == "certificate"
-        return Bracket(self._norm, self._eps, examples, {kind: counts[kind] for kind in Standing}, {}, proven, True)
-
-
-_TELLING = (Standing.MISCLASSIFIED, Standing.BROKEN, Standing.CERTIFIED, Standing.UNDECIDED, Standing.ERROR)
+        of_each: dict[str, int] = {standing: counts[standing] for standing in Standing}
+        return Bracket(self._norm, self._eps, examples, of_each, {}, self._proven, self._searched)

@@ -1,12 +1,12 @@
 """Verdicts: what was shown of an example and a set, and what records come to, example by example."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
-from typing import Any
 
 from saddlepoint.results.errors import RunError
+from saddlepoint.results.record import Attacked, Certified, Failed, Record, Voted
 
 
 class Verdict(StrEnum):
@@ -48,7 +48,8 @@ class Judged:
         standing: what its records say.
         attack: which attack broke it.
         margin: the least margin that an attack has found; None where none ran.
-        lower_bound: the best that was proven; None where no certificate ran.
+        lower_bound: the best that a bound has proven of the margin, in logits; None where no bound was computed.
+        radius: of the ℓ2 ball that votes have certified, for pixels in [0, 1]; None where none was taken.
         error: why there is no verdict.
         passes: forwards and backwards that the attacks had spent when the example was broken.
     """
@@ -62,79 +63,77 @@ class Judged:
     attack: str | None = None
     margin: float | None = None
     lower_bound: float | None = None
+    radius: float | None = None
     error: str | None = None
     passes: int | None = None
 
+    @property
+    def proof_ran(self) -> bool:
+        """Whether a certificate was tried."""
+        return self.lower_bound is not None or self.radius is not None
 
-def judged(records: Iterable[Mapping[str, Any]]) -> list[Judged]:
+
+def judged(records: Iterable[Record]) -> list[Judged]:
     """Return the verdict of every (norm, ε, example) of the records, in that order.
 
     Raises:
         RunError: an example is broken and certified at once, which is a defect of an attack or of a certificate.
     """
-    by_example = sorted(records, key=lambda row: (row["index"], row["id"]))
+    by_example = sorted(records, key=lambda each: (each.index, each.id))
     return sorted(standings(by_example), key=lambda each: (each.norm, each.eps, each.index, each.id))
 
 
-def standings(records: Iterable[Mapping[str, Any]]) -> Iterator[Judged]:
+def standings(records: Iterable[Record]) -> Iterator[Judged]:
     """Yield the verdicts of records that are sorted by example, holding those of one example at a time.
 
     Raises:
         RunError: as `judged`.
     """
-    for _, rows in groupby(records, key=lambda row: row["index"]):
-        threats: dict[tuple[str, str, float], list[Mapping[str, Any]]] = {}
-        for row in rows:
-            threats.setdefault((row["id"], row["norm"], row["eps"]), []).append(row)
+    for _, of_one in groupby(records, key=lambda each: each.index):
+        threats: dict[tuple[str, str, float], list[Record]] = {}
+        for each in of_one:
+            threats.setdefault((each.id, each.norm, each.eps), []).append(each)
         yield from (_judged(threats[key]) for key in sorted(threats))
 
 
-def standing_of(row: Mapping[str, Any]) -> Standing:
-    """Return what one record says alone."""
-    if row.get("error") is not None:
+def standing_of(records: Sequence[Record]) -> Standing:
+    """Return what the records of one example under one threat say together: errors count where there is nothing else.
+
+    Raises:
+        RunError: it is broken and certified at once.
+    """
+    said = [each for each in records if not isinstance(each, Failed)]
+    if not said:
         return Standing.ERROR
-    if not row["clean_correct"]:
+    if not all(each.clean_correct for each in said):
         return Standing.MISCLASSIFIED
-    if row.get("success"):
-        return Standing.BROKEN
-    return Standing.CERTIFIED if 0 < (row.get("lower_bound") or 0) < float("inf") else Standing.UNDECIDED
-
-
-def _judged(rows: list[Mapping[str, Any]]) -> Judged:
-    first = rows[0]
-    found = [row for row in rows if row["error"] is None]
-    attacks = [row for row in found if row["kind"] == "attack"]
-    proofs = [row for row in found if row["kind"] == "certificate"]
-    broken = next((row for row in attacks if row["success"]), None)
-    bound = max((row["lower_bound"] for row in proofs), default=None)
-    proven = any(row["lower_bound"] > 0 and row["lower_bound"] != float("inf") for row in proofs)
-    right = all(row["clean_correct"] for row in found)
-    if proven and right and broken is not None:
+    broken = next((each for each in said if isinstance(each, Attacked) and each.success), None)
+    proven = any(each.proven for each in said if not isinstance(each, Attacked))
+    if broken is not None and proven:
         raise RunError(
-            f"{first['id']!r} is broken by {broken['attack']} and certified at once, at {first['norm']} eps "
-            f"{first['eps']:g}; this is a defect of saddlepoint: please report it"
+            f"{broken.id!r} is broken by {broken.attack} and certified at once, at {broken.norm} eps {broken.eps:g}; "
+            "this is a defect of saddlepoint: please report it"
         )
-    standing = (
-        Standing.ERROR
-        if not found
-        else Standing.MISCLASSIFIED
-        if not right
-        else Standing.BROKEN
-        if broken is not None
-        else Standing.CERTIFIED
-        if proven
-        else Standing.UNDECIDED
-    )
+    return Standing.BROKEN if broken is not None else Standing.CERTIFIED if proven else Standing.UNDECIDED
+
+
+def _judged(records: Sequence[Record]) -> Judged:
+    standing, first = standing_of(records), records[0]
+    attacks = [each for each in records if isinstance(each, Attacked)]
+    bounds = [each.lower_bound for each in records if isinstance(each, Certified)]
+    labels = [each.label for each in records if not isinstance(each, Failed)]
+    broken = next((each for each in attacks if each.success), None) if standing is Standing.BROKEN else None
     return Judged(
-        first["id"],
-        first["index"],
-        first["norm"],
-        first["eps"],
-        found[0]["label"] if found else first["label"],
+        first.id,
+        first.index,
+        first.norm,
+        first.eps,
+        labels[0] if labels else first.label,
         standing,
-        broken["attack"] if broken is not None and standing is Standing.BROKEN else None,
-        min((row["margin"] for row in attacks), default=None),
-        bound,
-        None if found else first["error"],
-        broken["forwards"] + broken["backwards"] if broken is not None and standing is Standing.BROKEN else None,
+        attack=None if broken is None else broken.attack,
+        margin=min((each.margin for each in attacks), default=None),
+        lower_bound=max(bounds, default=None),
+        radius=max((each.radius for each in records if isinstance(each, Voted)), default=None),
+        error=first.error if isinstance(first, Failed) and standing is Standing.ERROR else None,
+        passes=None if broken is None else broken.forwards + broken.backwards,
     )

@@ -14,9 +14,10 @@ from saddlepoint.errors import InputError
 from saddlepoint.results.begin import LOCK, asked, begin, claim
 from saddlepoint.results.errors import RunError
 from saddlepoint.results.lock import locked
-from saddlepoint.results.merge import load
+from saddlepoint.results.merge import load, records_of
 from saddlepoint.results.points import Pixels, image, owned
 from saddlepoint.results.reader import SUMMARY
+from saddlepoint.results.record import Failed, Record, to_row
 from saddlepoint.results.retention import Keep, Retention
 from saddlepoint.results.schema import checked
 from saddlepoint.results.settle import settle
@@ -69,8 +70,8 @@ class Writer:
     """What adds rows to a run; made by `writing`.
 
     Attributes:
-        earlier: the records that had a result when the run was opened, by key, with some of their columns; those with
-            an error are to be tried again.
+        earlier: the records that had a result when the run was opened, by key; those with an error are to be
+            tried again.
         done: the ids of their examples.
         digests: what was attacked, by those ids.
         lost: one line for each shard whose points were gone; its examples are not done.
@@ -80,13 +81,12 @@ class Writer:
 
     def __init__(self, folder: Path, retention: Retention, shard_rows: int, seconds: float) -> None:
         self._folder, self._retention, self._shard_rows, self._seconds = folder, retention, shard_rows, seconds
-        columns = ["key", "id", "digest", "index", "label", "success", "attack", "error", "method", "lower_bound"]
-        columns += ["kind", "norm", "eps", "clean_correct"]
-        earlier = load(folder, columns).select(columns).to_pylist()
-        for row in earlier:
-            retention.note(row)
-        self.digests: dict[str, str] = {row["id"]: row["digest"] for row in earlier if row["error"] is None}
-        self.earlier = {row["key"]: row for row in earlier if row["error"] is None}
+        self.earlier: dict[str, Record] = {}
+        for record in records_of(load(folder)):
+            retention.note(record)
+            if not isinstance(record, Failed):
+                self.earlier[record.key] = record
+        self.digests = {each.id: str(each.digest) for each in self.earlier.values()}
         self.done = frozenset(self.digests)
         self._seen = set(self.earlier)
         # A timer flushes what waits while the attack is at work; the guard keeps it and the caller apart.
@@ -95,16 +95,16 @@ class Writer:
 
     def add(
         self,
-        row: Mapping[str, object],
+        record: Record,
         point: NDArray[Any] | None,
         clean: NDArray[Any] | None = None,
         *,
         again: bool = False,
     ) -> None:
-        """Add the row of one example, its point and its clean image, float32 (C, H, W), which are copied.
+        """Add the record of one example, its point and its clean image, float32 (C, H, W), which are copied.
 
         Args:
-            row: by column (`COLUMNS`); what is missing is null, and `kept` is decided here.
+            record: what was found; `kept` is decided here.
             point: x_adv; None for an example with an error, or when no point is kept.
             clean: x, kept beside a point that is kept.
             again: whether a record whose key has one already is passed over instead of refused: it is the same.
@@ -113,15 +113,15 @@ class Writer:
             InputError: the row or point breaks the schema, the id has a row, or a point that is to be kept is missing.
             RunError: a full shard cannot be written; what was added is kept in memory for the next attempt.
         """
-        found = checked({**row, "kept": False})
-        key, identity = found["key"], found["id"]
+        row = checked({**to_row(record), "kept": False})
+        key, identity = record.key, record.id
         with self._guard:
             self._check_open()
             if again and key in self._seen:
                 return
             if key in self._seen:
                 raise InputError(f"the record {key!r} has a row already; expected one for each")
-            kept = self._retention.keeps(found)
+            kept = self._retention.keeps(record)
             if kept and point is None:
                 raise InputError(f"the row of {identity!r} has no point; expected one, which this run is to keep")
             if kept and point is not None:
@@ -130,9 +130,9 @@ class Writer:
                 if clean is not None:
                     self._images[key] = image(clean)
                     self._bytes += self._images[key].nbytes
-            self._retention.note(found)
+            self._retention.note(record)
             self._seen.add(key)
-            self._rows.append({**found, "kept": kept})
+            self._rows.append({**row, "kept": kept})
             if len(self._rows) == 1:
                 self._start()
             if len(self._rows) >= self._shard_rows or self._bytes >= SHARD_BYTES or time.monotonic() >= self._due:

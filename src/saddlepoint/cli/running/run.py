@@ -25,7 +25,7 @@ from saddlepoint.evaluation import run as evaluation
 from saddlepoint.evaluation.escalation import sample_of
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, described_model
-from saddlepoint.results import RunFolder, open_run
+from saddlepoint.results import Attacked, RunFolder, open_run
 
 
 def run(given: Namespace) -> int:
@@ -87,8 +87,7 @@ def told_findings(run: RunFolder) -> bool:
 
 def _showing(run: RunFolder, sign: str, most: int = 3) -> list[str]:
     """Return the ids of some examples that show a sign."""
-    rows = run.rows().select(["id", "doubts"]).to_pylist()
-    found = dict.fromkeys(row["id"] for row in rows if sign in (row["doubts"] or "").split(", "))
+    found = dict.fromkeys(each.id for each in run.records() if isinstance(each, Attacked) and sign in each.doubts)
     return [*islice(found, most), *(["…"] if len(found) > most else [])]
 
 
