@@ -32,7 +32,7 @@ from torch import Tensor, nn
 import saddlepoint as sp
 from saddlepoint.certificates import bounds, graphs_of
 from saddlepoint.certificates.graph import Graph
-from saddlepoint.certificates.margins import Worst, worst_margins
+from saddlepoint.certificates.methods import Worst, worst_margins
 from saddlepoint.certificates.programs import by_integers, program
 from saddlepoint.certificates.regions import Box, around
 from saddlepoint.training.intervals import intervals, worst_logits

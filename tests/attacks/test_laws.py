@@ -1,9 +1,9 @@
 """Every attack, every ball, every law, by listing them; and the laws themselves, by breaking them."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import final
+from typing import final, get_args
 
 import pytest
 import torch
@@ -185,3 +185,17 @@ def test_radii_of_one_batch_are_those_of_separate_calls():
         for row, eps in enumerate(radii.tolist()):
             alone = sp.attack(classifier, x, y, replace(ball, eps=eps), solver, batch_size=4)
             assert torch.equal(together.x_adv[row], alone.x_adv[row])
+
+
+@pytest.mark.parametrize("name", sorted({type(each).__name__ for each in registry.ATTACKS.values()}))
+def test_a_setting_of_another_type_is_one_line(name):
+    """As a specification from elsewhere may have it; None is a value only where it is declared."""
+    example = next(each for each in registry.ATTACKS.values() if type(each).__name__ == name)
+    plain = registry.to_dict(example)
+    for field in fields(example):
+        optional = type(None) in get_args(field.type)
+        odd = [[None], "x", *([] if optional else [None]), *([True, "5", 1.5] if field.type is int else [])]
+        for value in odd:
+            with pytest.raises(sp.InputError) as caught:
+                registry.from_dict({**plain, field.name: value})
+            assert "\n" not in str(caught.value)

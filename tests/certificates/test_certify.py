@@ -1,6 +1,8 @@
 """Bounds against sampled points, closed forms, gradients and each other; verdicts against planted counterexamples."""
 
 import inspect
+import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -14,13 +16,16 @@ from saddlepoint.certificates import bounds, crown
 from saddlepoint.certificates.functionals import Dense
 from saddlepoint.certificates.lipschitz import steepness
 from saddlepoint.certificates.lowering import export
-from saddlepoint.certificates.margins import Method
+from saddlepoint.certificates.methods import METHODS as TABLE
+from saddlepoint.certificates.methods import Name
 from saddlepoint.certificates.regions import Box, around
+from saddlepoint.cli.main import main
 from saddlepoint.geometry import L1, L2, Linf
 from saddlepoint.testing import toys
 from saddlepoint.training.intervals import ends, intervals
 
-METHODS = tuple(name for name in get_args(Method) if name not in ("lp", "milp"))  # those: test_programs.py
+ROOT = Path(__file__).parents[2]
+METHODS = tuple(name for name, method in TABLE.items() if not method.solver)  # those: test_programs.py
 
 
 class Block(nn.Module):
@@ -314,3 +319,16 @@ def test_no_gradient_in_the_set_is_steeper_than_its_bound(name, ball):
     for k in range(3):
         (gradient,) = torch.autograd.grad(net.double()(points)[:, k].sum(), points)
         assert (gradient.abs() <= most[k] * (1 + 1e-9)).all()
+
+
+def test_the_methods_are_told_everywhere(capsys):
+    """Types, help and docs name what the table holds."""
+    assert set(get_args(Name)) == set(TABLE)
+    for command in ("certify", "evaluate"):
+        assert main([command, "--help"]) == 0
+        told = re.split(r"[\s,]+", capsys.readouterr().out)
+        assert set(TABLE) <= set(told)
+    rows = re.findall(
+        r"^\| `([a-z-]+)` \|.*\| (.*) \|$", (ROOT / "docs/certificates.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert {name: method.source for name, method in TABLE.items()}.items() <= dict(rows).items()

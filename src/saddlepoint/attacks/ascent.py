@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -112,16 +112,20 @@ class Ascent(Attack):
 
 
 def require(attack: Any, **within: str) -> None:  # noqa: ANN401 - an attack, which is a dataclass
-    """Raise InputError unless each named field of the attack is a number in its interval, such as "(0, 1]", or None.
+    """Raise InputError unless each named field of the attack is a number in its interval, such as "(0, 1]".
 
-    Fields that are declared as whole numbers must be such, and a loss must have its name in `saddlepoint.losses`.
+    None is a value where it is declared. Fields declared as whole numbers or truth values must be such, and a loss must
+    have its name in `saddlepoint.losses`.
     """
     if not callable(loss := getattr(attack, "loss", "margin")):
         losses.check(loss)
     for field in fields(attack):
         value, interval = getattr(attack, field.name), within.get(field.name, "(-∞, ∞)")
         whole = field.type is int
-        if value is None or not (whole or field.name in within):
+        if field.type is bool and not isinstance(value, bool):
+            raise InputError(f"{type(attack).__name__} got {field.name}={value!r}; expected True or False")
+        optional = type(None) in get_args(field.type)
+        if (value is None and optional) or not (whole or field.name in within):
             continue
         number = not isinstance(value, bool) and isinstance(value, int if whole else (int, float))
         if not number or not _lies(value, interval):

@@ -62,7 +62,11 @@ def from_dict(data: Mapping[str, Any]) -> Step:
     if not set(values) <= set(own):
         raise InputError(f"{name} has no field {min(set(values) - set(own))!r}; expected some of {', '.join(own)}")
     make: Callable[..., Step] = kind
-    return make(**{key: from_dict(value) if isinstance(value, Mapping) else value for key, value in values.items()})
+    settings = {key: from_dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    try:
+        return make(**settings)
+    except TypeError:
+        raise InputError(f"{name} cannot have the settings {values!r:.160}; expected values of their types") from None
 
 
 def _names(step: Step | type[Step]) -> list[str]:

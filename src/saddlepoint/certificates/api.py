@@ -4,17 +4,17 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, final, get_args
+from typing import Literal, final
 
 import torch
 
 from saddlepoint.certificates.agreement import challenge, compare_anywhere
 from saddlepoint.certificates.checker import check
 from saddlepoint.certificates.effort import MEMORY, Effort
-from saddlepoint.certificates.evidence import Evidence, require_evidence
+from saddlepoint.certificates.evidence import Evidence
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.lowering import export
-from saddlepoint.certificates.margins import Method, Worst, worst_margins
+from saddlepoint.certificates.methods import METHODS, Name, Worst, worst_margins
 from saddlepoint.certificates.regions import InputSet, around
 from saddlepoint.classifier import DECISION, Classifier
 from saddlepoint.classifier.checks import check_classes, check_images, check_labels
@@ -67,7 +67,7 @@ def certify(
     y: Labels,
     ball: Ball,
     *,
-    method: Method = "crown",
+    method: Name = "crown",
     box: tuple[float, float] | None = (0.0, 1.0),
     memory: int = MEMORY,
     timeout: float | None = None,
@@ -99,12 +99,9 @@ def certify(
         InputError: x, y or the method cannot be used.
         ModelError: the module has an operation without a rule, or computes something else than its graph.
     """
-    if method not in get_args(Method):
-        raise InputError(f"method is {method!r}; expected one of {', '.join(get_args(Method))}")
-    if method in ("lp", "milp") and not (ball.separable and classifier.device.type == "cpu"):
-        raise InputError(f"method is {method!r}, which takes ℓ∞ balls on a CPU; expected those, or another method")
-    if evidence:
-        require_evidence(method)
+    if method not in METHODS:
+        raise InputError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
+    METHODS[method].check(method, ball, classifier.device.type, evidence=evidence)
     if timeout is not None and not timeout > 0:
         raise InputError(f"timeout is {timeout!r}; expected seconds, such as 10")
     images = check_images(x, box, classifier.channels).detach().to(classifier.device)
@@ -197,19 +194,19 @@ def graphs_of(classifier: Classifier, shape: tuple[int, ...]) -> tuple[Graph, Gr
     return single, double
 
 
-def _together(graph: Graph, method: Method, memory: int) -> int:
+def _together(graph: Graph, method: str, memory: int) -> int:
     """Return how many examples are bounded in one call: all margins of each are propagated at once."""
-    if method not in ("interval", "crown-ibp"):
-        return 1  # these start from the neurons that one example leaves open
+    if not METHODS[method].together:
+        return 1
     together = _NEURONS // sum(node.size for node in graph.nodes)
     return max(1, min(_MOST, together, Effort(memory).most(graph, sets=graph.outputs)))
 
 
 def _bounded(
-    graphs: tuple[Graph, Graph], region: InputSet, y: Labels, method: Method, effort: Effort, *, evidence: bool
+    graphs: tuple[Graph, Graph], region: InputSet, y: Labels, method: str, effort: Effort, *, evidence: bool
 ) -> Worst:
     """Return bounds and tolerances; in float64 where float32 leaves the sign open."""
-    single, double = (graphs[1], None) if method in ("lp", "milp") else graphs
+    single, double = (graphs[1], None) if METHODS[method].solver else graphs
     found = _on_host(worst_margins(single, region, y, method, effort, evidence=evidence))
     open_ = ~(found.least.abs() > _OPEN * found.tolerance.abs())
     if double is None or not bool(open_.any()):

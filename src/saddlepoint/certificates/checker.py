@@ -15,7 +15,7 @@ from saddlepoint.certificates.crown import Ranges, Relaxation, flat, ranges, rel
 from saddlepoint.certificates.evidence import Evidence, Pass
 from saddlepoint.certificates.functionals import Dense
 from saddlepoint.certificates.graph import Graph
-from saddlepoint.certificates.margins import differences
+from saddlepoint.certificates.methods import differences
 from saddlepoint.certificates.programs import Question, program
 from saddlepoint.certificates.regions import InputSet
 from saddlepoint.errors import CertificateError

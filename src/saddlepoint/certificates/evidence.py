@@ -97,12 +97,6 @@ class Evidence:
             raise InputError(f"{path} holds tensors of other names; expected evidence that saddlepoint wrote") from None
 
 
-def require_evidence(method: str) -> None:
-    """Raise InputError if a method leaves nothing that could be checked without it."""
-    if method in ("milp", "lipschitz"):
-        raise InputError(f"there is no evidence of {method!r} to check; expected another method, such as 'crown'")
-
-
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[int, Tensor]:
     return {int(name.removeprefix(prefix)): value for name, value in tensors.items() if name.startswith(prefix)}
 

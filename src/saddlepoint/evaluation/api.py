@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,9 +13,8 @@ from torch import nn
 from saddlepoint.attacks import FAST, Step, able
 from saddlepoint.certificates import Graph, graphs_of
 from saddlepoint.certificates.bounds import work
-from saddlepoint.certificates.evidence import require_evidence
 from saddlepoint.certificates.lowering import check_layers
-from saddlepoint.certificates.margins import Method
+from saddlepoint.certificates.methods import METHODS
 from saddlepoint.certificates.regions import around
 from saddlepoint.certificates.smoothing import SmoothedClassifier, samples_needed
 from saddlepoint.classifier import Classifier
@@ -37,7 +36,6 @@ from saddlepoint.results import Bracket, Judged, RunFolder, brackets, judged, op
 from saddlepoint.results.record import VOTES
 from saddlepoint.typing import Images
 
-METHODS: tuple[str, ...] = get_args(Method)
 ACTIVATIONS = 8e6
 """Of the layers for one image: networks with more are attacked at once, and not exported."""
 WORK = 3e11
@@ -206,8 +204,8 @@ def evaluate(
         smoothing=voting,
     )
     folder = Path(tempfile.mkdtemp(prefix="saddlepoint-")) / "run" if out is None else Path(out)
-    if evidence and proofs:
-        require_evidence(proofs[-1])
+    if proofs and voting is None:
+        METHODS[proofs[-1]].check(proofs[-1], chosen[0].ball, classifier.device.type, evidence=evidence)
     job = Job(spec, classifier, examples, graphs, points=earlier, evidence=folder / EVIDENCE if evidence else None)
     clock, observe = _Clock(seconds), observe or notebook()
     done, before = run(job, folder, seconds=clock.left, stop=stop, observe=observe, executor=executor), None
