@@ -13,6 +13,7 @@ from saddlepoint.certificates.checker import check
 from saddlepoint.certificates.effort import MEMORY, Effort
 from saddlepoint.certificates.evidence import Evidence
 from saddlepoint.certificates.graph import Graph
+from saddlepoint.certificates.kept import kept
 from saddlepoint.certificates.lowering import export
 from saddlepoint.certificates.methods import METHODS, Name, Worst, worst_margins
 from saddlepoint.certificates.regions import InputSet, around
@@ -90,7 +91,7 @@ def certify(
         timeout: seconds after which α-CROWN and integer programs try no further on an example; what they have found
             until then is a proof, but depends on the clock.
         evidence: whether to keep what `check_evidence` needs; not of "milp" nor of "lipschitz".
-        graphs: of the classifier for images of this shape, as `graphs_of` made them; made anew when not given.
+        graphs: of the classifier for images of this shape, as `graphs_of` returns them; looked up when not given.
 
     Returns:
         The certificates, computed in float64 where float32 leaves the sign to rounding.
@@ -111,7 +112,7 @@ def certify(
     right = classifier.predict(images, box=box).label.cpu() == labels.cpu()
     radius, slope = per_row(ball.eps, images).cpu(), torch.zeros_like(images, dtype=torch.float64)
     bound, tolerance = (torch.empty(len(images), dtype=torch.float64) for _ in range(2))
-    seconds, kept = list[float](), list[Evidence | None]()
+    seconds, proofs = list[float](), list[Evidence | None]()
     # The bounds of rounding are those of sums of products in float32: not of TF32, nor of Winograd's convolutions.
     with DECISION.switched(classifier.device), torch.backends.cudnn.flags(enabled=False):
         size = 1 if evidence else _together(graphs[0], method, memory)
@@ -125,7 +126,7 @@ def certify(
             found = _bounded(graphs, region, labels[rows], method, effort, evidence=evidence)
             bound[part], tolerance[part] = found.least[: len(part)], found.tolerance[: len(part)]
             slope[part] = found.slope[: len(part)].double()
-            kept.append(found.evidence)
+            proofs.append(found.evidence)
             seconds += [(time.perf_counter() - began) / len(part)] * len(part)
         proven = (right & (bound > 0)).nonzero().squeeze(1)
         if len(proven):
@@ -133,8 +134,8 @@ def certify(
             shown = challenge(graphs[1], classifier, sets, labels[proven], bound[proven], slope[proven]).double().cpu()
             bound[proven] = torch.where(shown > 0, bound[proven], shown)
     verdicts = tuple(map(_verdict, right.tolist(), bound.tolist()))
-    proofs = tuple(each for each in kept if each is not None) if evidence else None
-    return Certificates(verdicts, bound, tolerance, method, tuple(seconds), evidence=proofs)
+    whole = tuple(each for each in proofs if each is not None) if evidence else None
+    return Certificates(verdicts, bound, tolerance, method, tuple(seconds), evidence=whole)
 
 
 def check_evidence(
@@ -156,7 +157,7 @@ def check_evidence(
         ball: Δ, for which the evidence was found.
         evidence: of each example.
         box: the pixels' box; None for none.
-        graphs: of the classifier for images of this shape; made anew when not given.
+        graphs: of the classifier for images of this shape; looked up when not given.
 
     Raises:
         CertificateError: a claim of the evidence does not follow.
@@ -185,13 +186,19 @@ def _checked(graph: Graph, region: InputSet, label: int, evidence: Evidence) -> 
 def graphs_of(classifier: Classifier, shape: tuple[int, ...]) -> tuple[Graph, Graph]:
     """Return the classifier's graph in float32 and in float64, held against the module itself; see `agreement`.
 
+    Those of the last call are kept, and given again while they are of the classifier as it is.
+
     Raises:
         ModelError: an operation has no rule, or module and graph differ by more than rounding explains.
     """
-    program = export(classifier, shape, classifier.device)
-    single, double = program.graph(torch.float32), program.graph(torch.float64)
-    compare_anywhere(double, classifier)
-    return single, double
+
+    def make() -> tuple[Graph, Graph]:
+        program = export(classifier, shape, classifier.device)
+        single, double = program.graph(torch.float32), program.graph(torch.float64)
+        compare_anywhere(double, classifier)
+        return single, double
+
+    return kept(classifier, shape, make)
 
 
 def _together(graph: Graph, method: str, memory: int) -> int:

@@ -143,9 +143,7 @@ class Classifier(nn.Module):
         layers = re.sub(r" at 0x[0-9a-f]+", "", repr(self.module))
         total = hashlib.sha256(f"{layers}\n{self.names}\n{self.source}\n".encode())
         for name, value in state.items():
-            for part in _parts(value):
-                total.update(f"{name} {part.dtype} {tuple(part.shape)}\n".encode())
-                total.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+            absorb(total, name, value)
         return f"sha256:{total.hexdigest()}"
 
     def name_of(self, label: int) -> str:
@@ -186,6 +184,13 @@ def _of_any_number(program: ExportedProgram) -> ExportedProgram:
                 "torch.export.export(module, (x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))"
             )
     return program
+
+
+def absorb(total: "hashlib._Hash", name: str, value: object) -> None:
+    """Take the types, shapes and bytes of what a module keeps under a name into a hash."""
+    for part in _parts(value):
+        total.update(f"{name} {part.dtype} {tuple(part.shape)}\n".encode())
+        total.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
 
 
 def _parts(value: object) -> list[Tensor]:

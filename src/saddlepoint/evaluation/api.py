@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,18 @@ class Evaluation:
 
     def verdicts(self) -> list[Judged]:
         """Return the verdict of each example under each threat."""
-        return judged(self.run.records())
+        return list(self._judged)
 
-    @property
+    @cached_property
+    def _judged(self) -> tuple[Judged, ...]:
+        return tuple(judged(self.run.records()))
+
+    @cached_property
     def brackets(self) -> list[Bracket]:
         """One bracket per threat, by norm and ε; what was asked for says whether anything was proven or searched."""
         spec = self.run.spec
         proven, searched = bool(spec["certify"]), bool(spec["suite"])
-        return [replace(each, proven=proven, searched=searched) for each in brackets(self.verdicts())]
+        return [replace(each, proven=proven, searched=searched) for each in brackets(self._judged)]
 
     @property
     def robust_accuracy(self) -> Bracket:

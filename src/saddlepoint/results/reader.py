@@ -1,8 +1,10 @@
 """A run folder, read: what was asked, on what it ran, every row, every point that was kept. Nothing here writes."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +54,22 @@ class RunFolder:
         Raises:
             RunError: a row is no record: a column has a value that it cannot have.
         """
-        try:
-            return [from_row(checked({name: row[name] for name in NAMES})) for row in rows_of(self._table)]
-        except InputError as error:
-            raise RunError(f"{str(self.path)!r} holds what is no record: {error}") from None
+        return list(self._records)
 
     def summary(self) -> dict[str, Any]:
         """Return the counts and accuracies that follow from the rows, also of a run that is not finished."""
+        return deepcopy(self._summary)
+
+    @cached_property
+    def _summary(self) -> dict[str, Any]:
         return summarise(self._table)
+
+    @cached_property
+    def _records(self) -> tuple[Record, ...]:
+        try:
+            return tuple(from_row(checked({name: row[name] for name in NAMES})) for row in rows_of(self._table))
+        except InputError as error:
+            raise RunError(f"{str(self.path)!r} holds what is no record: {error}") from None
 
     def checks(self) -> list[dict[str, str]]:
         """Return the checks that were run on these records: name, outcome, measured and consequence of each."""
