@@ -289,7 +289,7 @@ def test_running_out_of_memory_is_one_line(attack, photo, tiny_model, monkeypatc
     def burst(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    monkeypatch.setattr("saddlepoint.cli.attacking.search.attack", burst)
+    monkeypatch.setattr("saddlepoint.cli.attack.search.attack", burst)
     code, _, err = attack(photo())
     assert code == 2
     assert err == "saddlepoint: out of memory; expected smaller batches: pass a smaller --batch-size, or fewer images\n"

@@ -59,6 +59,6 @@ def test_an_interruption_leaves_no_traceback(monkeypatch, capsys):
     def interrupt(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("saddlepoint.cli.attack._run", interrupt)
+    monkeypatch.setattr("saddlepoint.cli.attack.flags._run", interrupt)
     assert main(["attack"]) == 130
     assert capsys.readouterr().err == "saddlepoint: interrupted\n"

@@ -136,7 +136,7 @@ def test_what_cannot_be_used_is_one_line(flags, line, tmp_path, capsys):
 
 
 def test_the_listed_recipes_are_those_of_the_package():
-    from saddlepoint.cli.train import RECIPES
+    from saddlepoint.cli.train.flags import RECIPES
 
     assert sorted(RECIPES) == recipe.names()
     for name in RECIPES:

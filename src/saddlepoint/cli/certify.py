@@ -2,7 +2,7 @@
 
 import argparse
 
-from saddlepoint.cli.evaluate import examples
+from saddlepoint.cli.evaluate.flags import examples
 from saddlepoint.cli.flags import Parser, positive
 
 _DESCRIPTION = """\
@@ -44,7 +44,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from saddlepoint.cli.evaluating import run
+    from saddlepoint.cli.evaluate.run import run
     from saddlepoint.errors import InputError
 
     if given.method == "none":

@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.text import Text
 
-from saddlepoint.cli.attacking.blocks import SYMBOLS
-from saddlepoint.cli.attacking.settings import Settings
+from saddlepoint.cli.attack.blocks import SYMBOLS
+from saddlepoint.cli.attack.settings import Settings
 from saddlepoint.cli.printable import console as console_of
 from saddlepoint.data import in_utf8
 from saddlepoint.evaluation.records import method_line

@@ -3,15 +3,14 @@
 import sys
 from argparse import Namespace
 
-from saddlepoint.cli.attacking.cases import failed
-from saddlepoint.cli.attacking.output import Output
-from saddlepoint.cli.attacking.render import render
-from saddlepoint.cli.attacking.search import attack_group
-from saddlepoint.cli.attacking.settings import Settings, settings
-from saddlepoint.cli.attacking.subjects import Subject, groups, read
-from saddlepoint.cli.attacking.trace import Trace, drawn
-from saddlepoint.cli.memory import bounded
-from saddlepoint.cli.warned import warned
+from saddlepoint.cli.attack.cases import failed
+from saddlepoint.cli.attack.output import Output
+from saddlepoint.cli.attack.render import render
+from saddlepoint.cli.attack.search import attack_group
+from saddlepoint.cli.attack.settings import Settings, settings
+from saddlepoint.cli.attack.subjects import Subject, groups, read
+from saddlepoint.cli.attack.trace import Trace, drawn
+from saddlepoint.cli.console import bounded, warned
 
 
 def run(given: Namespace) -> int:

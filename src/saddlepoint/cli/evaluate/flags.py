@@ -1,7 +1,6 @@
 """`saddlepoint evaluate`: between which two numbers does robust accuracy lie?"""
 
 import argparse
-from typing import Any
 
 from saddlepoint.cli.classifiers import photo_flags, weight_flags
 from saddlepoint.cli.flags import Number, Parser, natural, positive
@@ -97,27 +96,6 @@ def examples(parser: Parser) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from saddlepoint.cli.evaluating import run
+    from saddlepoint.cli.evaluate.run import run
 
     return run(given)
-
-
-def requirement(text: str) -> tuple[str, float, float | None]:
-    """Return what a rule asks for: which accuracy, at least how much, at which ε, if it says so; see --require.
-
-    Raises:
-        InputError: it is none.
-    """
-    import re
-
-    from saddlepoint.errors import InputError
-
-    found = re.fullmatch(r"(clean|attacked|certified|robust)>=([0-9.]+)(?:@([0-9./e-]+))?", text.replace(" ", ""))
-    try:
-        share = float(found[2]) if found else -1.0
-        eps: Any = None if found is None or found[3] is None else float(Number(found[3]))
-    except (ValueError, argparse.ArgumentTypeError):
-        share, eps = -1.0, None
-    if found is None or not 0 <= share <= 1:
-        raise InputError(f'--require {text!r} given; expected a rule such as "certified>=0.8@8/255"')
-    return ("certified" if found[1] == "robust" else found[1]), share, eps

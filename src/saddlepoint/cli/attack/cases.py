@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from saddlepoint.attacks import AttackResult
-from saddlepoint.cli.attacking.output import Adversarial, Attacked, Case, Clean, Perturbation, Written
-from saddlepoint.cli.attacking.pictures import write_pictures
-from saddlepoint.cli.attacking.settings import Settings
-from saddlepoint.cli.attacking.subjects import Subject
-from saddlepoint.cli.attacking.trace import Trace
-from saddlepoint.cli.attacking.views import View, look, views
+from saddlepoint.cli.attack.output import Adversarial, AttackedImage, Case, Clean, Perturbation, Written
+from saddlepoint.cli.attack.pictures import write_pictures
+from saddlepoint.cli.attack.settings import Settings
+from saddlepoint.cli.attack.subjects import Subject
+from saddlepoint.cli.attack.trace import Trace
+from saddlepoint.cli.attack.views import View, look, views
 from saddlepoint.data import levels, pixels
 from saddlepoint.geometry import L1, L2, Linf
 
@@ -75,10 +75,10 @@ def cases(settings: Settings, group: Group, x: Tensor, result: AttackResult, tra
 
 def _findings(
     settings: Settings, group: Group, result: AttackResult, trace: Trace, row: int, points: _Points
-) -> Attacked:
+) -> AttackedImage:
     subject, clean, found = group.subjects[row], points.clean, points.found
     linf, l2, l1 = (float(ball(1.0).norm(points.delta[None])) for ball in (Linf, L2, L1))
-    return Attacked(
+    return AttackedImage(
         clean=Clean(label=clean.label, name=clean.name, probability=clean.probability, loss=clean.loss),
         adversarial=Adversarial(
             label=found.label,

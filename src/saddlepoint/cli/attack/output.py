@@ -65,7 +65,7 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attacked:
+class AttackedImage:
     """Everything about one attacked image."""
 
     clean: Clean
@@ -93,14 +93,16 @@ class Case:
 
     index: int
     image: str
-    findings: Attacked | None = None
+    findings: AttackedImage | None = None
     error: str | None = None
     truth: str = ""
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of the JSON object; those of an image that failed are None."""
         found = (
-            dict.fromkeys(field.name for field in fields(Attacked)) if self.findings is None else asdict(self.findings)
+            asdict(self.findings)
+            if self.findings is not None
+            else dict.fromkeys(field.name for field in fields(AttackedImage))
         )
         return {"image": self.image, **found, "error": self.error}
 

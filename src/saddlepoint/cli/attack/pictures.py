@@ -4,10 +4,10 @@ import math
 
 from torch import Tensor
 
-from saddlepoint.cli.attacking.output import Files
-from saddlepoint.cli.attacking.settings import Settings
-from saddlepoint.cli.attacking.subjects import Subject
-from saddlepoint.cli.attacking.views import View
+from saddlepoint.cli.attack.output import Files
+from saddlepoint.cli.attack.settings import Settings
+from saddlepoint.cli.attack.subjects import Subject
+from saddlepoint.cli.attack.views import View
 from saddlepoint.data import BLUE, VERMILION, Panel, figure, magnified, to_image, write_image
 
 

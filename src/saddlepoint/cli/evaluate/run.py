@@ -4,12 +4,9 @@ import json
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from textwrap import fill
-from typing import Any
 
 import torch
 
@@ -17,39 +14,24 @@ from saddlepoint.attacks import Step
 from saddlepoint.attacks.registry import SUITES
 from saddlepoint.certificates.smoothing import SmoothedClassifier
 from saddlepoint.classifier import Classifier
-from saddlepoint.cli.attacking.settings import named_attack
+from saddlepoint.cli.attack.settings import named_attack
 from saddlepoint.cli.classifiers import classifier_of, require_photos
-from saddlepoint.cli.evaluate import requirement
-from saddlepoint.cli.flags import Number
-from saddlepoint.cli.memory import bounded
+from saddlepoint.cli.console import bounded, interruptible, progress, told_findings, warned
+from saddlepoint.cli.evaluate.text import Gate, markdown, of_checks, printed, since, stopped
+from saddlepoint.cli.flags import Number, requirement
 from saddlepoint.cli.radii import default
-from saddlepoint.cli.running.progress import progress
-from saddlepoint.cli.running.run import interruptible, told_findings
-from saddlepoint.cli.table import table
-from saddlepoint.cli.warned import warned
 from saddlepoint.data.datasets import Dataset, load_dataset, matched
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation import Evaluation, ThreatModel, evaluate
-from saddlepoint.evaluation.escalation import sample_of
 from saddlepoint.evaluation.executors import HERE, Executor, Workers
 from saddlepoint.evaluation.reading import readable
 from saddlepoint.evaluation.stopping import Rule, Stop
-from saddlepoint.evaluation.transfer import NAME
-from saddlepoint.results import Bracket, RunError, RunFolder, by_label, compare, namer, open_run, percent, spelled
-from saddlepoint.results.compare import in_words
+from saddlepoint.results import open_run, percent
 from saddlepoint.results.store import write_bytes
 
 UNDECIDED = 3
 PASSES, LONG = 300, 120.0
 """What FAST takes for an image that stands, and the seconds of a whole evaluation that are told beforehand."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """Whether a requirement is met, None while that is open; and a line about one that is not."""
-
-    met: bool | None
-    line: str | None
 
 
 def run(given: Namespace) -> int:
@@ -102,17 +84,17 @@ def run(given: Namespace) -> int:
         }
         print(json.dumps({**told, "summary": found.summary}, ensure_ascii=False))
     else:
-        _print(given, _plain(classifier), found, seconds, typed)
-        for line in _checked(found.run.checks()):
+        printed(given, _plain(classifier), found, seconds, typed)
+        for line in of_checks(found.run.checks()):
             print(line)
         if earlier is not None:
-            print(_since(earlier, found))
+            print(since(earlier, found))
         for line in failed:
             print(line)
         if not found.run.finished:
-            print(_stopped(found))
+            print(stopped(found))
     if given.markdown:
-        write_bytes(Path(given.markdown).absolute(), _markdown(given, found, gates, typed).encode())
+        write_bytes(Path(given.markdown).absolute(), markdown(given, found, gates, typed).encode())
     masked = told_findings(found.run)
     if any(gate.met is False for gate in gates) or (given.strict and masked):
         return 1
@@ -173,115 +155,6 @@ def _suite(name: str) -> Step | tuple[Step, ...]:
     return SUITES[name] if name in SUITES else named_attack(name, "--suite")
 
 
-def _normalisation(classifier: Classifier) -> str:
-    """Return one line: what is done to pixels before the module sees them."""
-    if not classifier.normalises:
-        return "pixels in [0, 1] go into the model as they are: neither --mean nor --std"
-    mean, std = (", ".join(f"{n:.4g}" for n in part.flatten().tolist()) for part in (classifier.mean, classifier.std))
-    return f"normalised inside the model: mean {mean}; std {std}"
-
-
-def _default(given: Namespace, found: Evaluation) -> str:
-    """Return the reason for ε where none was typed."""
-    return default(given.norm, found.run.spec["data"]["shape"])[1]
-
-
-def _print(
-    given: Namespace, classifier: Classifier, found: Evaluation, seconds: float, typed: dict[float, str]
-) -> None:
-    print(f"{given.model} · {given.data} · {given.suite} · certificates: {given.certify} · seed {given.seed}")
-    print(_normalisation(classifier))
-    if not given.eps:
-        print(_default(given, found))
-    print()
-    table([_row(each, given.norm, typed.get(each.eps, spelled(each.eps))) for each in found.brackets])
-    last = found.brackets[-1]
-    print("\n" + fill(last.in_words(typed.get(last.eps)), 100))
-    if given.sigma is not None:
-        print(
-            f"certified is the classifier that votes under noise of σ {given.sigma:g}, {given.samples} times an image; "
-            f"each certificate is wrong with probability {given.alpha:g} at most"
-        )
-    if found.note:
-        print(fill(found.note, 100))
-    broken = ", ".join(f"{name} {count}" for name, count in sorted(last.attacks.items()))
-    for line in (*_by_class(found), *_sampled(found)):
-        print(line)
-    told = f"broken by: {broken or 'none'} · " if last.searched else ""
-    print(f"{told}{seconds:.1f} s in this session · {found.run.path}")
-
-
-def _sampled(found: Evaluation) -> list[str]:
-    """Return one line: what a sample says of the length of the attacks."""
-    if found.before is not None:
-        said = sample_of(found.before)
-        told = f"in {found.before.path}, {said.in_words()}" if said else f"a sample of {found.before.path} was broken"
-        return [fill(f"{told}; so all that stood has met longer attacks here", 100)]
-    said = sample_of(found.run) if found.run.finished else None
-    return [] if said is None else [fill(said.in_words(), 100)]
-
-
-def _checked(checks: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return how many checks passed, and a line for each that did not."""
-    odd = [each for each in checks if each["outcome"] in ("warn", "fail")]
-    lines = [f"checks: {len(checks) - len(odd)} of {len(checks)} passed"] if checks else []
-    return lines + [f"  {each['outcome']}: {each['name']}: {each['measured']}; {each['consequence']}" for each in odd]
-
-
-def _since(earlier: RunFolder, found: Evaluation) -> str:
-    """Return one line: what the points of an earlier run broke, what was spent, and which examples flipped."""
-    last = found.robust_accuracy
-    spent, before = (_passes(run.summary()) for run in (found.run, earlier))
-    broken = f"of {last.counts['broken']} broken, {last.attacks.get(NAME, 0)} by a point of {earlier.path.name}"
-    told = f"{broken}; {spent} passes, there {before}"
-    with suppress(RunError):  # other radii, or other examples
-        told += f"; since then: {in_words(compare(earlier, found.run)[-1])}"
-    return told
-
-
-def _passes(summary: Mapping[str, Any]) -> int:
-    return int(summary["forwards"] + summary["backwards"])
-
-
-def _by_class(found: Evaluation) -> list[str]:
-    """Return one line: the classes with the lowest and the highest attacked accuracy at the largest radius."""
-    last = found.brackets[-1]
-    groups = by_label(each for each in found.verdicts() if each.eps == last.eps)
-    if len(groups) < 2:
-        return []
-    name = namer(found.run.spec)
-    shares = sorted((bracket.share(bracket.attacked) or 0.0, label) for label, bracket in groups.items())
-    low, high = (f"{percent(share)} ({name(label)})" for share, label in (shares[0], shares[-1]))
-    return [f"{'accuracy under attack' if last.searched else 'clean accuracy'} by class: from {low} to {high}"]
-
-
-def _markdown(given: Namespace, found: Evaluation, gates: Sequence[Gate], typed: dict[float, str]) -> str:
-    """Return the summary for a pull request."""
-    rows = [_row(each, given.norm, typed.get(each.eps, spelled(each.eps))) for each in found.brackets]
-    cells = [list(rows[0]), ["--:"] * len(rows[0]), *(list(map(str, row.values())) for row in rows)]
-    lines = [f"### Robust accuracy of {given.model} on {given.data}", ""]
-    lines += [f"| {' | '.join(row)} |" for row in cells]
-    lines += ["", found.brackets[-1].in_words(typed.get(found.brackets[-1].eps)), ""]
-    if not found.run.finished:
-        lines += [_stopped(found), ""]
-    words = {True: "met", False: "**not met**", None: "**undecided**"}
-    lines += [f"- {words[gate.met]}: `{rule}`" for rule, gate in zip(given.require, gates, strict=True)]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _row(each: Bracket, norm: str, eps: str) -> dict[str, object]:
-    attacked = {"under attack": percent(each.share(each.attacked))} if each.searched else {}
-    return {
-        f"{norm} ε": eps,
-        "clean": percent(each.share(each.clean)),
-        "certified": percent(each.share(each.certified)) if each.proven else "not run",
-        **attacked,
-        "undecided": each.counts["undecided"],
-        **({"broken": each.counts["broken"]} if each.searched else {}),
-        "examples": each.examples,
-    }
-
-
 def _seconds(given: Namespace) -> float | None:
     limit: float | None = given.time if given.minutes is None else 60 * given.minutes
     return limit
@@ -315,13 +188,3 @@ def _early(found: Evaluation) -> dict[str, object]:
     if found.run.finished:
         return {}
     return {"seen": found.done.seen, "whole": found.done.whole, "ends": {k: list(v) for k, v in found.ends.items()}}
-
-
-def _stopped(found: Evaluation) -> str:
-    """Return one line about all images, of an evaluation that ended early."""
-    last, ends = found.robust_accuracy, found.ends
-    low = ends["certified"][0] if last.proven else 0.0
-    return (
-        f"stopped after {found.done.seen} of {found.done.whole} images: of all, robust accuracy lies between "
-        f"{percent(low)} and {percent(ends['attacked'][1])}, at 95 % whenever one stops; the same command goes on"
-    )

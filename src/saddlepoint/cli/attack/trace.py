@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from saddlepoint.attacks import Progress
-from saddlepoint.cli.attacking.output import Traced
+from saddlepoint.cli.attack.output import Traced
 from saddlepoint.cli.printable import console as console_of
 
 

@@ -5,15 +5,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from saddlepoint.cli.attacking.output import Attacked, Files, Perturbation, Traced
-from saddlepoint.cli.attacking.settings import Settings
-from saddlepoint.cli.attacking.text import aligned, printable, probability, selected, significant, sparkline
+from saddlepoint.cli.attack.output import AttackedImage, Files, Perturbation, Traced
+from saddlepoint.cli.attack.settings import Settings
+from saddlepoint.cli.attack.text import aligned, printable, probability, selected, significant, sparkline
 
 SYMBOLS = {"linf": "‖δ‖∞", "l2": "‖δ‖₂", "l1": "‖δ‖₁"}
 _LABEL = 14
 
 
-def blocks(truth: str, found: Attacked, settings: Settings) -> list[list[str]]:
+def blocks(truth: str, found: AttackedImage, settings: Settings) -> list[list[str]]:
     """Return the blocks on one image; a first line that begins with a blank is a head of columns."""
     return [
         _points(found),
@@ -37,7 +37,7 @@ def objective(truth: str, settings: Settings) -> str:
     return f"minus the cross-entropy of {target}"
 
 
-def _points(found: Attacked) -> list[str]:
+def _points(found: AttackedImage) -> list[str]:
     clean, now, written = found.clean, found.adversarial, found.written
     rows = (
         ("clean", clean, math.exp(-clean.loss), significant(clean.loss)),

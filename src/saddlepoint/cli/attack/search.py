@@ -8,12 +8,12 @@ from torch import Tensor
 
 from saddlepoint.attacks import AttackResult, Finding, attack
 from saddlepoint.classifier.checks import check_classes
-from saddlepoint.cli.attacking.cases import Group, cases, failed, model_pixels
-from saddlepoint.cli.attacking.output import Case
-from saddlepoint.cli.attacking.settings import Settings
-from saddlepoint.cli.attacking.subjects import Subject
-from saddlepoint.cli.attacking.trace import Trace
-from saddlepoint.cli.attacking.views import look
+from saddlepoint.cli.attack.cases import Group, cases, failed, model_pixels
+from saddlepoint.cli.attack.output import Case
+from saddlepoint.cli.attack.settings import Settings
+from saddlepoint.cli.attack.subjects import Subject
+from saddlepoint.cli.attack.trace import Trace
+from saddlepoint.cli.attack.views import look
 from saddlepoint.errors import InputError
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
-from saddlepoint.cli.attacking.output import Traced
+from saddlepoint.cli.attack.output import Traced
 
 GAP = "  "
 

@@ -98,6 +98,6 @@ def _value(text: str) -> Any:  # noqa: ANN401 - as TOML has it
 
 
 def _run(given: argparse.Namespace) -> int:
-    from saddlepoint.cli.training import run
+    from saddlepoint.cli.train.run import run
 
     return run(given, changes(given))

@@ -1,31 +1,22 @@
 """A data set, attacked into a run folder."""
 
 import json
-import signal
 import sys
-import threading
 import time
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import islice
 
-from saddlepoint.attacks import findings
-from saddlepoint.cli.attacking.settings import Settings, settings
+from saddlepoint.cli.attack.dataset_text import render
+from saddlepoint.cli.attack.settings import Settings, settings
 from saddlepoint.cli.classifiers import require_photos
-from saddlepoint.cli.memory import bounded
-from saddlepoint.cli.running.progress import progress
-from saddlepoint.cli.running.text import render
-from saddlepoint.cli.warned import warned
+from saddlepoint.cli.console import bounded, interruptible, progress, told_findings, warned
 from saddlepoint.data import in_utf8
 from saddlepoint.data.datasets import Dataset, load_dataset, matched, question_data
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation import run as evaluation
-from saddlepoint.evaluation.escalation import sample_of
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, described_model
-from saddlepoint.results import Attacked, RunFolder, open_run
+from saddlepoint.results import open_run
 
 
 def run(given: Namespace) -> int:
@@ -75,22 +66,6 @@ def _warn(line: str) -> None:
     print(f"saddlepoint: {line}", file=sys.stderr)
 
 
-def told_findings(run: RunFolder) -> bool:
-    """Print the signs of a misled search on standard error; return whether there are any."""
-    summary, sample = run.summary(), sample_of(run)
-    examples = max((threat["examples"] for threat in summary["threats"]), default=0)
-    found = findings(summary["doubts"], examples, summary["robust"], met=sample.met if sample else 0)
-    for finding in found:
-        print(f"saddlepoint: {finding.text}: {', '.join(_showing(run, finding.name))}", file=sys.stderr)
-    return bool(found)
-
-
-def _showing(run: RunFolder, sign: str, most: int = 3) -> list[str]:
-    """Return the ids of some examples that show a sign."""
-    found = dict.fromkeys(each.id for each in run.records() if isinstance(each, Attacked) and sign in each.doubts)
-    return [*islice(found, most), *(["…"] if len(found) > most else [])]
-
-
 def _data(given: Namespace, chosen: Settings) -> Dataset:
     """Return the examples that were asked for, in the form that the model takes."""
     data = load_dataset(given.data)
@@ -99,16 +74,3 @@ def _data(given: Namespace, chosen: Settings) -> Dataset:
     with warnings.catch_warnings(), bounded():
         warnings.simplefilter("ignore")
         return matched(data, chosen.classifier)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Let a polite request to end be as Ctrl-C: what was computed is written before the process goes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -113,7 +113,7 @@ def _run(arguments: argparse.Namespace) -> int:
         for flag in ("limit", "first", "keep"):
             if getattr(arguments, flag) is not None:
                 raise InputError(f"--{flag} was given without --data; expected both, or neither")
-        from saddlepoint.cli.attacking import run
+        from saddlepoint.cli.attack.photographs import run
     else:
-        from saddlepoint.cli.running import run
+        from saddlepoint.cli.attack.dataset import run
     return run(arguments)

@@ -5,10 +5,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from saddlepoint.cli.attacking.blocks import SYMBOLS, blocks
-from saddlepoint.cli.attacking.output import Attacked, Case, Output
-from saddlepoint.cli.attacking.settings import Settings
-from saddlepoint.cli.attacking.text import printable
+from saddlepoint.cli.attack.blocks import SYMBOLS, blocks
+from saddlepoint.cli.attack.output import AttackedImage, Case, Output
+from saddlepoint.cli.attack.settings import Settings
+from saddlepoint.cli.attack.text import printable
 from saddlepoint.cli.printable import console as console_of
 
 _BROKEN, _UNBROKEN, _QUIET = "bold dark_orange3", "bold blue", "dim"
@@ -25,7 +25,7 @@ def render(settings: Settings, outcome: Output) -> None:
     console.print(Text(f"\n{_summary(outcome)}", style=_QUIET))
 
 
-def _print_image(console: Console, case: Case, found: Attacked, settings: Settings) -> None:
+def _print_image(console: Console, case: Case, found: AttackedImage, settings: Settings) -> None:
     console.print()
     console.print(_title(case, found, settings))
     for block in blocks(case.truth, found, settings):
@@ -47,7 +47,7 @@ def _heading(settings: Settings) -> str:
     return " · ".join(parts)
 
 
-def _title(case: Case, found: Attacked, settings: Settings) -> Text:
+def _title(case: Case, found: AttackedImage, settings: Settings) -> Text:
     now = found.adversarial.name
     if found.success and found.clean.label == found.adversarial.label:
         verdict = (f"misclassified: {now}, not {case.truth}", _BROKEN)

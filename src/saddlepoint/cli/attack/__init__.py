@@ -1,0 +1,1 @@
+"""`saddlepoint attack`: photographs, or a data set into a run folder."""

@@ -1,0 +1,1 @@
+"""`saddlepoint evaluate`, and what `certify` shares with it."""
