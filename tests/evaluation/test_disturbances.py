@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from saddlepoint.cli.main import main
-from saddlepoint.results.lock import locked
+from saddlepoint.results.folder.lock import locked
 
 MODEL = """
 import torch

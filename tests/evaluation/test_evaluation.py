@@ -32,7 +32,7 @@ from saddlepoint.results import (
     clopper_pearson,
     judged,
 )
-from saddlepoint.results.bracket import bucket
+from saddlepoint.results.records.bracket import bucket
 
 SUITE = (sp.PGD(steps=5), sp.Square(queries=10))
 BALLS = [sp.Linf(0.02), sp.Linf(0.1)]

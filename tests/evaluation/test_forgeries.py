@@ -16,13 +16,13 @@ from saddlepoint.evaluation.records import method_line
 from saddlepoint.evaluation.transfer import PROBE
 from saddlepoint.evaluation.verification import Audit
 from saddlepoint.results import RunError, summarise, verified
-from saddlepoint.results.merge import load
-from saddlepoint.results.reader import SPEC, SUMMARY, mark_verified, read_spec
-from saddlepoint.results.record import key_of
-from saddlepoint.results.schema import SCHEMA
-from saddlepoint.results.shards import names, points_path, rows_path
-from saddlepoint.results.spec import digest
-from saddlepoint.results.store import write_document
+from saddlepoint.results.folder.canonical import digest
+from saddlepoint.results.folder.files import write_document
+from saddlepoint.results.folder.reader import SPEC, SUMMARY, mark_verified, read_spec
+from saddlepoint.results.folder.shards import names, points_path, rows_path
+from saddlepoint.results.folder.table import load
+from saddlepoint.results.records.record import key_of
+from saddlepoint.results.records.schema import SCHEMA
 
 SUITE = (sp.PGD(steps=5), sp.Square(queries=10))
 BALLS = [sp.Linf(0.02), sp.Linf(0.1)]
@@ -209,7 +209,7 @@ def test_a_run_without_a_record_is_not_finished(folder, classifier, data):
 def test_images_of_nothing_are_no_points(folder, classifier, data):
     from safetensors.numpy import load_file
 
-    from saddlepoint.results.points import encode
+    from saddlepoint.results.folder.points import encode
 
     (path,) = (folder / "adversarial").iterdir()
     points = {key: np.zeros_like(x) for key, x in load_file(path).items() if not key.startswith("clean ")}

@@ -17,7 +17,7 @@ from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.run import order
 from saddlepoint.evaluation.stopping import Rule, Stop
 from saddlepoint.results import Bracket, Standing
-from saddlepoint.results.sequences import planned, sequence
+from saddlepoint.results.records.sequences import planned, sequence
 
 SUITE = (sp.PGD(steps=3),)
 

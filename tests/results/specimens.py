@@ -14,8 +14,8 @@ import pyarrow.acero
 import pyarrow.compute  # noqa: F401 - else the first sort imports both, in each process that is to be killed
 
 from saddlepoint.results import open_run, writing
-from saddlepoint.results.record import from_row
-from saddlepoint.results.schema import NAMES
+from saddlepoint.results.records.record import from_row
+from saddlepoint.results.records.schema import NAMES
 
 SPEC = {"attack": "PGD()", "seed": 0}
 FATES = ("stands", "broken", "broken", "clean", "error")

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saddlepoint.cli.main import main
-from saddlepoint.results.spec import digest
-from saddlepoint.results.store import read_document, write_document
+from saddlepoint.results.folder.canonical import digest
+from saddlepoint.results.folder.files import read_document, write_document
 
 ODD = [None, True, -1, 0, 3, 2**70, 0.5, "", "x\x1b[2K", [], [1], {}, {"x": 1}, [[]], [None]]
 

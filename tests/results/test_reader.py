@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from results.specimens import SPEC, content, fate, point, record, row
 from saddlepoint.errors import InputError
 from saddlepoint.results import COLUMNS, RunError, RunFolder, check_run, open_run, writing
-from saddlepoint.results.schema import SCHEMA, describe
+from saddlepoint.results.records.schema import SCHEMA, describe
 
 PAGE = Path(__file__).parents[2] / "docs" / "run-folder.md"
 COUNT = 12

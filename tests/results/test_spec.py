@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from results.specimens import point, record
 from saddlepoint.errors import InputError
 from saddlepoint.results import RunError, canonical, difference, digest, open_run, writing
-from saddlepoint.results.retention import check_keep
+from saddlepoint.results.folder.retention import check_keep
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 texts = st.text(st.characters(codec="utf-8"), max_size=8)

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from results.specimens import FATES, SPEC, content, point, record, row
 from saddlepoint.errors import InputError
 from saddlepoint.results import COLUMNS, Certified, RunError, Voted, check_run, open_run, writing
-from saddlepoint.results import writer as writer_module
-from saddlepoint.results.record import RECORDS, from_row, key_of
-from saddlepoint.results.schema import NAMES, checked
+from saddlepoint.results.folder import writer as writer_module
+from saddlepoint.results.records.record import RECORDS, from_row, key_of
+from saddlepoint.results.records.schema import NAMES, checked
 
 FOLDERS = settings(max_examples=40, deadline=None)
 texts = st.text(st.characters(codec="utf-8"), max_size=20)

@@ -22,8 +22,8 @@ from saddlepoint.classifier.checks import check_classes, check_images, check_lab
 from saddlepoint.errors import CertificateError, InputError
 from saddlepoint.geometry import Ball
 from saddlepoint.geometry.binding import per_row
-from saddlepoint.results.record import proves
-from saddlepoint.results.verdicts import Verdict
+from saddlepoint.results.records.record import proves
+from saddlepoint.results.records.verdicts import Verdict
 from saddlepoint.typing import Images, Labels, PerExample
 
 _MOST = 64

@@ -19,8 +19,8 @@ from saddlepoint import random
 from saddlepoint.classifier import Classifier
 from saddlepoint.classifier.checks import check_images, check_logits
 from saddlepoint.errors import InputError
-from saddlepoint.results.bracket import clopper_pearson
-from saddlepoint.results.verdicts import Verdict
+from saddlepoint.results.records.bracket import clopper_pearson
+from saddlepoint.results.records.verdicts import Verdict
 from saddlepoint.typing import Images, Labels, PerExample
 
 ABSTAIN: Final = -1

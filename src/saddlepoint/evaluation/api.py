@@ -34,7 +34,7 @@ from saddlepoint.evaluation.stopping import Ends, Stop
 from saddlepoint.evaluation.transfer import points_of
 from saddlepoint.geometry import Ball
 from saddlepoint.results import Bracket, Judged, RunFolder, brackets, judged, open_run, percent, spelled
-from saddlepoint.results.record import VOTES
+from saddlepoint.results.records.record import VOTES
 from saddlepoint.typing import Images
 
 ACTIVATIONS = 8e6

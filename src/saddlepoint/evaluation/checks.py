@@ -25,8 +25,8 @@ from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.reading import FAILURES, one_line
 from saddlepoint.evaluation.spec import ThreatModel
 from saddlepoint.geometry import BALLS
-from saddlepoint.results.reader import CHECKS
-from saddlepoint.results.store import read_document, write_document
+from saddlepoint.results.folder.files import read_document, write_document
+from saddlepoint.results.folder.reader import CHECKS
 from saddlepoint.typing import Images, Labels, Logits, Mask
 
 SAMPLE = 64

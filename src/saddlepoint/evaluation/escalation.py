@@ -14,7 +14,7 @@ from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.provenance import provenance
 from saddlepoint.evaluation.transfer import points_of
 from saddlepoint.results import Attacked, Certified, Keep, RunFolder, open_run, writing
-from saddlepoint.results.bracket import LEVEL, clopper_pearson
+from saddlepoint.results.records.bracket import LEVEL, clopper_pearson
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from saddlepoint.evaluation.pending import Pending
 from saddlepoint.evaluation.spec import Spec, ThreatModel
 from saddlepoint.evaluation.transfer import Points
 from saddlepoint.results import Attacked, Certified, Record, Voted
-from saddlepoint.results.record import Proof
+from saddlepoint.results.records.record import Proof
 
 Pixels = NDArray[np.float32]
 

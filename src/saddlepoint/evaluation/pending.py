@@ -15,7 +15,7 @@ import torch
 from saddlepoint.attacks import Fool, Last, Nearest, Run
 from saddlepoint.attacks.engine.example import Outcome, Passes, Settled
 from saddlepoint.results import RunError
-from saddlepoint.results.store import remove, write_bytes
+from saddlepoint.results.folder.files import remove, write_bytes
 
 FILE = "pending.safetensors"
 GOALS = {type(goal).__name__: goal for goal in (Fool(), Last(), Nearest())}

@@ -16,8 +16,8 @@ from saddlepoint.evaluation.spec import ThreatModel, prefix
 from saddlepoint.geometry.norms import lp_norm
 from saddlepoint.losses import margin
 from saddlepoint.results import Attacked, Certified, Failed, Record, Voted
-from saddlepoint.results.record import VOTES
-from saddlepoint.results.store import make_folder
+from saddlepoint.results.folder.files import make_folder
+from saddlepoint.results.records.record import VOTES
 
 WithImages = tuple[Record, Pixels | None, Pixels | None]
 """A record, x_adv, and the clean image."""

@@ -6,7 +6,7 @@ from saddlepoint import random
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.spec import ThreatModel
 from saddlepoint.results import Attacked, Certified, Record
-from saddlepoint.results.record import key_of
+from saddlepoint.results.records.record import key_of
 
 AUDITED, LEAST_AUDITED = 0.05, 100
 """This share of the certified examples is attacked all the same; of few examples, so many of them in expectation."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from math import ceil, isclose
 
 from saddlepoint.results import Bracket
-from saddlepoint.results.bracket import LEVEL
-from saddlepoint.results.sequences import planned, sequence
+from saddlepoint.results.records.bracket import LEVEL
+from saddlepoint.results.records.sequences import planned, sequence
 
 Ends = dict[str, tuple[float, float]]
 """For clean, certified and attacked accuracy of all examples: between which two shares it lies."""

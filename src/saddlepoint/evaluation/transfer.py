@@ -15,7 +15,7 @@ from saddlepoint.data.datasets import Sample
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation.spec import ThreatModel
 from saddlepoint.results import Attacked, RunFolder
-from saddlepoint.results.form import require_evaluation
+from saddlepoint.results.folder.form import require_evaluation
 
 NAME = "earlier point"
 """What records call the attack."""

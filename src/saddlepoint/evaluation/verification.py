@@ -35,7 +35,7 @@ from saddlepoint.evaluation.shard import evaluate_shard
 from saddlepoint.evaluation.spec import Spec, ThreatModel
 from saddlepoint.evaluation.transfer import PROBE
 from saddlepoint.results import Attacked, Certified, Failed, Record, RunError, RunFolder, Voted, digest
-from saddlepoint.results.record import VOTES, Proof, proves
+from saddlepoint.results.records.record import VOTES, Proof, proves
 
 R = TypeVar("R", bound=Attacked | Certified | Voted | Failed)
 Threats = Mapping[tuple[str, float], ThreatModel]

@@ -23,9 +23,9 @@ from saddlepoint.results import (
     percent,
     verified,
 )
-from saddlepoint.results.bracket import LEVEL
-from saddlepoint.results.compare import shown
-from saddlepoint.results.radius import spelled
+from saddlepoint.results.records.bracket import LEVEL
+from saddlepoint.results.records.compare import shown
+from saddlepoint.results.records.radius import spelled
 
 NORMS = {
     "linf": ("ℓ∞", "no pixel value changes by more than ε"),

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from saddlepoint.report.content import content
 from saddlepoint.results import RunError, RunFolder
-from saddlepoint.results.form import require_evaluation
-from saddlepoint.results.store import write_bytes
+from saddlepoint.results.folder.files import write_bytes
+from saddlepoint.results.folder.form import require_evaluation
 
 
 def report(run: RunFolder, *, images: bool = True, baseline: RunFolder | None = None) -> str:

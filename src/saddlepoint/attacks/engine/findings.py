@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from saddlepoint.attacks.engine.example import OVERTAKEN, SAMPLE_BROKEN, ZERO_GRADIENT
-from saddlepoint.results.bracket import LEVEL, clopper_pearson
+from saddlepoint.results.records.bracket import LEVEL, clopper_pearson
 
 _CHANCE = {ZERO_GRADIENT: (0, 0.002), OVERTAKEN: (1, 0.01)}
 """How many examples, and which share of them, may show a sign without a finding: (number, share).

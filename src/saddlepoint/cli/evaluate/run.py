@@ -27,7 +27,7 @@ from saddlepoint.evaluation.executors import HERE, Executor, Workers
 from saddlepoint.evaluation.reading import readable
 from saddlepoint.evaluation.stopping import Rule, Stop
 from saddlepoint.results import open_run, percent
-from saddlepoint.results.store import write_bytes
+from saddlepoint.results.folder.files import write_bytes
 
 UNDECIDED = 3
 PASSES, LONG = 300, 120.0

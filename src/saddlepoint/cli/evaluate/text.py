@@ -14,7 +14,7 @@ from saddlepoint.evaluation import Evaluation
 from saddlepoint.evaluation.escalation import sample_of
 from saddlepoint.evaluation.transfer import NAME
 from saddlepoint.results import Bracket, RunError, RunFolder, by_label, compare, namer, percent, spelled
-from saddlepoint.results.compare import in_words
+from saddlepoint.results.records.compare import in_words
 
 
 @dataclass(frozen=True, slots=True)

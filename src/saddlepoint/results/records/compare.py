@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from saddlepoint.results.bracket import LEVEL, percent
 from saddlepoint.results.errors import RunError
-from saddlepoint.results.radius import spelled
-from saddlepoint.results.reader import RunFolder
-from saddlepoint.results.verdicts import Judged, Standing, judged
+from saddlepoint.results.folder.reader import RunFolder
+from saddlepoint.results.records.bracket import LEVEL, percent
+from saddlepoint.results.records.radius import spelled
+from saddlepoint.results.records.verdicts import Judged, Standing, judged
 
 ENDS: dict[str, Callable[[Standing], bool]] = {
     "clean": lambda standing: standing is not Standing.MISCLASSIFIED,

@@ -5,7 +5,7 @@ from collections import defaultdict
 from typing import Literal
 
 from saddlepoint.errors import InputError
-from saddlepoint.results.record import Attacked, Record
+from saddlepoint.results.records.record import Attacked, Record
 
 Keep = Literal["all", "broken", "none"] | int
 """`all`, `broken` by an attack, `none`, or N: of those broken by an attack, the first N of each label by index.

@@ -6,11 +6,11 @@ from typing import Any
 
 from saddlepoint.errors import InputError
 from saddlepoint.results.errors import RunError
-from saddlepoint.results.reader import PROVENANCE, SPEC, SUMMARY, read_sessions, read_spec
-from saddlepoint.results.retention import Keep, check_keep
-from saddlepoint.results.shards import POINTS, ROWS, remove_pointless, remove_uncommitted
-from saddlepoint.results.spec import canonical, difference, digest
-from saddlepoint.results.store import make_folder, remove, remove_parts, write_document
+from saddlepoint.results.folder.canonical import canonical, difference, digest
+from saddlepoint.results.folder.files import make_folder, remove, remove_parts, write_document
+from saddlepoint.results.folder.reader import PROVENANCE, SPEC, SUMMARY, read_sessions, read_spec
+from saddlepoint.results.folder.retention import Keep, check_keep
+from saddlepoint.results.folder.shards import POINTS, ROWS, remove_pointless, remove_uncommitted
 
 LOCK = "lock"
 _SHOWN = 5

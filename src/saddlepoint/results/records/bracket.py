@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from saddlepoint.results.radius import spelled
-from saddlepoint.results.verdicts import Judged, Standing
+from saddlepoint.results.records.radius import spelled
+from saddlepoint.results.records.verdicts import Judged, Standing
 
 LEVEL = 0.95
 """Confidence of the intervals; each end is exact at (1 − LEVEL)/2."""

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from saddlepoint.results.errors import RunError, TornError, reason
-from saddlepoint.results.points import Pixels, encode, read_images, read_points, stored
-from saddlepoint.results.schema import MARK, SCHEMA, SCHEMA_VERSION
-from saddlepoint.results.store import remove, write_bytes
+from saddlepoint.results.folder.files import remove, write_bytes
+from saddlepoint.results.folder.points import Pixels, encode, read_images, read_points, stored
+from saddlepoint.results.records.schema import MARK, SCHEMA, SCHEMA_VERSION
 
 ROWS, POINTS = "rows", "adversarial"
 _ROOM, _LEAST = 10_000, 8

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from saddlepoint.results.merge import SHARD, load, rows_of
-from saddlepoint.results.record import from_row
-from saddlepoint.results.retention import Retention
-from saddlepoint.results.schema import SCHEMA
-from saddlepoint.results.shards import names, prune, read_rows, write_rows
+from saddlepoint.results.folder.retention import Retention
+from saddlepoint.results.folder.shards import names, prune, read_rows, write_rows
+from saddlepoint.results.folder.table import SHARD, load, rows_of
+from saddlepoint.results.records.record import from_row
+from saddlepoint.results.records.schema import SCHEMA
 
 
 def settle(folder: Path, retention: Retention) -> None:

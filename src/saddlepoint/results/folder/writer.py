@@ -11,20 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saddlepoint.errors import InputError
-from saddlepoint.results.begin import LOCK, asked, begin, claim
 from saddlepoint.results.errors import RunError
-from saddlepoint.results.lock import locked
-from saddlepoint.results.merge import load, records_of
-from saddlepoint.results.points import Pixels, image, owned
-from saddlepoint.results.reader import SUMMARY
-from saddlepoint.results.record import Failed, Record, to_row
-from saddlepoint.results.retention import Keep, Retention
-from saddlepoint.results.schema import checked
-from saddlepoint.results.settle import settle
-from saddlepoint.results.shards import fresh_name, write_shard
-from saddlepoint.results.spec import canonical
-from saddlepoint.results.store import remove, write_document
-from saddlepoint.results.summary import summarise
+from saddlepoint.results.folder.begin import LOCK, asked, begin, claim
+from saddlepoint.results.folder.canonical import canonical
+from saddlepoint.results.folder.files import remove, write_document
+from saddlepoint.results.folder.lock import locked
+from saddlepoint.results.folder.points import Pixels, image, owned
+from saddlepoint.results.folder.reader import SUMMARY
+from saddlepoint.results.folder.retention import Keep, Retention
+from saddlepoint.results.folder.settle import settle
+from saddlepoint.results.folder.shards import fresh_name, write_shard
+from saddlepoint.results.folder.table import load, records_of
+from saddlepoint.results.records.record import Failed, Record, to_row
+from saddlepoint.results.records.schema import checked
+from saddlepoint.results.records.summary import summarise
 
 SHARD_ROWS, SHARD_BYTES, SECONDS = 1024, 64 * 2**20, 30.0
 

@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 
 from saddlepoint.results.errors import RunError
-from saddlepoint.results.record import Record, from_row
-from saddlepoint.results.schema import NAMES, SCHEMA
-from saddlepoint.results.shards import names, read_rows
+from saddlepoint.results.folder.shards import names, read_rows
+from saddlepoint.results.records.record import Record, from_row
+from saddlepoint.results.records.schema import NAMES, SCHEMA
 
 SHARD = "shard"
 """Beside the columns of a row: the name of the shard that holds it."""

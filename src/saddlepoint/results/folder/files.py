@@ -9,7 +9,7 @@ from typing import Any
 
 from saddlepoint.errors import InputError
 from saddlepoint.results.errors import RunError, reason
-from saddlepoint.results.spec import canonical
+from saddlepoint.results.folder.canonical import canonical
 
 VERSION = 1
 _PART = re.compile(r"\.[0-9a-f]{16}\.part")

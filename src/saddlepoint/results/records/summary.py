@@ -3,9 +3,9 @@
 from collections import Counter
 from typing import Any
 
-from saddlepoint.results.bracket import brackets
-from saddlepoint.results.merge import records_of, rows_digest, rows_of
-from saddlepoint.results.verdicts import standings
+from saddlepoint.results.folder.table import records_of, rows_digest, rows_of
+from saddlepoint.results.records.bracket import brackets
+from saddlepoint.results.records.verdicts import standings
 
 _COLUMNS = [
     *("error", "success", "accuracy", "clean_correct", "target", "attack", "doubts", "kept"),

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from saddlepoint.errors import InputError
-from saddlepoint.results.record import FIELDS, RECORDS, Attacked, Certified, Failed, Record, key_of, type_of
+from saddlepoint.results.records.record import FIELDS, RECORDS, Attacked, Certified, Failed, Record, key_of, type_of
 
 SCHEMA_VERSION = 3
 """Raised when a column changes its name, type or meaning."""

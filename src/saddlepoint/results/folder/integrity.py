@@ -8,14 +8,14 @@ from typing import Any
 
 from saddlepoint.errors import InputError
 from saddlepoint.results.errors import RunError
-from saddlepoint.results.merge import load
-from saddlepoint.results.points import read_points, stored
-from saddlepoint.results.radius import spelled
-from saddlepoint.results.reader import SPEC, SUMMARY, read_sessions, read_spec
-from saddlepoint.results.schema import checked
-from saddlepoint.results.shards import names, points_path, read_rows, rows_path
-from saddlepoint.results.store import read_document
-from saddlepoint.results.summary import summarise
+from saddlepoint.results.folder.files import read_document
+from saddlepoint.results.folder.points import read_points, stored
+from saddlepoint.results.folder.reader import SPEC, SUMMARY, read_sessions, read_spec
+from saddlepoint.results.folder.shards import names, points_path, read_rows, rows_path
+from saddlepoint.results.folder.table import load
+from saddlepoint.results.records.radius import spelled
+from saddlepoint.results.records.schema import checked
+from saddlepoint.results.records.summary import summarise
 
 
 def check_run(path: str | Path) -> list[str]:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from saddlepoint.results.bracket import Bracket, brackets
-from saddlepoint.results.record import Attacked, Certified, Record
-from saddlepoint.results.verdicts import Judged, Standing, standing_of
+from saddlepoint.results.records.bracket import Bracket, brackets
+from saddlepoint.results.records.record import Attacked, Certified, Record
+from saddlepoint.results.records.verdicts import Judged, Standing, standing_of
 
 
 def by_label(examples: Iterable[Judged]) -> dict[int, Bracket]:

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from saddlepoint.errors import InputError
 from saddlepoint.results.errors import RunError
-from saddlepoint.results.form import check_sessions, check_spec
-from saddlepoint.results.merge import SHARD, load, rows_of
-from saddlepoint.results.points import as_pixels, read_images, read_points
-from saddlepoint.results.record import Record, from_row
-from saddlepoint.results.schema import NAMES, checked
-from saddlepoint.results.shards import points_path
-from saddlepoint.results.spec import digest
-from saddlepoint.results.store import read_document, write_document
-from saddlepoint.results.summary import summarise
+from saddlepoint.results.folder.canonical import digest
+from saddlepoint.results.folder.files import read_document, write_document
+from saddlepoint.results.folder.form import check_sessions, check_spec
+from saddlepoint.results.folder.points import as_pixels, read_images, read_points
+from saddlepoint.results.folder.shards import points_path
+from saddlepoint.results.folder.table import SHARD, load, rows_of
+from saddlepoint.results.records.record import Record, from_row
+from saddlepoint.results.records.schema import NAMES, checked
+from saddlepoint.results.records.summary import summarise
 
 SPEC, PROVENANCE, SUMMARY, CHECKS = "spec.json", "provenance.json", "summary.json", "checks.json"
 VERIFIED = "verified.json"

@@ -6,7 +6,7 @@ from enum import StrEnum
 from itertools import groupby
 
 from saddlepoint.results.errors import RunError
-from saddlepoint.results.record import Attacked, Certified, Failed, Record, Voted
+from saddlepoint.results.records.record import Attacked, Certified, Failed, Record, Voted
 
 
 class Verdict(StrEnum):

@@ -1,0 +1,1 @@
+"""How a run folder survives: files, locks, shards of rows, points; written and read. No torch."""

@@ -1,0 +1,1 @@
+"""What records say: their types, verdicts, brackets, comparisons. No torch."""
