@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from saddlepoint.data import make_folder, write_bytes, write_image
+from saddlepoint.data import write_image
 from saddlepoint.errors import InputError
+from saddlepoint.files import make_folder, write_bytes
 
 
 def test_a_file_is_replaced_whole(tmp_path):

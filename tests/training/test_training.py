@@ -61,8 +61,10 @@ def test_a_folder_of_another_run_is_refused_and_a_finished_one_tells_its_model(t
     first = sp.train(None, "digits", chosen, out=tmp_path)
     again = sp.train(None, "digits", chosen, out=tmp_path)
     assert first.accuracies == again.accuracies
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(sp.InputError, match=r'holds another run \(there "lr": 0.005, here "lr": 0.5\)'):
         sp.train(None, "digits", replace(chosen, lr=0.5), out=tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     with pytest.raises(sp.InputError, match=r'there "seed": 0, here "seed": 1'):
         sp.train(None, "digits", chosen, out=tmp_path, seed=1)
 
@@ -305,7 +307,7 @@ def test_tensorboard_gets_each_epoch_or_one_line(tmp_path, monkeypatch, capsys):
 
 
 def test_of_several_processes_one_speaks(tmp_path, monkeypatch, capsys):
-    from saddlepoint.cli import training
+    from saddlepoint.cli.train import run as training
 
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr(training, "train", lambda *_, **__: types.SimpleNamespace())

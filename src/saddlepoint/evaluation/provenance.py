@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from saddlepoint.classifier import Classifier
-from saddlepoint.data import in_utf8
+from saddlepoint.files import in_utf8
 
 PACKAGES = ("saddlepoint", "torch", "torchvision", "timm", "numpy", "onnx", "pillow")
 

@@ -7,9 +7,9 @@ from typing import Any
 from saddlepoint.attacks import Step
 from saddlepoint.attacks.registry import from_dict, to_dict
 from saddlepoint.classifier import Classifier
-from saddlepoint.data import in_utf8
 from saddlepoint.data.datasets import Dataset
 from saddlepoint.errors import InputError
+from saddlepoint.files import in_utf8
 from saddlepoint.geometry import BALLS, Ball
 from saddlepoint.geometry.binding import check_radius
 from saddlepoint.results import digest

@@ -17,9 +17,9 @@ from torch import nn
 
 from saddlepoint.classifier import Classifier
 from saddlepoint.classifier.randomness import random_state
-from saddlepoint.data import make_folder
 from saddlepoint.data.datasets import Dataset, load_dataset
 from saddlepoint.errors import InputError
+from saddlepoint.files import make_folder, write_bytes
 from saddlepoint.models import load_classifier, nets, save_classifier
 from saddlepoint.models.code import claims as is_code
 from saddlepoint.models.folder import WEIGHTS
@@ -35,7 +35,7 @@ from saddlepoint.training.recipe import CERTIFIED, Recipe, load_recipe
 SAMPLE = 500
 """Images that give the normalisation of a data set that is not held in memory."""
 
-METRICS, CURVES, SPECIFICATION = "metrics.csv", "curves.svg", "training.json"
+METRICS, CURVES = "metrics.csv", "curves.svg"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,6 @@ def train(
         run = Run(
             chosen, classifier, training, validation, seed, folder, specification, computes_on, processes, program
         )
-        (folder / SPECIFICATION).write_text(specification + "\n", encoding="utf-8")
         begun = time.monotonic()
         final = fit(run, observe)
         return _finished(run, final, architecture, _test(data, classifier), time.monotonic() - begun)
@@ -197,7 +196,7 @@ def _finished(run: Run, final: state.State, architecture: str | None, test: Sour
         found |= accuracies(classifier, test, run.recipe, run.device, "test", run.program)
     if run.processes.rank == 0:
         _write_metrics(run.folder, final.metrics)
-        (run.folder / CURVES).write_text(drawn(final.metrics, run.recipe.name), encoding="utf-8")
+        write_bytes(run.folder / CURVES, drawn(final.metrics, run.recipe.name).encode())
         if architecture is not None:
             card: dict[str, Any] = {
                 **json.loads(run.specification),
@@ -220,6 +219,4 @@ def _write_metrics(folder: Path, metrics: Sequence[dict[str, float]]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(metrics[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(metrics)
-    scratch = folder / f".{METRICS}"
-    scratch.write_text(text.getvalue(), encoding="utf-8")
-    scratch.replace(folder / METRICS)
+    write_bytes(folder / METRICS, text.getvalue().encode())

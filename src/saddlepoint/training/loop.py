@@ -15,6 +15,7 @@ from saddlepoint.certificates.lowering import Program
 from saddlepoint.classifier import Classifier
 from saddlepoint.classifier.randomness import seed_torch
 from saddlepoint.errors import ModelError
+from saddlepoint.files import write_bytes
 from saddlepoint.geometry import BALLS
 from saddlepoint.training import certified, objectives, state
 from saddlepoint.training.examples import Source, augmented, batches, read_ahead, steps_of
@@ -23,7 +24,7 @@ from saddlepoint.training.objectives import Terms
 from saddlepoint.training.processes import Processes
 from saddlepoint.training.recipe import Recipe
 from saddlepoint.training.schedules import learning_rate, radius, ramped
-from saddlepoint.training.state import State
+from saddlepoint.training.state import SPECIFICATION, State
 from saddlepoint.typing import Images, Keys, Labels
 
 Observe = Callable[[State, int], None]
@@ -67,6 +68,8 @@ def fit(run: Run, observe: Observe | None = None) -> State:
     """
     optimiser = _optimiser(run)
     now = _resumed(run, optimiser)
+    if run.processes.rank == 0:  # not before: a folder of another run keeps its own
+        write_bytes(run.folder / SPECIFICATION, f"{run.specification}\n".encode())
     loss, saved = run.processes.wrapped(_Loss(run)), time.monotonic()
     while now.step < run.steps:
         epoch, place = divmod(now.step, run.per_epoch)

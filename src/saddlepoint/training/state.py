@@ -1,6 +1,5 @@
 """Where a run stands: everything that the next step depends on, in one file that is replaced as a whole."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,9 @@ import torch
 from torch import Tensor
 
 from saddlepoint.errors import InputError
+from saddlepoint.files import replaced
 
-FILE = "checkpoint.pt"
+FILE, SPECIFICATION = "checkpoint.pt", "training.json"
 Weights = dict[str, Tensor]
 
 
@@ -40,14 +40,10 @@ class State:
 
 
 def save(state: State, folder: Path, specification: str) -> None:
-    """Write the state beside its place, and move it there: a kill leaves the old one or the new one."""
+    """Write the state; a kill leaves the old one or the new one."""
     content = {name: getattr(state, name) for name in State.__dataclass_fields__}
-    scratch = folder / f".{FILE}.{os.getpid()}"
-    with scratch.open("wb") as file:
+    with replaced(folder / FILE) as file:
         torch.save({"specification": specification, **content}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(folder / FILE)
 
 
 def load(folder: Path, specification: str) -> State | None:

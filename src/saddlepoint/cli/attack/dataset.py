@@ -10,12 +10,12 @@ from saddlepoint.cli.attack.dataset_text import render
 from saddlepoint.cli.attack.settings import Settings, settings
 from saddlepoint.cli.classifiers import require_photos
 from saddlepoint.cli.console import bounded, interruptible, progress, told_findings, warned
-from saddlepoint.data import in_utf8
 from saddlepoint.data.datasets import Dataset, load_dataset, matched, question_data
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation import run as evaluation
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, described_model
+from saddlepoint.files import in_utf8
 from saddlepoint.results import open_run
 
 

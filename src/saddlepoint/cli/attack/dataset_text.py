@@ -9,8 +9,8 @@ from rich.text import Text
 from saddlepoint.cli.attack.blocks import SYMBOLS
 from saddlepoint.cli.attack.settings import Settings
 from saddlepoint.cli.printable import console as console_of
-from saddlepoint.data import in_utf8
 from saddlepoint.evaluation.records import method_line
+from saddlepoint.files import in_utf8
 
 
 def render(chosen: Settings, spec: Mapping[str, Any], summary: Mapping[str, Any], seconds: float) -> None:

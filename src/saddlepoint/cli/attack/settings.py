@@ -14,9 +14,9 @@ from saddlepoint.classifier import Classifier, Precision
 from saddlepoint.cli.classifiers import classifier_of
 from saddlepoint.cli.flags import Number
 from saddlepoint.cli.radii import default
-from saddlepoint.data import make_folder
 from saddlepoint.data.datasets import load_dataset, matched
 from saddlepoint.errors import InputError
+from saddlepoint.files import make_folder
 from saddlepoint.geometry import BALLS, Ball
 from saddlepoint.geometry.binding import check_radius
 from saddlepoint.models import code

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 from saddlepoint.data.datasets.dataset import Dataset
-from saddlepoint.data.files import in_utf8
 from saddlepoint.data.images import read_image, suffixes
 from saddlepoint.errors import InputError
+from saddlepoint.files import in_utf8
 
 
 def load_folder(name: str, place: Path) -> Dataset:

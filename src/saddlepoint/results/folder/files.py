@@ -1,13 +1,12 @@
 """Files that are there whole or not at all, and the JSON documents of a run folder."""
 
 import json
-import os
 import re
-import secrets
 from pathlib import Path
 from typing import Any
 
 from saddlepoint.errors import InputError
+from saddlepoint.files import replaced, sync
 from saddlepoint.results.errors import RunError, reason
 from saddlepoint.results.folder.canonical import canonical
 
@@ -16,22 +15,14 @@ _PART = re.compile(r"\.[0-9a-f]{16}\.part")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically and durably: after a kill or a power cut it holds the old content or the new.
+    """Write a file as `replaced` does: after a kill or a power cut it holds the old content or the new.
 
     Raises:
         RunError: it cannot be written.
     """
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        try:
-            with part.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)  # noqa: PTH105 - the name says that it replaces
-            sync(path.parent)
-        finally:
-            part.unlink(missing_ok=True)
+        with replaced(path) as file:
+            file.write(content)
     except OSError as error:
         raise RunError(f"cannot write {str(path)!r} ({reason(error)}); make room or pass another folder") from None
 
@@ -62,15 +53,6 @@ def remove(path: Path) -> None:
         return
     except OSError as error:
         raise RunError(f"cannot remove {str(path)!r} ({reason(error)}); remove it by hand") from None
-
-
-def sync(folder: Path) -> None:
-    """Make the names in a folder durable: without it a power cut may undo a rename."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def remove_parts(folder: Path) -> None:
