@@ -44,20 +44,20 @@ class Tally:
 
     def __init__(self, eps: float, *, proven: bool, searched: bool) -> None:
         self._eps, self._proven, self._searched, self._norm = eps, proven, searched, ""
-        self._records = defaultdict[str, list[Record]](list)
         self._standing, self._done = dict[str, Standing](), set[str]()
         self._counts = Counter[Standing]()
 
     def add(self, record: Record) -> None:
-        """Count a record; of one that says what is known already, nothing is counted twice."""
+        """Count a record: of an example with several, the most telling one counts."""
         if record.eps != self._eps:
             return
         self._norm, identity = record.norm, record.id
-        if identity in self._standing:
-            self._counts[self._standing[identity]] -= 1
-        self._records[identity].append(record)
-        standing = self._standing[identity] = standing_of(self._records[identity])
+        before = self._standing.get(identity)
+        standing = min(before or Standing.ERROR, standing_of([record]), key=_TELLING.index)
+        if before is not None:
+            self._counts[before] -= 1
         self._counts[standing] += 1
+        self._standing[identity] = standing
         last = Certified.kind if self._proven else Attacked.kind
         if standing is not Standing.UNDECIDED or record.kind == last:
             self._done.add(identity)
@@ -75,3 +75,6 @@ class Tally:
         examples, counts = len(self._standing) - self._counts[Standing.ERROR], self._counts
         of_each: dict[str, int] = {standing: counts[standing] for standing in Standing}
         return Bracket(self._norm, self._eps, examples, of_each, {}, self._proven, self._searched)
+
+
+_TELLING = (Standing.MISCLASSIFIED, Standing.BROKEN, Standing.CERTIFIED, Standing.UNDECIDED, Standing.ERROR)
