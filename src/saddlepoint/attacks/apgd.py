@@ -112,6 +112,7 @@ class APGD(Attack):
         """Begin at a random point of the ball's surface, as far as the box reaches."""
         delta = surface(problem) if problem.start is None else problem.start
         zero, count = problem.zeros, torch.zeros_like(problem.y)
+        # Croce & Hein 2020, section 3.2: the first window is 0.22 of the steps; each is 0.03 shorter, 0.06 at least.
         window = count + max(int(0.22 * self.steps), 1)
         pace = StepSize(zero + 2, window, since=count - 1, rises=count, level=zero, halved=count == 0)
         peak = Best(delta, torch.zeros_like(delta), zero - torch.inf)

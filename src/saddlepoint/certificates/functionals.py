@@ -235,6 +235,7 @@ def careful_sum(terms: Tensor) -> Tensor:
 
 def size_of(a: Functionals, vector: Tensor) -> Tensor:
     """Return at least ⟨|A|, v⟩, (B, S), for one v ≥ 0 per set: a sum of n terms ≥ 0 loses at most γ_n of itself."""
+    # eps is 2u, so that this allows 4u(n + 8): γ_n ≈ n·u is the sum's own, the rest is for products and for v.
     unit = torch.finfo(a.values.dtype).eps * (a.values[0, 0].numel() + 8)
     return a.size(vector) * (1 + 2 * unit)
 

@@ -203,6 +203,8 @@ def _average(run: Run, now: State) -> None:
     if run.recipe.ema == 0:
         return
     own = run.classifier.module.state_dict()
+    # The average of few steps would be that of the random weights at the start: it forgets faster at first, as in
+    # TensorFlow's ExponentialMovingAverage.
     decay = min(run.recipe.ema, (1 + now.step) / (10 + now.step))
     if now.average is None:
         now.average = {name: value.clone() for name, value in own.items()}

@@ -147,6 +147,7 @@ def mart(
     point = searched(classifier, x, y, ball, attack, key, precision) if x_adv is None else x_adv
     clean, moved = classifier(x), classifier(point)
     others = moved.softmax(1).scatter(1, y[:, None], 0).amax(1)
+    # 1.0001, as in the authors' code: the logarithm stays finite where another class has all probability.
     boosted = _cross_entropy(moved, y, 0.0) - torch.log(1.0001 - others)
     doubt = 1 - clean.softmax(1).gather(1, y[:, None])[:, 0]
     loss = boosted + beta * _divergence(clean.log_softmax(1), moved.log_softmax(1)) * doubt

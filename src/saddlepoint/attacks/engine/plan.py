@@ -156,6 +156,7 @@ class Plan:
         sample = self._stage.share < 1
         if self._budget is None:
             return _Open(example, runs, len(runs), math.inf, best, probe, sample)
+        # The clean evaluation, one forward of a deterministic model, is not of the search's budget.
         spent = example.passes.forwards - 1 + example.passes.backwards
         left = (self._budget - spent) // self._stage.left
         limit = min(len(runs), left // self._stage.least)

@@ -32,6 +32,7 @@ class Slots:
     @property
     def held(self) -> bool:
         """Whether new runs, which begin with a gradient, wait until another row wants a gradient, too."""
+        # A gradient for one row costs a backward pass of the whole batch.
         return self._stage.attack.access is Access.GRADIENT and bool(self._counts.busy.any()) and not self._wanted
 
     @property
