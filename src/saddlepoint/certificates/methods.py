@@ -5,10 +5,10 @@ so far and returns better ones. To add a method, write such a step and a line of
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal, final
 
 import torch
@@ -75,9 +75,19 @@ class Problem:
     lost: Sizes
     effort: Effort
 
+    @cached_property
+    def ranges(self) -> Mapping[int, tuple[Tensor, Tensor]]:
+        """The ranges that activations are relaxed over."""
+        return crown.ranges(self.graph, self.known)
+
     def propagated(self, lines: Relaxation, rows: Tensor, lost: Sizes | None) -> Functional:
         """Return functionals of the input that bound functionals of the logits from below."""
         return crown.backward(self.graph, lines, len(self.graph.nodes) - 1, Dense(rows), rounding=lost)
+
+
+Others = tuple[Tensor, Tensor, Tensor, Tensor | None]
+"""Bounds of some margins: which, (P,), what is proven, (B, P), what rounding took off, and the functionals of the
+input, (B, P, *shape), if there are any."""
 
 
 @final
@@ -99,27 +109,20 @@ class Margins:
     slopes: Mapping[int, Tensor] = field(default_factory=dict)
     duals: Mapping[int, Tensor] = field(default_factory=dict)
 
-    def raised(self, places: Tensor, bound: Tensor, lost: Tensor, slope: Tensor | None = None) -> "Margins":
-        """Return these, with other bounds of some margins, (B, P), where they are better.
+    def raised(self, others: Iterable[Others]) -> "Margins":
+        """Return these, with other bounds where they are better; what they rest on replaces what was known of it.
 
-        Args:
-            places: which margins, (P,).
-            bound: of them.
-            lost: what was taken off for rounding.
-            slope: the functionals that were found, (B, P, *shape), which replace those of these margins.
+        Everything is copied once, before the first of the others is computed: each may take all the memory there is.
         """
-        better = bound > self.least[:, places]
         least, plain = self.least.clone(), self.plain.clone()
-        least[:, places] = torch.where(better, _down(bound, least), least[:, places])
-        plain[:, places] = torch.where(better, (bound + lost).to(plain), plain[:, places])
-        return replace(self, least=least, plain=plain, slope=self._sloped(places, slope))
-
-    def _sloped(self, places: Tensor, slope: Tensor | None) -> Tensor:
-        if slope is None:
-            return self.slope
         whole = self.slope.clone(memory_format=torch.contiguous_format)
-        whole[:, places] = slope.to(whole)
-        return whole
+        for places, bound, lost, slope in others:
+            better = bound > least[:, places]
+            least[:, places] = torch.where(better, _down(bound, least), least[:, places])
+            plain[:, places] = torch.where(better, (bound + lost).to(plain), plain[:, places])
+            if slope is not None:
+                whole[:, places] = slope.to(whole)
+        return replace(self, least=least, plain=plain, slope=whole)
 
 
 def _down(bound: Tensor, like: Tensor) -> Tensor:
@@ -224,7 +227,7 @@ def differences(labels: Tensor, graph: Graph, like: Tensor) -> Tensor:
 def _by_constants(problem: Problem) -> Margins:
     """Bound each margin by constants at every neuron: interval arithmetic, the last affine operations folded in."""
     graph, rows = problem.graph, problem.rows
-    places, lines = torch.arange(rows.shape[1], device=rows.device), crown.flat(graph, _given(problem))
+    places, lines = torch.arange(rows.shape[1], device=rows.device), crown.flat(graph, problem.ranges)
     parts = problem.effort.parts(places, graph, sets=len(rows))
     flat = [problem.propagated(lines, rows[:, part], problem.lost) for part in parts]
     least, lost = (
@@ -237,13 +240,17 @@ def _by_constants(problem: Problem) -> Margins:
 def _by_lines(problem: Problem, margins: Margins) -> Margins:
     """Raise the margins that can be the worst by lines at their default slopes (Zhang et al. 2018)."""
     graph, region, rows, effort = problem.graph, problem.region, problem.rows, problem.effort
-    lines = crown.relax(graph, _given(problem))
-    for part in effort.parts(_worst(graph, region, rows, margins.least), graph, sets=len(rows)):
-        if effort.over:
-            break
-        found = problem.propagated(lines, rows[:, part], problem.lost)
-        margins = margins.raised(part, found.least(region), found.lost, found.slope(graph))
-    return margins
+    lines = crown.relax(graph, problem.ranges)
+    parts = effort.parts(_worst(graph, region, rows, margins.least), graph, sets=len(rows))
+
+    def others() -> Iterator[Others]:
+        for part in parts:
+            if effort.over:
+                return
+            found = problem.propagated(lines, rows[:, part], problem.lost)
+            yield part, found.least(region), found.lost, found.slope(graph)
+
+    return margins.raised(others())
 
 
 def _slopes(graph: Graph, found: Sequence[Functional]) -> Tensor:
@@ -268,24 +275,27 @@ def _by_slopes(problem: Problem, margins: Margins) -> Margins:
     open_ = (margins.least[0] <= 0).nonzero().squeeze(1)
     if not len(open_):
         return margins
-    given = _given(problem)
+    given = problem.ranges
     kept = {i: slope.clone() for i, slope in start(graph, given, len(rows)).items()}
-    for part in effort.parts(open_, graph, recorded=True):
+
+    def searched(part: Tensor) -> Others:
         own = rows[part].unsqueeze(1)
 
-        def bounded(slopes: Slopes, size: Sizes | None = None, own: Tensor = own) -> Functional:
+        def bounded(slopes: Slopes, size: Sizes | None = None) -> Functional:
             return problem.propagated(crown.relax(graph, given, slopes), own, size)
 
         begin = start(graph, given, len(part))
         done = lambda best: effort.over or bool((best > 0).all())  # noqa: E731
         slopes = ascend(graph, lambda s: bounded(s).least(region).squeeze(1), begin, _OUTPUT_STEPS, stop=done)
+        for i, slope in slopes.items():
+            kept[i][part] = slope
         with torch.no_grad():
             found = bounded(slopes, problem.lost)
             # Of P margins with slopes of their own, each is a set with one functional: (P, 1) is (1, P) here.
-            margins = margins.raised(part, found.least(region).T, found.lost.T, found.slope(graph).transpose(0, 1))
-        for i, slope in slopes.items():
-            kept[i][part] = slope
-    return replace(margins, slopes=kept)
+            return part, found.least(region).T, found.lost.T, found.slope(graph).transpose(0, 1)
+
+    raised = margins.raised(map(searched, effort.parts(open_, graph, recorded=True)))
+    return replace(raised, slopes=kept)
 
 
 @torch.no_grad()
@@ -298,7 +308,7 @@ def _by_steepness(problem: Problem, margins: Margins) -> Margins:
     found = problem.propagated(flat, rows, bounds.sizes(graph, here))
     # `steepness` allows for its own rounding; `reach` sums n products in float64, which n·2⁻⁵³ ≪ 1e-6 covers.
     value = found.least(Box(centre, centre)) - fall * (1 + 1e-6)
-    return margins.raised(torch.arange(rows.shape[1], device=rows.device), value, found.lost)
+    return margins.raised([(torch.arange(rows.shape[1], device=rows.device), value, found.lost, None)])
 
 
 @torch.no_grad()
@@ -308,7 +318,7 @@ def _by_programs(problem: Problem, margins: Margins, *, exact: bool) -> Margins:
     The programs are solved side by side: HiGHS takes one thread for each.
     """
     graph, known, rows, effort = problem.graph, problem.known, problem.rows[0], problem.effort
-    made, duals = program(graph, known, exact=exact), dict[int, Tensor]()
+    made = program(graph, known, exact=exact)
     places = (margins.least[0] <= 0).nonzero().flatten().tolist()
 
     @torch.no_grad()  # holds for one thread only
@@ -323,21 +333,18 @@ def _by_programs(problem: Problem, margins: Margins, *, exact: bool) -> Margins:
         return by_integers(made, row, graph.terms, reached, effort.left)
 
     middle = (known[0][0][0] + known[0][1][0]) / 2
+
+    def others(place: int, bound: Bound) -> Others:
+        downhill = None
+        if bound.point is not None:
+            downhill = (middle - torch.from_numpy(bound.point).reshape(graph.shape).to(middle))[None, None]
+        value, lost = (torch.tensor([[number]], dtype=torch.float64) for number in (bound.value, bound.lost))
+        return torch.tensor([place]), value, lost, downhill
+
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for place, bound in zip(places, pool.map(solved, places), strict=True):
-            if bound.dual is not None:
-                duals[place] = torch.from_numpy(bound.dual)
-            downhill = None
-            if bound.point is not None:
-                downhill = (middle - torch.from_numpy(bound.point).reshape(graph.shape).to(middle))[None, None]
-            value, lost = (torch.tensor([[number]], dtype=torch.float64) for number in (bound.value, bound.lost))
-            margins = margins.raised(torch.tensor([place]), value, lost, downhill)
-    return replace(margins, duals=dict(sorted(duals.items())))
-
-
-def _given(problem: Problem) -> Mapping[int, tuple[Tensor, Tensor]]:
-    """Return the ranges that activations are relaxed over."""
-    return crown.ranges(problem.graph, problem.known)
+        found = dict(zip(places, pool.map(solved, places), strict=True))
+    duals = {place: torch.from_numpy(bound.dual) for place, bound in found.items() if bound.dual is not None}
+    return replace(margins.raised(map(others, found.keys(), found.values())), duals=duals)
 
 
 METHODS: dict[str, Method] = {
