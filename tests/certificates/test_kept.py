@@ -16,6 +16,13 @@ SHAPE = (3, 6, 5)
 X = toys.pixels(4, SHAPE)
 
 
+class Config:
+    """Settings that do not say what they are."""
+
+    def __init__(self):
+        self.gain, self.shift = 1.0, torch.zeros(3)
+
+
 class Net(nn.Module):
     """Everything that a forward may read: parameters, buffers, settings, loose tensors, modes, globals."""
 
@@ -25,13 +32,15 @@ class Net(nn.Module):
         self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten())
         self.head = nn.Linear(48, 3)
         self.scale, self.loose, self.settings = 1.0, torch.ones(3), {"shift": 0.0}
+        self.config = Config()
         self.register_buffer("silent", torch.zeros(3), persistent=False)
 
     def forward(self, x):
-        return self.head(self.body(x)) * self.scale * FACTOR[0] * self.loose + self.silent + self.settings["shift"]
+        z = self.head(self.body(x)) * self.scale * self.config.gain * FACTOR[0] * self.loose
+        return z + self.silent + self.settings["shift"] + self.config.shift + SHIFT
 
 
-FACTOR = [1.0]
+FACTOR, SHIFT = [1.0], torch.zeros(3)
 
 
 def _weight(net):
@@ -59,6 +68,11 @@ CHANGES = {
     "a setting": lambda net: setattr(net, "scale", 2.0),
     "a setting of a setting": lambda net: net.settings.update(shift=torch.tensor([0.5, 0.0, 0.0])),
     "a global": lambda net: FACTOR.__setitem__(0, 2.0),
+    # Less than rounding explains, so that no comparison of answers sees it.
+    "a global, a little": lambda net: FACTOR.__setitem__(0, 1 + 1e-6),
+    "a global tensor, a little": lambda net: SHIFT.add_(1e-7),
+    "a hidden setting, a little": lambda net: setattr(net.config, "gain", 1 + 1e-6),
+    "a hidden tensor, a little": lambda net: net.config.shift.add_(torch.tensor([1e-7, 0.0, 0.0])),
     "a layer": lambda net: setattr(net, "head", nn.Linear(48, 3)),
     "an activation": lambda net: net.body.__setitem__(2, nn.LeakyReLU(0.1)),
     "a hook": _hook,
@@ -74,6 +88,7 @@ def bounds(model):
 def _factor():
     yield
     FACTOR[0] = 1.0
+    SHIFT.zero_()
 
 
 def test_it_is_given_again_and_the_bounds_are_the_same():
@@ -93,8 +108,8 @@ def test_what_changes_the_module_makes_it_anew(change):
     CHANGES[change](model.module)
     after = bounds(model)
     assert graphs_of(model, SHAPE) is not first
-    assert not torch.equal(after, before)
-    if change != "a global":
+    assert not torch.equal(after, before) or "tensor" in change
+    if "a global" not in change:
         torch.manual_seed(1)
         CHANGES[change](twin.module)
     _last.clear()

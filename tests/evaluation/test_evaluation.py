@@ -99,7 +99,7 @@ def test_an_observer_sees_the_bracket_grow_to_the_final_one(classifier, data):
 
 def test_convergence_falls_from_the_clean_to_the_attacked_count(classifier, data):
     found = _evaluate(classifier, data)
-    rows = [row for row in found.records().to_pylist() if row["kind"] == "attack" and row["eps"] == 0.1]
+    rows = [row for row in found.rows().to_pylist() if row["kind"] == "attack" and row["eps"] == 0.1]
     broken = [row["forwards"] + row["backwards"] for row in rows if row["success"] and row["clean_correct"]]
     curve = found.robust_accuracy.convergence
     assert curve[-1][1] == found.robust_accuracy.attacked
@@ -140,7 +140,7 @@ def test_certified_examples_stand_and_broken_points_break(classifier, data):
 
 
 def test_what_is_broken_at_one_radius_is_broken_at_a_larger_one_without_a_pass(classifier, data):
-    rows = _evaluate(classifier, data).records().to_pylist()
+    rows = _evaluate(classifier, data).rows().to_pylist()
     passes = {(row["id"], row["eps"]): row for row in rows if row["kind"] == "attack" and row["attack"] != "clean"}
     again = [key for key, row in passes.items() if key[1] == 0.1 and (passes.get((key[0], 0.02)) or {}).get("success")]
     for identity, _ in again:

@@ -52,8 +52,8 @@ def _evaluate(how, data, **changed):
 
 @pytest.mark.parametrize("how", ["raises", "nan", "nan gradient"])
 def test_a_model_that_fails_on_some_inputs_costs_only_those(how, data):
-    rows = {row["id"]: row for row in _evaluate(how, data).records().to_pylist()}
-    sound = {row["id"]: row for row in _evaluate("", data).records().to_pylist()}
+    rows = {row["id"]: row for row in _evaluate(how, data).rows().to_pylist()}
+    sound = {row["id"]: row for row in _evaluate("", data).rows().to_pylist()}
     failed = {identity for identity, row in rows.items() if row["error"] is not None}
     assert failed == {"made/00003", "made/00011"}
     assert all("\n" not in rows[identity]["error"] for identity in failed)
@@ -69,7 +69,7 @@ def test_a_block_of_one_that_fails_ends_nothing(data):
     two = of_arrays("two", "two", images, labels)
     rows = (
         sp.evaluate(classifier, two, sp.Linf(0.01), suite=SUITE, batch_size=1, checks=False, certify="none")
-        .records()
+        .rows()
         .to_pylist()
     )
     assert [row["error"] is None for row in rows] == [True, False]
@@ -89,13 +89,13 @@ def test_a_clock_stops_between_shards_and_the_same_call_goes_on(data, tmp_path, 
     whole = _evaluate("", data, out=tmp_path / "whole")
     part = _evaluate("", data, out=tmp_path / "part", seconds=0.0)
     assert not part.run.finished
-    assert part.done.seen == part.records().num_rows == 8  # the first shard of a random order
+    assert part.done.seen == part.rows().num_rows == 8  # the first shard of a random order
     assert _evaluate("", data, out=tmp_path / "part").summary == whole.summary
 
 
 def test_a_budget_is_kept_and_part_of_the_specification(data, tmp_path):
     found = _evaluate("", data, out=tmp_path, budget=6)
-    rows = found.records().to_pylist()
+    rows = found.rows().to_pylist()
     assert all(row["forwards"] - 2 + row["backwards"] <= 6 for row in rows if row["attack"] != "clean")
     with pytest.raises(sp.InputError, match="budget"):
         _evaluate("", data, out=tmp_path, budget=7)

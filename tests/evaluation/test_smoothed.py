@@ -36,7 +36,7 @@ def data(smoothed):
 def test_what_is_certified_holds_for_the_linear_classifier_and_is_what_the_votes_say(smoothed, data):
     found = sp.evaluate(smoothed, data, BALLS, suite=())
     weight = smoothed.classifier.module[1].weight.detach().double()
-    rows = found.records().to_pylist()
+    rows = found.rows().to_pylist()
     assert len(rows) == 24
     for row in rows:
         x = data.read(row["index"]).x
@@ -91,7 +91,7 @@ def test_a_model_that_fails_on_an_image_costs_only_that(smoothed, data):
     images[1] = 1
     images[[0, 2, 3]] *= 0.1
     found = sp.evaluate(bright, of_arrays("made", "made", images, np.zeros(4, np.int64)), sp.L2(0.1), suite=())
-    assert [row["error"] is not None for row in sorted(found.records().to_pylist(), key=lambda r: r["index"])] == [
+    assert [row["error"] is not None for row in sorted(found.rows().to_pylist(), key=lambda r: r["index"])] == [
         False,
         True,
         False,

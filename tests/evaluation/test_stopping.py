@@ -118,7 +118,7 @@ def _evaluate(case, **how):
 
 def test_what_is_done_is_the_first_of_a_random_order_and_the_rest_can_follow(case, tmp_path):
     part = _evaluate(case, out=tmp_path / "part", stop=Stop(width=0.3))
-    done = {row["index"] for row in part.records().to_pylist()}
+    done = {row["index"] for row in part.rows().to_pylist()}
     assert 0 < len(done) < 200
     assert not part.run.finished
     assert part.done.seen == len(done)
@@ -138,7 +138,7 @@ def test_examples_beyond_the_order_do_not_count(case, tmp_path):
     assert first.done.seen == 16
     again = _evaluate(case, out=tmp_path, stop=Stop(width=0.45))
     assert again.done.seen == again.done.brackets[-1].examples
-    assert again.records().num_rows >= again.done.seen
+    assert again.rows().num_rows >= again.done.seen
 
 
 def test_the_command_answers_pass_fail_or_undecided(tmp_path, capsys):

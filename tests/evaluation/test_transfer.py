@@ -43,7 +43,7 @@ def test_earlier_points_break_the_next_version_for_a_few_passes(case, tmp_path):
     for one, other in zip(alone.brackets, after.brackets, strict=True):
         assert abs(one.attacked - other.attacked) <= 1
         assert other.attacks[NAME] > 0.8 * other.counts["broken"]
-    rows = [row for row in after.records().to_pylist() if row["attack"] == NAME and row["eps"] == 0.02]
+    rows = [row for row in after.rows().to_pylist() if row["attack"] == NAME and row["eps"] == 0.02]
     assert rows
     assert all(row["forwards"] + row["backwards"] <= 24 for row in rows)
     assert check_run(after.run.path) == []
@@ -63,7 +63,7 @@ def test_a_point_of_a_larger_ball_is_projected_and_one_of_another_image_is_not_u
     larger = _evaluate(first, data, [sp.Linf(0.05)])
     found = _evaluate(second, data, [sp.Linf(0.045)], points=larger.run)
     assert found.robust_accuracy.attacks[NAME] > 0
-    assert all(row["distance"] <= 0.045 for row in found.records().to_pylist())
+    assert all(row["distance"] <= 0.045 for row in found.rows().to_pylist())
     images = np.stack([data.read(index).x.numpy() for index in range(40)])
     images[:, 0, 0, 0] = 1 - images[:, 0, 0, 0]
     other = of_arrays("made", "made", images, np.array([data.read(index).y for index in range(40)]))
@@ -84,11 +84,11 @@ def test_what_stood_far_from_the_boundary_is_searched_for_a_few_steps(case, tmp_
     assert _spent(some) < 0.8 * _spent(whole)
     for one, other in zip(whole.brackets, some.brackets, strict=True):
         assert 0 <= other.attacked - one.attacked <= 1  # a bound still, a little higher at most
-    rows = {row["key"]: row for row in some.records().to_pylist()}
+    rows = {row["key"]: row for row in some.rows().to_pylist()}
     far = [row for row in rows.values() if row["name"] == "probe"]
     assert far
     assert all(row["forwards"] + row["backwards"] <= 36 for row in far)
-    for row in whole.records().to_pylist():
+    for row in whole.rows().to_pylist():
         mine = rows[row["key"]]
         if mine["method"] == row["method"] and mine["attack"] != NAME:  # searched anew: as ever, but for the probe
             assert (mine["success"], mine["margin"]) == (row["success"], row["margin"])
@@ -137,11 +137,11 @@ def test_an_example_on_which_the_next_version_fails_costs_only_itself(near, case
     first, second, data = case
     before = _evaluate(first, data, [sp.Linf(0.05)])
     standing = {each.standing: each.index for each in before.verdicts()}
-    whole = {row["id"]: row["success"] for row in _evaluate(second, data, [sp.Linf(0.05)]).records().to_pylist()}
+    whole = {row["id"]: row["success"] for row in _evaluate(second, data, [sp.Linf(0.05)]).rows().to_pylist()}
     for kind in (Standing.BROKEN, Standing.UNDECIDED):
         odd = data.read(standing[kind])
         failing = sp.Classifier(Failing(second.module, odd.x), name="failing")
-        rows = _evaluate(failing, data, [sp.Linf(0.05)], points=before.run, near=near).records().to_pylist()
+        rows = _evaluate(failing, data, [sp.Linf(0.05)], points=before.run, near=near).rows().to_pylist()
         assert [row["id"] for row in rows if row["error"] is not None] == [odd.id]
         assert sum(row["success"] != whole[row["id"]] for row in rows if row["error"] is None) <= 2
 

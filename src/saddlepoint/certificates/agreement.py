@@ -10,6 +10,7 @@ n partial sums, each as large as its terms or the whole, are each off by u (High
 fast with depth to tell rounding from another function.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch._C import DisableTorchFunction
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from saddlepoint import random
 from saddlepoint.certificates.affine import Affine
@@ -27,6 +29,7 @@ from saddlepoint.certificates.relu import ReLU
 from saddlepoint.classifier import Classifier
 from saddlepoint.classifier.forms import tensors_in
 from saddlepoint.classifier.frozen import Frozen, compiled
+from saddlepoint.classifier.model import absorb
 from saddlepoint.errors import CertificateError, ModelError
 from saddlepoint.geometry import Region
 from saddlepoint.losses import margin
@@ -108,8 +111,12 @@ def compare(graph: Graph, x: Images, *seen: Tensor) -> tuple[Logits, Logits]:
     return found
 
 
-def compare_anywhere(graph: Graph, classifier: Classifier) -> None:
+def compare_anywhere(graph: Graph, classifier: Classifier) -> str | None:
     """Hold the module against its graph at random pixels: one row alone, two together, twice, and many.
+
+    Returns:
+        A hash of what it did for the first: operations, numbers, tensors that are no weights, and the bits of its
+        answer; None where operations cannot be seen.
 
     Raises:
         ModelError: they are not one function, or the module runs other operations for another number of rows.
@@ -132,6 +139,7 @@ def compare_anywhere(graph: Graph, classifier: Classifier) -> None:
                 "expected one function of each row: let it not look at the size of its batch, nor count its calls"
             )
     compare(graph, pixels, one.logits, two.logits, again.logits, all_.logits)
+    return one.did
 
 
 def challenge(
@@ -194,11 +202,13 @@ class _Asked:
         logits: the answer.
         calls: the operations.
         reads: one that hands a number to Python, if there is any.
+        did: a hash of the operations, of tensors that are no weights, and of the answer.
     """
 
     logits: Logits
     calls: list[object] | None
     reads: str | None = None
+    did: str | None = None
 
     @classmethod
     def of(cls, model: Frozen, pixels: Images) -> "_Asked":
@@ -206,7 +216,9 @@ class _Asked:
         if any(isinstance(part, torch.jit.ScriptModule) or compiled(part) for part in module.modules()):
             return cls(model.decide(pixels), None)
         with _Calls(module) as calls, _Leaves(calls):
-            return cls(model.decide(pixels), calls.seen, calls.reads)
+            logits = model.decide(pixels)
+        absorb(calls.strange, f"{calls.seen}", logits)
+        return cls(logits, calls.seen, calls.reads, calls.strange.hexdigest())
 
 
 class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -229,6 +241,8 @@ class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
         own = (*module.named_parameters(), *module.named_buffers())
         self._names = {tensor.untyped_storage().data_ptr(): name for name, tensor in own}
         self._constants = {id(tensor): tensor for _, tensor in own}
+        self._made = WeakIdKeyDictionary()
+        self.strange = hashlib.sha256()
         self.seen = list[object]()
         self.reads: str | None = None
 
@@ -247,7 +261,11 @@ class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.reads = name_of(func)
         if name_of(func) not in self._SILENT:
             self.seen.append([str(func), self._plain(args), self._plain(tuple(kwargs.values()))])
+        for given in tensors_in([args, kwargs]):
+            if given not in self._made and given.untyped_storage().data_ptr() not in self._names:
+                absorb(self.strange, "", given)  # pixels, or what the module reads that is none of its tensors
         found = func(*args, **kwargs)
+        self._made.update(dict.fromkeys(tensors_in(found)))
         if constant:
             self._constants |= {id(each): each for each in tensors_in(found)}
         elif func._schema.is_mutable:  # what depends on pixels may have been written to a constant

@@ -1,4 +1,4 @@
-"""The graph of the classifier that was certified last: an export takes half a second, a look at it 20 ms."""
+"""The graph of the classifier that was certified last: an export takes half a second, a look at it 40 ms."""
 
 import hashlib
 import weakref
@@ -24,6 +24,7 @@ class _Kept:
 
     classifier: weakref.ref[Classifier]
     key: tuple[object, ...]
+    did: str
     graphs: Graphs
 
 
@@ -33,33 +34,44 @@ _last: list[_Kept] = []
 def kept(classifier: Classifier, shape: tuple[int, ...], make: Callable[[], Graphs]) -> Graphs:
     """Return the graphs of a classifier, made anew unless they were made of it as it is now.
 
-    Weights, modes, settings and hooks are compared by content, and the module is held against the graph at random
-    pixels, call by call, as after an export (`compare_anywhere`): what its code does now is what the graph says.
+    Weights, modes, settings, hooks and code are compared by content. So is what the module does for some pixels, for it
+    may read what is none of its own: each operation with its numbers, each tensor that is no weight, the answer's bits.
+
+    Args:
+        classifier: whose graphs.
+        shape: of an image.
+        make: exports; the module is held against what it returns (`compare_anywhere`).
+
+    Raises:
+        ModelError: module and graph are not one function.
     """
     key = (shape, classifier.device, _state(classifier))
     for each in _last[:]:
-        if each.classifier() is classifier and each.key == key and _holds(each.graphs, classifier):
+        if each.classifier() is classifier and each.key == key and _does(each.graphs, classifier) == each.did:
             return each.graphs
     _last.clear()  # before memory is taken for another
     graphs = make()
-    # A dead classifier's graph goes with it.
-    _last[:] = [_Kept(weakref.ref(classifier, lambda _: _last.clear()), key, graphs)]
+    did = compare_anywhere(graphs[1], classifier)
+    if did is not None:  # a dead classifier's graph goes with it
+        _last[:] = [_Kept(weakref.ref(classifier, lambda _: _last.clear()), key, did, graphs)]
     return graphs
 
 
-def _holds(graphs: Graphs, classifier: Classifier) -> bool:
+def _does(graphs: Graphs, classifier: Classifier) -> str | None:
+    """Return what the module does now, None if that is something else than its graph says."""
     try:
-        compare_anywhere(graphs[1], classifier)
+        return compare_anywhere(graphs[1], classifier)
     except ModelError:
-        return False
-    return True
+        return None
 
 
 def _state(classifier: Classifier) -> str:
     """Return a hash of all that a forward may read of its modules: tensors, modes, settings, hooks, code."""
     total = hashlib.sha256(classifier.digest().encode())
     for name, module in classifier.named_modules():
-        total.update(f"{name} {type(module)!r} {module.training}".encode())
+        code = getattr(type(module).forward, "__code__", None)
+        told = None if code is None else (code.co_code, code.co_consts, code.co_names)
+        total.update(f"{name} {type(module)!r} {module.training} {told!r}".encode())
         for key, value in sorted(vars(module).items()):
             if key in ("_parameters", "_buffers", "_modules"):
                 continue  # these are in the digest

@@ -40,8 +40,8 @@ def _run(given: argparse.Namespace) -> int:
     from pathlib import Path
 
     from saddlepoint.cli.table import table
+    from saddlepoint.files import write_bytes
     from saddlepoint.results import open_run, spelled
-    from saddlepoint.results.folder.files import write_bytes
     from saddlepoint.results.folder.form import require_evaluation
     from saddlepoint.results.records.compare import compare, in_words, shown
 

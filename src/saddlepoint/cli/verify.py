@@ -83,7 +83,7 @@ def _audit(given: argparse.Namespace) -> "Audit":
     import secrets
 
     from saddlepoint.data.datasets import load_dataset, matched
-    from saddlepoint.errors import InputError
+    from saddlepoint.errors import InputError, WeightsError
     from saddlepoint.evaluation.verification import Audit
     from saddlepoint.models import load_classifier, require_no_code
     from saddlepoint.models.card import preprocessing
@@ -98,7 +98,10 @@ def _audit(given: argparse.Namespace) -> "Audit":
         require_no_code(model, f"the run {given.run_folder!r}")
     named = {name: getattr(given, name) for name in ("weights", "mean", "std", "bgr")}
     classifier = load_classifier(given.model or model, **named)
-    classifier.preprocessing = preprocessing(**run.spec["model"]["preprocessing"])
+    try:
+        classifier.preprocessing = preprocessing(**run.spec["model"]["preprocessing"])
+    except WeightsError as error:
+        raise InputError(f"the specification of {given.run_folder!r} cannot be followed: {error}") from None
     found = load_dataset(given.data or data["reference"])
     examples = found.select(limit=data.get("limit"), first=data.get("first"), seed=run.spec["seed"])
     seed = secrets.randbelow(2**31) if given.seed is None else given.seed

@@ -33,7 +33,7 @@ from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, descr
 from saddlepoint.evaluation.stopping import Ends, Stop
 from saddlepoint.evaluation.transfer import points_of
 from saddlepoint.geometry import Ball
-from saddlepoint.results import Bracket, Judged, RunFolder, brackets, judged, open_run, percent, spelled
+from saddlepoint.results import Bracket, Judged, Record, RunFolder, brackets, judged, open_run, percent, spelled
 from saddlepoint.results.records.record import VOTES
 from saddlepoint.typing import Images
 
@@ -69,9 +69,13 @@ class Evaluation:
         """
         return self.stop.ends(self.done.seen, self.done.whole, self.done.brackets[-1], len(self.done.brackets))
 
-    def records(self) -> Any:  # noqa: ANN401 - pyarrow has no types
-        """Return the records as a pyarrow.Table."""
+    def rows(self) -> Any:  # noqa: ANN401 - pyarrow has no types
+        """Return the records as a pyarrow.Table, one row each."""
         return self.run.rows()
+
+    def records(self) -> list[Record]:
+        """Return the records: `Attacked`, `Certified`, `Voted` or `Failed`."""
+        return self.run.records()
 
     def verdicts(self) -> list[Judged]:
         """Return the verdict of each example under each threat."""
@@ -79,7 +83,7 @@ class Evaluation:
 
     @cached_property
     def _judged(self) -> tuple[Judged, ...]:
-        return tuple(judged(self.run.records()))
+        return tuple(judged(self.records()))
 
     @cached_property
     def brackets(self) -> list[Bracket]:

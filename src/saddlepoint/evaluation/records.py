@@ -17,15 +17,13 @@ from saddlepoint.geometry.norms import lp_norm
 from saddlepoint.losses import margin
 from saddlepoint.results import Attacked, Certified, Failed, Record, Voted
 from saddlepoint.results.folder.files import make_folder
-from saddlepoint.results.records.record import VOTES
+from saddlepoint.results.records.record import SUITE, VOTES
 
 WithImages = tuple[Record, Pixels | None, Pixels | None]
 """A record, x_adv, and the clean image."""
 
 EVIDENCE = "evidence"
 """The folder, inside a run folder, of what proves certificates."""
-SUITE, PROBED = "suite", "probe"
-"""The names of records of attacks."""
 
 
 def evidence_path(folder: Path, threat: ThreatModel, identity: str) -> Path:

@@ -22,8 +22,6 @@ from saddlepoint.errors import AttackError, CertificateError, ModelError
 from saddlepoint.evaluation.job import Example, Job
 from saddlepoint.evaluation.reading import FAILURES, errors, one_line, read, why
 from saddlepoint.evaluation.records import (
-    PROBED,
-    SUITE,
     WithImages,
     attacked,
     certified,
@@ -36,6 +34,7 @@ from saddlepoint.evaluation.smoothed import evaluate_votes
 from saddlepoint.evaluation.spec import ThreatModel, prefix
 from saddlepoint.evaluation.transfer import NAME, PROBE, TRY, inputs
 from saddlepoint.results import spelled
+from saddlepoint.results.records.record import PROBED, SUITE
 
 READERS = 4
 """Threads that read and decode examples."""

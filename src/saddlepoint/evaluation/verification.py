@@ -23,8 +23,6 @@ from saddlepoint.errors import CertificateError, InputError, SaddlepointError
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.records import (
     EVIDENCE,
-    PROBED,
-    SUITE,
     bound_line,
     evidence_path,
     method_line,
@@ -35,7 +33,7 @@ from saddlepoint.evaluation.shard import evaluate_shard
 from saddlepoint.evaluation.spec import Spec, ThreatModel
 from saddlepoint.evaluation.transfer import PROBE
 from saddlepoint.results import Attacked, Certified, Failed, Record, RunError, RunFolder, Voted, digest
-from saddlepoint.results.records.record import VOTES, Proof, proves
+from saddlepoint.results.records.record import PROBED, SUITE, VOTES, Proof, proves
 
 R = TypeVar("R", bound=Attacked | Certified | Voted | Failed)
 Threats = Mapping[tuple[str, float], ThreatModel]
@@ -112,7 +110,8 @@ class Audit:
             hint = f"; the run was made with --weights {given}" if given else ""
             raise InputError(
                 f"the model {self.classifier.name} is not the one that was evaluated ({self.spec.model['reference']}): "
-                f"their digests differ; expected that very model, or a copy: --model REF{hint}"
+                "their digests differ; expected that very model, or a copy: --model REF; with --mean, --std and --bgr "
+                f"as they were given to evaluate{hint}"
             )
         if digest(list(self.data.ids)) != self.spec.data["ids"]:
             raise InputError(
@@ -330,7 +329,8 @@ class Audit:
         examples = list({each.id: each for each in stood}.values())
         chosen = sorted({each.index for each in self._drawn("standing", examples, self.standing)})
         job = replace(self.job, spec=replace(self.job.spec, certify=(), points=None))
-        again = {(new.id, new.norm, new.eps): new for new, *_ in evaluate_shard(job, chosen)}
+        found = (new for new, *_ in evaluate_shard(job, chosen) if isinstance(new, Attacked | Failed))
+        again = {(new.id, new.norm, new.eps): new for new in found}
         for each in stood:
             if each.index in chosen and (new := again.get((each.id, each.norm, each.eps))) is not None:
                 yield _searched(each, new)
@@ -379,10 +379,10 @@ def _compared(proof: Proof, what: str, again: float, before: float, tolerance: f
     return Checked("certificate", proof.key, why)
 
 
-def _searched(before: Attacked | Proof, new: Record) -> Checked:
+def _searched(before: Attacked | Proof, new: Attacked | Failed) -> Checked:
     """Compare a search with the one that the record tells of; of what is certified, nothing may break it."""
-    if not isinstance(new, Attacked):
-        return Checked("search", before.key, f"it fails when done again: {getattr(new, 'error', new.method)}")
+    if isinstance(new, Failed):
+        return Checked("search", before.key, f"it fails when done again: {new.error}")
     if new.broken:
         return Checked("search", before.key, f"it stands, says its record, and {new.attack} breaks it")
     if not isinstance(before, Attacked):

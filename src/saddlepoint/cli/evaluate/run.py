@@ -17,7 +17,7 @@ from saddlepoint.classifier import Classifier
 from saddlepoint.cli.attack.settings import named_attack
 from saddlepoint.cli.classifiers import classifier_of, require_photos
 from saddlepoint.cli.console import bounded, interruptible, progress, told_findings, warned
-from saddlepoint.cli.evaluate.text import Gate, markdown, of_checks, printed, since, stopped
+from saddlepoint.cli.evaluate.text import Gate, check_lines, markdown, print_evaluation, since_line, stopped_line
 from saddlepoint.cli.flags import Number, requirement
 from saddlepoint.cli.radii import default
 from saddlepoint.data.datasets import Dataset, load_dataset, matched
@@ -26,8 +26,8 @@ from saddlepoint.evaluation import Evaluation, ThreatModel, evaluate
 from saddlepoint.evaluation.executors import HERE, Executor, Workers
 from saddlepoint.evaluation.reading import readable
 from saddlepoint.evaluation.stopping import Rule, Stop
+from saddlepoint.files import write_bytes
 from saddlepoint.results import open_run, percent
-from saddlepoint.results.folder.files import write_bytes
 
 UNDECIDED = 3
 PASSES, LONG = 300, 120.0
@@ -84,15 +84,15 @@ def run(given: Namespace) -> int:
         }
         print(json.dumps({**told, "summary": found.summary}, ensure_ascii=False))
     else:
-        printed(given, _plain(classifier), found, seconds, typed)
-        for line in of_checks(found.run.checks()):
+        print_evaluation(given, _plain(classifier), found, seconds, typed)
+        for line in check_lines(found.run.checks()):
             print(line)
         if earlier is not None:
-            print(since(earlier, found))
+            print(since_line(earlier, found))
         for line in failed:
             print(line)
         if not found.run.finished:
-            print(stopped(found))
+            print(stopped_line(found))
     if given.markdown:
         write_bytes(Path(given.markdown).absolute(), markdown(given, found, gates, typed).encode())
     masked = told_findings(found.run)

@@ -38,7 +38,7 @@ def _default(given: Namespace, found: Evaluation) -> str:
     return default(given.norm, found.run.spec["data"]["shape"])[1]
 
 
-def printed(
+def print_evaluation(
     given: Namespace, classifier: Classifier, found: Evaluation, seconds: float, typed: dict[float, str]
 ) -> None:
     """Print what was evaluated, the table of brackets, and what follows from it."""
@@ -74,14 +74,14 @@ def _sampled(found: Evaluation) -> list[str]:
     return [] if said is None else [fill(said.in_words(), 100)]
 
 
-def of_checks(checks: Sequence[Mapping[str, str]]) -> list[str]:
+def check_lines(checks: Sequence[Mapping[str, str]]) -> list[str]:
     """Return how many checks passed, and a line for each that did not."""
     odd = [each for each in checks if each["outcome"] in ("warn", "fail")]
     lines = [f"checks: {len(checks) - len(odd)} of {len(checks)} passed"] if checks else []
     return lines + [f"  {each['outcome']}: {each['name']}: {each['measured']}; {each['consequence']}" for each in odd]
 
 
-def since(earlier: RunFolder, found: Evaluation) -> str:
+def since_line(earlier: RunFolder, found: Evaluation) -> str:
     """Return one line: what the points of an earlier run broke, what was spent, and which examples flipped."""
     last = found.robust_accuracy
     spent, before = (_passes(run.summary()) for run in (found.run, earlier))
@@ -116,7 +116,7 @@ def markdown(given: Namespace, found: Evaluation, gates: Sequence[Gate], typed: 
     lines += [f"| {' | '.join(row)} |" for row in cells]
     lines += ["", found.brackets[-1].in_words(typed.get(found.brackets[-1].eps)), ""]
     if not found.run.finished:
-        lines += [stopped(found), ""]
+        lines += [stopped_line(found), ""]
     words = {True: "met", False: "**not met**", None: "**undecided**"}
     lines += [f"- {words[gate.met]}: `{rule}`" for rule, gate in zip(given.require, gates, strict=True)]
     return "\n".join(lines).rstrip() + "\n"
@@ -135,7 +135,7 @@ def _row(each: Bracket, norm: str, eps: str) -> dict[str, object]:
     }
 
 
-def stopped(found: Evaluation) -> str:
+def stopped_line(found: Evaluation) -> str:
     """Return one line about all images, of an evaluation that ended early."""
     last, ends = found.robust_accuracy, found.ends
     low = ends["certified"][0] if last.proven else 0.0

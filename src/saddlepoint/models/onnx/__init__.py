@@ -58,7 +58,7 @@ def load(place: str | None, weights: Path | None) -> Classifier:
 
 def _preprocessing(shape: tuple[int, ...]) -> Preprocessing | None:
     """Return what makes a photograph a square of the size that the graph wants; None where it wants no such image."""
-    sides = shape[1:] if shape[0] == 3 else shape[:2]
-    if len(shape) != 3 or 3 not in (shape[0], shape[2]) or len(set(sides)) != 1:
-        return None
-    return Preprocessing(resize=sides[0], crop=sides[0])
+    match shape:
+        case (3, height, width) | (height, width, 3) if height == width:
+            return Preprocessing(resize=height, crop=height)
+    return None

@@ -2,9 +2,8 @@
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from saddlepoint.errors import InputError
 from saddlepoint.results.errors import RunError
@@ -12,8 +11,9 @@ from saddlepoint.results.folder.files import read_document
 from saddlepoint.results.folder.points import read_points, stored
 from saddlepoint.results.folder.reader import SPEC, SUMMARY, read_sessions, read_spec
 from saddlepoint.results.folder.shards import names, points_path, read_rows, rows_path
-from saddlepoint.results.folder.table import load
+from saddlepoint.results.folder.table import load, records_of
 from saddlepoint.results.records.radius import spelled
+from saddlepoint.results.records.record import Attacked
 from saddlepoint.results.records.schema import checked
 from saddlepoint.results.records.summary import summarise
 
@@ -52,18 +52,18 @@ def _summary(folder: Path) -> Iterator[str]:
 def _against_spec(folder: Path) -> Iterator[str]:
     """Yield where records contradict the specification: other threats, points outside, missing examples."""
     try:
-        spec, rows = read_spec(folder), load(folder).to_pylist()
+        spec, records = read_spec(folder), list(records_of(load(folder)))
     except RunError:
         return  # named elsewhere
     threats = {(each["norm"], each["eps"]) for each in spec.get("threats", ())}
-    for row in rows:
-        threat = (row["norm"], row["eps"])
+    for each in records:
+        threat = (each.norm, each.eps)
         if threats and threat not in threats:
             asked = ", ".join(f"{norm} eps {spelled(eps)}" for norm, eps in sorted(threats))
-            yield f"the record {row['key']!r} is of {threat[0]} eps {threat[1]:g}; the specification asks for {asked}"
-        yield from _contradictions(row)
+            yield f"the record {each.key!r} is of {threat[0]} eps {threat[1]:g}; the specification asks for {asked}"
+        yield from _contradictions(each) if isinstance(each, Attacked) else ()
     expected = spec.get("data", {}).get("examples")
-    found = {threat: {row["id"] for row in rows if (row["norm"], row["eps"]) == threat} for threat in threats}
+    found = {threat: {each.id for each in records if (each.norm, each.eps) == threat} for threat in threats}
     if expected is not None and (folder / SUMMARY).exists():
         for (norm, eps), identities in sorted(found.items()):
             if len(identities) != expected:
@@ -71,18 +71,17 @@ def _against_spec(folder: Path) -> Iterator[str]:
                 yield f"{have} at {norm} eps {spelled(eps)}, in a finished run"
 
 
-def _contradictions(row: Mapping[str, Any]) -> Iterator[str]:
+def _contradictions(attack: Attacked) -> Iterator[str]:
     """Yield what cannot be true of one record."""
-    if row["error"] is not None or row["kind"] != "attack":
-        return
-    if row["distance"] > row["eps"]:
-        yield f"the point of {row['id']!r} lies {row['distance']:.9g} away, beyond eps {row['eps']:.9g}"
-    if not math.isclose(row["distance"], row[row["norm"]], rel_tol=1e-6):
-        yield f"the record of {row['id']!r} has distance {row['distance']:.9g} and {row['norm']} {row[row['norm']]:.9g}"
-    if row["success"] == (row["margin"] > 0) and row["accuracy"] in (0, 1):
-        yield f"the record of {row['id']!r} has success {row['success']} and the margin {row['margin']:.4g}"
-    if row["clean_correct"] and row["clean_margin"] < 0:
-        yield f"the record of {row['id']!r} is correct on the clean image, by the margin {row['clean_margin']:.4g}"
+    size: float = getattr(attack, attack.norm)
+    if attack.distance > attack.eps:
+        yield f"the point of {attack.id!r} lies {attack.distance:.9g} away, beyond eps {attack.eps:.9g}"
+    if not math.isclose(attack.distance, size, rel_tol=1e-6):
+        yield f"the record of {attack.id!r} has distance {attack.distance:.9g} and {attack.norm} {size:.9g}"
+    if attack.success == (attack.margin > 0) and attack.accuracy in (0, 1):
+        yield f"the record of {attack.id!r} has success {attack.success} and the margin {attack.margin:.4g}"
+    if attack.clean_correct and attack.clean_margin < 0:
+        yield f"the record of {attack.id!r} is correct on the clean image, by the margin {attack.clean_margin:.4g}"
 
 
 def _shard(folder: Path, name: str) -> Iterator[str]:

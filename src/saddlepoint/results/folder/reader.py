@@ -18,9 +18,8 @@ from saddlepoint.results.folder.files import read_document, write_document
 from saddlepoint.results.folder.form import check_sessions, check_spec
 from saddlepoint.results.folder.points import as_pixels, read_images, read_points
 from saddlepoint.results.folder.shards import points_path
-from saddlepoint.results.folder.table import SHARD, load, rows_of
-from saddlepoint.results.records.record import Record, from_row
-from saddlepoint.results.records.schema import NAMES, checked
+from saddlepoint.results.folder.table import SHARD, load, records_of
+from saddlepoint.results.records.record import Record
 from saddlepoint.results.records.summary import summarise
 
 SPEC, PROVENANCE, SUMMARY, CHECKS = "spec.json", "provenance.json", "summary.json", "checks.json"
@@ -66,10 +65,7 @@ class RunFolder:
 
     @cached_property
     def _records(self) -> tuple[Record, ...]:
-        try:
-            return tuple(from_row(checked({name: row[name] for name in NAMES})) for row in rows_of(self._table))
-        except InputError as error:
-            raise RunError(f"{str(self.path)!r} holds what is no record: {error}") from None
+        return tuple(records_of(self._table))
 
     def checks(self) -> list[dict[str, str]]:
         """Return the checks that were run on these records: name, outcome, measured and consequence of each."""

@@ -6,8 +6,7 @@ import pyarrow as pa
 
 from saddlepoint.results.folder.retention import Retention
 from saddlepoint.results.folder.shards import names, prune, read_rows, write_rows
-from saddlepoint.results.folder.table import SHARD, load, rows_of
-from saddlepoint.results.records.record import from_row
+from saddlepoint.results.folder.table import SHARD, load, records_of
 from saddlepoint.results.records.schema import SCHEMA
 
 
@@ -21,10 +20,11 @@ def settle(folder: Path, retention: Retention) -> None:
         RunError: a shard cannot be read or written, or two rows of an id differ.
     """
     home, keep = dict[str, str](), set[str]()
-    for row in rows_of(load(folder)):
-        home[row["key"]] = row[SHARD]
-        if retention.keeps(from_row(row)):
-            keep.add(row["key"])
+    table = load(folder)
+    for record, shard in zip(records_of(table), table[SHARD].to_pylist(), strict=True):
+        home[record.key] = shard
+        if retention.keeps(record):
+            keep.add(record.key)
     for name in names(folder):
         before = read_rows(folder, name).to_pylist()
         after = [

@@ -13,10 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from saddlepoint.errors import InputError
 from saddlepoint.results.errors import RunError
-from saddlepoint.results.folder.shards import names, read_rows
+from saddlepoint.results.folder.shards import ROWS, names, read_rows
 from saddlepoint.results.records.record import Record, from_row
-from saddlepoint.results.records.schema import NAMES, SCHEMA
+from saddlepoint.results.records.schema import NAMES, SCHEMA, checked
 
 SHARD = "shard"
 """Beside the columns of a row: the name of the shard that holds it."""
@@ -83,8 +84,20 @@ def rows_of(table: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401
 
 
 def records_of(table: Any) -> Iterator[Record]:  # noqa: ANN401
-    """Yield the records that a table with all columns holds; a part of it at a time, whatever its size."""
-    return map(from_row, rows_of(table))
+    """Yield the records that a table with all columns holds; a part of it at a time, whatever its size.
+
+    Raises:
+        RunError: a row is no record: a column has a value that it cannot have.
+    """
+    for row in rows_of(table):
+        shard = row.pop(SHARD)
+        try:
+            yield from_row(checked(row))
+        except InputError as error:
+            raise RunError(
+                f"the row {row['key']!r:.80} is no record ({error}); remove {ROWS}/{shard}.parquet, and the same "
+                "command computes its rows again"
+            ) from None
 
 
 def _survivor(table: Any, places: Sequence[int]) -> int:  # noqa: ANN401

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-VOTES = "smoothing"
-"""The method of records that are `Voted`."""
+SUITE, PROBED, VOTES = "suite", "probe", "smoothing"
+"""Names of records: of attacks, of a short search, and of those that are `Voted`; others are methods of `certify`."""
+NORMS = ("linf", "l2", "l1")
+"""Of balls; x_adv − x is measured in each."""
 
 
 def proves(bound: float) -> bool:

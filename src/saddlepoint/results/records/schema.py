@@ -9,7 +9,17 @@ import numpy as np
 import pyarrow as pa
 
 from saddlepoint.errors import InputError
-from saddlepoint.results.records.record import FIELDS, RECORDS, Attacked, Certified, Failed, Record, key_of, type_of
+from saddlepoint.results.records.record import (
+    FIELDS,
+    NORMS,
+    RECORDS,
+    Attacked,
+    Certified,
+    Failed,
+    Record,
+    key_of,
+    type_of,
+)
 
 SCHEMA_VERSION = 3
 """Raised when a column changes its name, type or meaning."""
@@ -104,8 +114,9 @@ def checked(row: Mapping[str, object]) -> dict[str, Any]:
     made = type_of(given)
     if given["kind"] != made.kind:
         raise InputError(f"the kind of a row with an error is {given['kind']!r}; expected {made.kind}")
-    others = [column for column in COLUMNS if column.name != "key"]
-    found = {column.name: _value(column, given.get(column.name), made) for column in others}
+    if given.get("norm") not in NORMS:
+        raise InputError(f"the norm of a row is {given.get('norm')!r:.80}; expected {', '.join(NORMS)}")
+    found = {column.name: _value(column, given.get(column.name), made) for column in COLUMNS if column.name != "key"}
     found["key"] = key_of(found["kind"], found["norm"], found["eps"], found["id"])
     if given.get("key", found["key"]) != found["key"]:
         raise InputError(f"the key of a row is {given['key']!r}; expected {found['key']!r}")
@@ -119,6 +130,8 @@ def checked(row: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _value(column: Column, given: Any, made: type[Record]) -> Any:  # noqa: ANN401
+    if type(given) is column.kind is float and given == given and column.name in FIELDS[made]:
+        return given  # most columns are such, of many rows
     value = given.item() if isinstance(given, np.generic) else given
     has = column.name in FIELDS[made] or column.name in OWN
     if value is None:
