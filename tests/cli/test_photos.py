@@ -84,6 +84,27 @@ def test_photographs_are_brought_into_the_networks_shape_and_the_audit_agrees(ca
     assert not json.loads(capsys.readouterr().out)["failed"]
 
 
+def test_examples_that_cannot_be_read_are_told(network, photos, tmp_path, capsys):
+    where = [
+        "--model",
+        network[0],
+        "--data",
+        f"imagefolder:{photos}",
+        "--eps",
+        "1/255",
+        "--suite",
+        "fgsm",
+        "--no-checks",
+    ]
+    (photos / "0" / "0.png").write_bytes(b"torn")
+    assert main(["evaluate", *where, "--out", str(tmp_path / "some")]) == 0
+    out, err = capsys.readouterr()
+    assert "1 example could not be read or attacked; the first, 0/0.png: " in err
+    assert out
+    assert main(["evaluate", *where, "--out", str(tmp_path / "none"), "--crop", "9999999"]) == 2
+    assert "4 examples could not be read or attacked" in capsys.readouterr().err
+
+
 def test_flags_of_photographs_are_refused_where_they_mean_nothing(network, photos, tmp_path, capsys):
     np.savez(tmp_path / "arrays.npz", x=np.zeros((2, 3, SIDE, SIDE), np.float32), y=np.array([0, 1]))
     for flags, said in (

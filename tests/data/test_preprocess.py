@@ -55,3 +55,9 @@ def test_pixels_are_those_of_torchvision():
 def test_an_elongated_image_cannot_exhaust_memory():
     with pytest.raises(InputError, match="would become 256 × 25600000; expected less"):
         preprocess(Image.new("RGB", (1, 100_000)), Preprocessing(resize=256, crop=224))
+
+
+@pytest.mark.parametrize("how", [{"crop": 10**7}, {"resize": 10**5, "squash": True}, {"resize": 8, "crop": 2**15}])
+def test_a_size_cannot_exhaust_memory(how):
+    with pytest.raises(InputError, match="would become .*; expected less"):
+        preprocess(Image.new("RGB", (30, 20)), Preprocessing(**how))

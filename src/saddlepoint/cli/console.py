@@ -17,7 +17,7 @@ from saddlepoint.cli.printable import console as console_of
 from saddlepoint.errors import InputError, InputWarning
 from saddlepoint.evaluation.escalation import sample_of
 from saddlepoint.evaluation.run import Observe
-from saddlepoint.results import Attacked, Bracket, RunFolder
+from saddlepoint.results import Attacked, Bracket, Failed, RunFolder
 
 
 @contextmanager
@@ -106,6 +106,16 @@ def bounded() -> Iterator[None]:
         raise InputError(
             "out of memory; expected smaller batches: pass a smaller --batch-size, or fewer images"
         ) from None
+
+
+def told_errors(run: RunFolder) -> int:
+    """Print on standard error how many examples have an error, and the first; return how many."""
+    failed = {each.id: each.error for each in run.records() if isinstance(each, Failed)}
+    if failed:
+        identity, error = next(iter(failed.items()))
+        count = f"{len(failed)} example{'s' if len(failed) > 1 else ''}"
+        print(f"saddlepoint: {count} could not be read or attacked; the first, {identity}: {error}", file=sys.stderr)
+    return len(failed)
 
 
 def told_findings(run: RunFolder) -> bool:

@@ -9,14 +9,14 @@ from saddlepoint.data.shapes import AnyLevels, AnyPixels, Crop
 from saddlepoint.errors import InputError
 
 LARGEST = 2**27
-"""Pixels that an image may have after its resize."""
+"""Pixels that an image may have after its resize, and after its crop."""
 
 
 def preprocess(image: Image.Image, preprocessing: Preprocessing) -> Crop:
     """Return the crop that a model sees, as 8-bit levels (3, H, W).
 
     Raises:
-        InputError: the image is so elongated that it would have more than 2²⁷ pixels after the resize.
+        InputError: it would have more than 2²⁷ pixels, for it is elongated, or the size that is asked for is large.
     """
     if preprocessing.resize is not None:
         size = (preprocessing.resize,) * 2 if preprocessing.squash else _scaled(image, preprocessing.resize)
@@ -39,9 +39,7 @@ def _scaled(image: Image.Image, shorter: int) -> tuple[int, int]:
 
 
 def _resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:
-    width, height = size
-    if width * height > LARGEST:
-        raise InputError(f"an image of {image.width} × {image.height} would become {width} × {height}; expected less")
+    _require_room(image, size)
     if size == image.size:
         return image
     return image.resize(size, Image.Resampling[interpolation.upper()])
@@ -49,8 +47,16 @@ def _resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> Im
 
 def _centre_crop(image: Image.Image, side: int) -> Image.Image:
     """Cut the central square; black fills what a smaller image lacks."""
+    _require_room(image, (side, side))
     left, top = (_offset(length, side) for length in image.size)
     return image.crop((left, top, left + side, top + side))
+
+
+def _require_room(image: Image.Image, size: tuple[int, int]) -> None:
+    """Raise InputError if an image would have more pixels than `LARGEST`."""
+    width, height = size
+    if width * height > LARGEST:
+        raise InputError(f"an image of {image.width} × {image.height} would become {width} × {height}; expected less")
 
 
 def _offset(length: int, side: int) -> int:

@@ -9,7 +9,7 @@ from argparse import Namespace
 from saddlepoint.cli.attack.dataset_text import render
 from saddlepoint.cli.attack.settings import Settings, settings
 from saddlepoint.cli.classifiers import require_photos
-from saddlepoint.cli.console import bounded, interruptible, progress, told_findings, warned
+from saddlepoint.cli.console import bounded, interruptible, progress, told_errors, told_findings, warned
 from saddlepoint.data.datasets import Dataset, load_dataset, matched, question_data
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation import run as evaluation
@@ -39,11 +39,9 @@ def run(given: Namespace) -> int:
         print(json.dumps(told, ensure_ascii=False))
     else:
         render(chosen, job.spec.plain(), summary, seconds)
-    masked = told_findings(open_run(chosen.out))
-    if summary["errors"]:
-        count = f"{summary['errors']} example{'s' if summary['errors'] > 1 else ''}"
-        print(f"saddlepoint: {count} could not be read; see `error` in the rows", file=sys.stderr)
-    return 2 if summary["errors"] else int(given.strict and masked)
+    written = open_run(chosen.out)
+    masked = told_findings(written)
+    return 2 if told_errors(written) else int(given.strict and masked)
 
 
 def _job(given: Namespace, chosen: Settings, data: Dataset) -> Job:

@@ -20,8 +20,8 @@ examples:
 bound, and no promise of robustness.
 An evaluation that may end early (--time, --minutes, --width) takes the images in a random order, and what it says of
 all of them holds whenever it stops.
-exit code: 0; 1 when a requirement is not met, or with --strict when gradients seem to be masked; 2 on bad input; 3 when
-it ended before a requirement was decided"""
+exit code: 0; 1 when a requirement is not met, or with --strict when gradients seem to be masked; 2 on bad input, or
+when no example could be evaluated; 3 when it ended before a requirement was decided"""
 
 
 def register(commands: "argparse._SubParsersAction[Parser]") -> None:

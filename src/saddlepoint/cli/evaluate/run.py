@@ -16,7 +16,7 @@ from saddlepoint.certificates.smoothing import SmoothedClassifier
 from saddlepoint.classifier import Classifier
 from saddlepoint.cli.attack.settings import named_attack
 from saddlepoint.cli.classifiers import classifier_of, require_photos
-from saddlepoint.cli.console import bounded, interruptible, progress, told_findings, warned
+from saddlepoint.cli.console import bounded, interruptible, progress, told_errors, told_findings, warned
 from saddlepoint.cli.evaluate.text import Gate, check_lines, markdown, print_evaluation, since_line, stopped_line
 from saddlepoint.cli.flags import Number, requirement
 from saddlepoint.cli.radii import default
@@ -29,7 +29,7 @@ from saddlepoint.evaluation.stopping import Rule, Stop
 from saddlepoint.files import write_bytes
 from saddlepoint.results import open_run, percent
 
-UNDECIDED = 3
+BAD_INPUT, UNDECIDED = 2, 3
 PASSES, LONG = 300, 120.0
 """What FAST takes for an image that stands, and the seconds of a whole evaluation that are told beforehand."""
 
@@ -95,10 +95,17 @@ def run(given: Namespace) -> int:
             print(stopped_line(found))
     if given.markdown:
         write_bytes(Path(given.markdown).absolute(), markdown(given, found, gates, typed).encode())
+    return _exit_code(given, found, gates)
+
+
+def _exit_code(given: Namespace, found: Evaluation, gates: Sequence[Gate]) -> int:
+    """Print what is odd on standard error, and return the exit code."""
     masked = told_findings(found.run)
+    if told_errors(found.run) and not found.robust_accuracy.examples:
+        return BAD_INPUT
     if any(gate.met is False for gate in gates) or (given.strict and masked):
         return 1
-    return UNDECIDED if failed else 0
+    return UNDECIDED if any(gate.line is not None for gate in gates) else 0
 
 
 def _executor(given: Namespace) -> AbstractContextManager[Executor]:
