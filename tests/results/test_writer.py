@@ -19,7 +19,7 @@ from results.specimens import FATES, SPEC, content, point, record, row
 from saddlepoint.errors import InputError
 from saddlepoint.results import COLUMNS, Certified, RunError, Voted, check_run, open_run, writing
 from saddlepoint.results.folder import writer as writer_module
-from saddlepoint.results.records.record import RECORDS, from_row, key_of
+from saddlepoint.results.records.record import NORMS, RECORDS, from_row, key_of
 from saddlepoint.results.records.schema import NAMES, checked
 
 FOLDERS = settings(max_examples=40, deadline=None)
@@ -89,7 +89,7 @@ def test_a_run_does_not_depend_on_how_it_was_computed(data):
     assert summary["broken"] == {name: number for name, number in wanted.items() if number}
 
 
-UNCHANGED = ("error", "kind", "key", "lower_bound", "tolerance", "radius", "doubts")
+UNCHANGED = ("error", "kind", "key", "lower_bound", "tolerance", "radius", "doubts", "norm")
 
 
 @settings(max_examples=20, deadline=None)
@@ -101,7 +101,7 @@ def test_every_value_comes_back_exactly(data):
         c.name: data.draw(values[c.kind], c.name) for c in COLUMNS if c.kind in values and c.name not in UNCHANGED
     }
     x = np.frombuffer(data.draw(st.binary(min_size=24, max_size=24), "point"), "<f4").reshape(1, 2, 3)
-    given_row = {**row(0), **changed}
+    given_row = {**row(0), **changed, "norm": data.draw(st.sampled_from(NORMS), "norm")}
     with tempfile.TemporaryDirectory() as folder:
         with writing(folder, SPEC, {}, "all") as run:
             run.add(from_row({**dict.fromkeys(NAMES), **given_row, "kept": False}), x)
@@ -165,6 +165,7 @@ WRONG = {
     "text": ({"id": "a\udcff.png"}, "'id' of a row is .*; expected text in UTF-8"),
     "half": ({"error": "torn"}, "of a row with an error is .*; expected null"),
     "votes": ({"radius": 0.5}, "'radius' of a row of this kind is 0.5; expected null"),
+    "norm": ({"norm": "l7"}, "the norm of a row is 'l7'; expected linf, l2, l1"),
     "kind": ({"kind": "guess"}, "the kind of a row is 'guess'; expected attack or certificate"),
     "label": ({"label": None}, "'label' of a row is null"),
     "claim": ({"attack": None}, "success True and attack None; expected the attack that broke it"),
