@@ -11,7 +11,7 @@ import saddlepoint as sp
 from saddlepoint.cli.main import main
 from saddlepoint.data.datasets.dataset import of_arrays
 from saddlepoint.errors import InputError, MaskingWarning
-from saddlepoint.evaluation.escalation import sample_of
+from saddlepoint.evaluation.escalation import samples_of
 from saddlepoint.results import Standing, check_run
 
 WEAK, STRONG = sp.PGD(steps=1, travel=0.05, random_start=False), sp.PGD(steps=10)
@@ -94,7 +94,7 @@ def test_an_evaluation_escalates_in_a_second_run(case, tmp_path, certify):
     assert abs(found.robust_accuracy.attacked - full.robust_accuracy.attacked) <= 1
     assert found.robust_accuracy.certified == full.robust_accuracy.certified
     assert not any(check_run(each.path) for each in (found.before, found.run))
-    said = sample_of(found.before)
+    said = samples_of(found.before)["linf"]
     assert 0 < said.fell <= said.met
     assert f"{said.fell} fell" in said.in_words()
     broken = {each.id for each in found.verdicts() if each.standing is Standing.BROKEN}

@@ -305,7 +305,7 @@ def test_verdicts_follow_from_records():
         (found,) = judged(records)
         assert found.standing is standing
         assert brackets([found])[0].counts[standing] == 1
-        tally = Tally(0.1, proven=True, searched=False)
+        tally = Tally("linf", 0.1, proven=True, searched=False)
         for each in records:
             tally.add(each)
         assert tally.bracket.counts == {**dict.fromkeys(Standing, 0), standing: 1}
@@ -337,7 +337,7 @@ def test_the_command_prints_the_bracket_and_gates(tmp_path, capsys, monkeypatch)
         (["--certify", "magic"], "certify is 'magic'; expected auto, none or one of"),
         (["--suite", "fats"], "did you mean fast?"),
         (["--require", "robust>0.5"], "expected a rule such as"),
-        (["--require", "clean>=0.5@0.3"], "asks for an eps that was not evaluated"),
+        (["--require", "clean>=0.5@0.3"], "asks for a ball that was not evaluated"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(flags, line, tmp_path, capsys):

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from saddlepoint.attacks import findings
 from saddlepoint.cli.printable import console as console_of
 from saddlepoint.errors import InputError, InputWarning
-from saddlepoint.evaluation.escalation import sample_of
+from saddlepoint.evaluation.escalation import samples_of
 from saddlepoint.evaluation.run import Observe
 from saddlepoint.results import Attacked, Bracket, Failed, RunFolder
 
@@ -120,9 +120,9 @@ def told_errors(run: RunFolder) -> int:
 
 def told_findings(run: RunFolder) -> bool:
     """Print the signs of a misled search on standard error; return whether there are any."""
-    summary, sample = run.summary(), sample_of(run)
+    summary, met = run.summary(), sum(each.met for each in samples_of(run).values())
     examples = max((threat["examples"] for threat in summary["threats"]), default=0)
-    found = findings(summary["doubts"], examples, summary["robust"], met=sample.met if sample else 0)
+    found = findings(summary["doubts"], examples, summary["robust"], met=met)
     for finding in found:
         print(f"saddlepoint: {finding.text}: {', '.join(_showing(run, finding.name))}", file=sys.stderr)
     return bool(found)

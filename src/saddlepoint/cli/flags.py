@@ -89,18 +89,20 @@ def _integer(text: str, least: int) -> int:
     return int(text)
 
 
-def requirement(text: str) -> tuple[str, float, float | None]:
-    """Return what a rule asks for: which accuracy, at least how much, at which ε, if it says so; see --require.
+def requirement(text: str) -> tuple[str, float, float | None, str | None]:
+    """Return what a rule asks for: which accuracy, at least how much, at which ε of which norm, if it says so.
 
     Raises:
         InputError: it is none.
     """
-    found = re.fullmatch(r"(clean|attacked|certified|robust)>=([0-9.]+)(?:@([0-9./e-]+))?", text.replace(" ", ""))
+    found = re.fullmatch(
+        r"(clean|attacked|certified|robust)>=([0-9.]+)(?:@(?:(linf|l2|l1):)?([0-9./e-]+))?", text.replace(" ", "")
+    )
     try:
         share = float(found[2]) if found else -1.0
-        eps: Any = None if found is None or found[3] is None else float(Number(found[3]))
+        eps: Any = None if found is None or found[4] is None else float(Number(found[4]))
     except (ValueError, argparse.ArgumentTypeError):
         share, eps = -1.0, None
     if found is None or not 0 <= share <= 1:
         raise InputError(f'--require {text!r} given; expected a rule such as "certified>=0.8@8/255"')
-    return ("certified" if found[1] == "robust" else found[1]), share, eps
+    return ("certified" if found[1] == "robust" else found[1]), share, eps, found[3]

@@ -33,7 +33,8 @@ from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, descr
 from saddlepoint.evaluation.stopping import Ends, Stop
 from saddlepoint.evaluation.transfer import points_of
 from saddlepoint.geometry import Ball
-from saddlepoint.results import Bracket, Judged, Record, RunFolder, brackets, judged, open_run, percent, spelled
+from saddlepoint.results import Bracket, Judged, Record, RunFolder, brackets, judged, open_run, percent
+from saddlepoint.results.records.bracket import UNION, largest, union
 from saddlepoint.results.records.record import VOTES
 from saddlepoint.typing import Images
 
@@ -63,7 +64,7 @@ class Evaluation:
 
     @property
     def ends(self) -> Ends:
-        """Between which shares the accuracies of all examples lie at the largest ε, also if some were not evaluated.
+        """Between which shares the accuracies of all examples lie under the last threat, also if some lack records.
 
         It holds whenever one stops, at 95 % jointly: those that were are the first of a random order (`Stop`).
         """
@@ -87,19 +88,27 @@ class Evaluation:
 
     @cached_property
     def brackets(self) -> list[Bracket]:
-        """One bracket per threat, by norm and ε; what was asked for says whether anything was proven or searched."""
+        """One bracket per threat, by norm and ε: what was asked for says whether anything was proven or searched."""
         spec = self.run.spec
         proven, searched = bool(spec["certify"]), bool(spec["suite"])
         return [replace(each, proven=proven, searched=searched) for each in brackets(self._judged)]
 
     @property
     def robust_accuracy(self) -> Bracket:
-        """The bracket at the largest ε."""
-        return self.brackets[-1]
+        """The bracket at the largest ε; of several norms that of all balls at once, `union`."""
+        proven, searched = self.brackets[-1].proven, self.brackets[-1].searched
+        several = len(largest(self.brackets)) > 1
+        return replace(union(self._judged), proven=proven, searched=searched) if several else self.brackets[-1]
+
+    @property
+    def _shown(self) -> list[Bracket]:
+        """The brackets, and that of all balls at once where there are several norms."""
+        whole = self.robust_accuracy
+        return [*self.brackets, *([whole] if whole.norm == UNION else [])]
 
     def __repr__(self) -> str:
         """Return the brackets, one line each, where the records are, and what did not run."""
-        lines = [f"{' · '.join(_cells(each))}" for each in self.brackets]
+        lines = [" · ".join(_cells(each)) for each in self._shown]
         head = "ball · clean · certified · under attack · undecided · examples"
         return "\n".join([head, *lines, str(self.run.path), *([self.note] if self.note else [])])
 
@@ -108,7 +117,7 @@ class Evaluation:
         head = "".join(
             f"<th>{name}</th>" for name in ("ball", "clean", "certified", "under attack", "undecided", "examples")
         )
-        rows = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in _cells(each))}</tr>" for each in self.brackets)
+        rows = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in _cells(each))}</tr>" for each in self._shown)
         return f"<table><tr>{head}</tr>{rows}</table><p>{self.robust_accuracy.in_words()}</p>"
 
     @property
@@ -119,7 +128,7 @@ class Evaluation:
 
 def _cells(each: Bracket) -> tuple[str, ...]:
     shares = (percent(each.share(count)) for count in (each.clean, each.certified, each.attacked))
-    return (f"{each.norm} ε {spelled(each.eps)}", *shares, str(each.counts["undecided"]), str(each.examples))
+    return (each.ball, *shares, str(each.counts["undecided"]), str(each.examples))
 
 
 def evaluate(
@@ -154,7 +163,8 @@ def evaluate(
         classifier: the model. Of a smoothed one, votes are certified in ℓ2, and nothing is attacked: `suite=()`.
         data: a reference to a data set, or what `sp.Dataset.from_tensors` returns; also (x, y), or a torch data set or
             loader, of which examples come in the order of the data set.
-        threats: balls, one radius each; several radii share their work.
+        threats: balls, one radius each, of one norm or several; several radii of a norm share their work, and each norm
+            comes to the records that it has when it is evaluated by itself.
         suite: attacks in cascade; an empty one for certificates alone.
         certify: "auto" (intervals, then CROWN, where the model and its size allow it), "none", or a method: "interval",
             "crown-ibp", "crown", "alpha-crown", "lp", "milp", "lipschitz"; all but the first after intervals.
@@ -191,14 +201,15 @@ def evaluate(
     proofs, graphs, note = (
         _certificates(classifier, examples, certify, chosen[0]) if voting is None else ((VOTES,), None, None)
     )
-    attacks = able(suite, chosen[0].ball) if suite != () else ()
+    balls = {threat.norm: threat.ball for threat in chosen}
+    attacks = _able(suite, list(balls.values()))
     if not attacks and not proofs:
         raise InputError(
             f"neither an attack nor a certificate was asked for, or can run ({note}); expected one of them"
         )
     if near is not None and points is None:
         raise InputError(f"near is {near:g}, of which run? expected points, an earlier run, with it")
-    earlier = None if points is None else points_of(points, chosen[0].norm, near)
+    earlier = None if points is None else points_of(points, list(balls), near)
     spec = Spec(
         model=described_model(classifier),
         data=described_data(examples, limit, first),
@@ -214,7 +225,8 @@ def evaluate(
     )
     folder = Path(tempfile.mkdtemp(prefix="saddlepoint-")) / "run" if out is None else Path(out)
     if proofs and voting is None:
-        METHODS[proofs[-1]].check(proofs[-1], chosen[0].ball, classifier.device.type, evidence=evidence)
+        for ball in balls.values():
+            METHODS[proofs[-1]].check(proofs[-1], ball, classifier.device.type, evidence=evidence)
     job = Job(spec, classifier, examples, graphs, points=earlier, evidence=folder / EVIDENCE if evidence else None)
     clock, observe = _Clock(seconds), observe or notebook()
     done, before = run(job, folder, seconds=clock.left, stop=stop, observe=observe, executor=executor), None
@@ -244,8 +256,8 @@ def _voting(
     """Return the fields of a smoothed classifier, whose radii are ℓ2's."""
     if suite != () or certify != "auto":
         raise InputError("a smoothed classifier is certified by its votes alone; expected suite=() and certify='auto'")
-    if threats[0].norm != "l2":
-        raise InputError(f"smoothing certifies balls of ℓ2, and the norm is {threats[0].norm!r}; expected sp.L2(0.5)")
+    if (other := next((each.norm for each in threats if each.norm != "l2"), None)) is not None:
+        raise InputError(f"smoothing certifies balls of ℓ2, and the norm is {other!r}; expected sp.L2(0.5)")
     largest = max(each.eps for each in threats)
     if not smoothed.largest_radius > largest:
         least = samples_needed(largest, smoothed.sigma, smoothed.alpha)
@@ -259,12 +271,18 @@ def _voting(
 def _threats(given: Ball | ThreatModel | Sequence[Ball | ThreatModel]) -> tuple[ThreatModel, ...]:
     balls = [given] if isinstance(given, Ball | ThreatModel) else list(given)
     threats = [each if isinstance(each, ThreatModel) else _threat(each) for each in balls]
-    norms = sorted({each.norm for each in threats})
-    if len(norms) > 1:
-        raise InputError(f"threats are of {' and '.join(norms)}; expected one norm: evaluate each norm by itself")
     if not threats or len({each.box for each in threats}) > 1:
-        raise InputError(f"threats is {given!r}; expected balls of one norm and one box, such as sp.Linf(8 / 255)")
-    return tuple(sorted(set(threats), key=lambda each: each.eps))
+        raise InputError(f"threats is {given!r}; expected balls in one box, such as [sp.Linf(8 / 255), sp.L2(0.5)]")
+    return tuple(sorted(set(threats), key=lambda each: (each.norm, each.eps)))
+
+
+def _able(suite: Step | Sequence[Step], balls: Sequence[Ball]) -> tuple[Step, ...]:
+    """Return the steps whose attacks search any of the balls; each ball must have one."""
+    if suite == ():
+        return ()
+    found = [able(suite, ball) for ball in balls]
+    steps = suite if isinstance(suite, Sequence) else (suite,)
+    return tuple(step for step in steps if any(step in some for some in found))
 
 
 def _threat(ball: object) -> ThreatModel:

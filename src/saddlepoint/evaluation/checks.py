@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -63,7 +63,7 @@ class Check:
 
 
 def checks(job: Job, summary: Mapping[str, Any]) -> list[Check]:
-    """Return all checks, at the largest radius of an evaluation that is complete.
+    """Return all checks of an evaluation that is complete, those by attacks at the largest radius of each norm.
 
     Args:
         job: of the evaluation.
@@ -72,11 +72,10 @@ def checks(job: Job, summary: Mapping[str, Any]) -> list[Check]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            sample = _Sample.of(job)
-            found = [*_of_attacks(sample), _deterministic(sample)] if len(sample.y) else []
+            found = _of_attacks(job)
         except FAILURES as error:  # the evaluation is done, and must not be lost for this
             found = [Check("the model can be attacked", "fail", one_line(error), "nothing was checked by attacks")]
-    return [*found, *_of_records(job, summary), *_of_data(job.data, job.spec.threats[-1])]
+    return [*found, *_of_records(job, summary), *_of_data(job)]
 
 
 def check(job: Job, folder: Path, summary: Mapping[str, Any]) -> None:
@@ -92,24 +91,20 @@ class _Sample:
     """Correctly classified examples, and how to attack them."""
 
     job: Job
+    threat: ThreatModel
     x: Images
     y: Labels
 
     @classmethod
-    def of(cls, job: Job) -> "_Sample":
+    def of(cls, job: Job, threat: ThreatModel) -> "_Sample":
         """Return the first of the random order that can be read and are classified correctly."""
         places = sorted(range(len(job.data)), key=lambda n: random.key(job.spec.seed, "checks", job.data.ids[n]))
         samples = _readable(job.data, places[:SAMPLE])
         if not samples:
-            return cls(job, torch.zeros(0, 1, 1, 1), torch.zeros(0, dtype=torch.long))
-        whole = cls(job, torch.stack([each.x for each in samples]), torch.tensor([each.y for each in samples]))
+            return cls(job, threat, torch.zeros(0, 1, 1, 1), torch.zeros(0, dtype=torch.long))
+        whole = cls(job, threat, torch.stack([each.x for each in samples]), torch.tensor([each.y for each in samples]))
         right = whole.logits(whole.x).argmax(1) == whole.y
-        return cls(job, whole.x[right], whole.y[right])
-
-    @property
-    def threat(self) -> ThreatModel:
-        """The largest one."""
-        return self.job.spec.threats[-1]
+        return cls(job, threat, whole.x[right], whole.y[right])
 
     def logits(self, x: Images) -> Logits:
         """Return the untouched model's logits, a batch of the specification at a time."""
@@ -137,7 +132,19 @@ class _Sample:
         return int(hit.sum())
 
 
-def _of_attacks(sample: _Sample) -> list[Check]:
+def _of_attacks(job: Job) -> list[Check]:
+    """Attack a sample at the largest radius of each norm; of the logits alone, look once."""
+    samples = [_Sample.of(job, threat) for threat in job.spec.largest]
+    found = [_in(each.threat, job, check) for each in samples if len(each.y) for check in _of_ball(each)]
+    return [*found, *(_deterministic(each) for each in samples[:1] if len(each.y))]
+
+
+def _in(threat: ThreatModel, job: Job, check: Check) -> Check:
+    """Return a check that says of which norm it is, where there are several."""
+    return check if len(job.spec.norms) == 1 else replace(check, name=f"{check.name} ({threat.norm})")
+
+
+def _of_ball(sample: _Sample) -> list[Check]:
     eps, count = sample.threat.eps, len(sample.y)
     single, short = sample.broken(FGSM(), eps), sample.broken(PGD(steps=10), eps)
     steps, doubled = sample.broken(PGD(steps=40), eps), sample.broken(PGD(steps=80), eps)
@@ -188,7 +195,7 @@ def _slopes(sample: _Sample) -> Check:
 
 def _of_suite(sample: _Sample) -> Check:
     """Attack some examples by each attack alone, not in cascade: how many it breaks, and how many only it breaks."""
-    suite = [step for step in sample.job.spec.suite if not isinstance(step, IfDoubted | OnSample)]
+    suite = [step for step in sample.job.spec.attacks(sample.threat.norm) if not isinstance(step, IfDoubted | OnSample)]
     name, most = "the last attack breaks nothing that all others miss", max(8, min(32, len(sample.job.data) // 10))
     if len(suite) < 2:
         return Check(name, "not run", f"{len(suite)} attack", "nothing to compare it with")
@@ -246,24 +253,20 @@ def _of_records(job: Job, summary: Mapping[str, Any]) -> list[Check]:
     ]
 
 
-def _of_data(data: Dataset, threat: ThreatModel) -> list[Check]:
+def _of_data(job: Job) -> list[Check]:
     """Look for facts about the data that bound every accuracy; nothing is dropped for them."""
+    data = job.data
     places = sorted(range(len(data)), key=lambda n: random.key(0, "pairs", data.ids[n]))[:PAIRED]
     samples = _readable(data, sorted(places))
     if not samples:
         return []
     x, y = torch.stack([each.x for each in samples]).flatten(1), torch.tensor([each.y for each in samples])
-    close, twins = _close(x, y, threat)
+    found = {threat: _close(x, y, threat) for threat in job.spec.largest}
+    twins = next(iter(found.values()))[1]
     images = Counter(row.numpy().tobytes() for row in x)
     copies = sum(count - 1 for count in images.values())
-    shown = ", ".join(f"{samples[i].id} and {samples[j].id}" for i, j in close[:3])
     return [
-        Check(
-            "no two classes are closer than 2 eps",
-            "pass" if not close else "warn",
-            f"{len(close)} pairs of {len(samples)} examples{': ' + shown if close else ''}",
-            "no classifier is robust at both: an upper bound on what can be reached, whatever the model",
-        ),
+        *(_in(threat, job, _apart(samples, close)) for threat, (close, _) in found.items()),
         Check(
             "no image occurs twice",
             "pass" if not copies else "warn",
@@ -277,6 +280,16 @@ def _of_data(data: Dataset, threat: ThreatModel) -> list[Check]:
             "one of the labels is wrong; both count",
         ),
     ]
+
+
+def _apart(samples: Sequence[Sample], close: Sequence[tuple[int, int]]) -> Check:
+    shown = ", ".join(f"{samples[i].id} and {samples[j].id}" for i, j in close[:3])
+    return Check(
+        "no two classes are closer than 2 eps",
+        "pass" if not close else "warn",
+        f"{len(close)} pairs of {len(samples)} examples{': ' + shown if close else ''}",
+        "no classifier is robust at both: an upper bound on what can be reached, whatever the model",
+    )
 
 
 def _readable(data: Dataset, places: Sequence[int]) -> list[Sample]:

@@ -19,7 +19,7 @@ from saddlepoint.results.records.bracket import LEVEL, clopper_pearson
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """What became of the sample at the largest ε.
+    """What became of the sample at the largest ε of a norm.
 
     Attributes:
         met: examples that stood and met a longer attack.
@@ -39,11 +39,17 @@ class Sampled:
         return f"a sample of {self.met} that stood met a longer attack, {fell}: of the others {would} would, at 95 %"
 
 
-def sample_of(run: RunFolder) -> Sampled | None:
-    """Return what became of the sample; None where none was drawn."""
+def samples_of(run: RunFolder) -> dict[str, Sampled]:
+    """Return what became of the sample in each norm in which one was drawn."""
+    largest = {each["norm"]: each["eps"] for each in run.spec["threats"]}
+    found = {norm: _sample_of(run, norm, eps) for norm, eps in largest.items()}
+    return {norm: each for norm, each in found.items() if each is not None}
+
+
+def _sample_of(run: RunFolder, norm: str, eps: float) -> Sampled | None:
     spec = run.spec
     shares = [step["share"] for step in spec["suite"] if step["name"] == OnSample.__name__]
-    attacks = [each for each in _attacked(run) if each.eps == spec["threats"][-1]["eps"]]
+    attacks = [each for each in _attacked(run) if (each.norm, each.eps) == (norm, eps)]
     standing = [each for each in attacks if each.stands]
     stood = sum(any(in_sample(share, spec["seed"], each.id) for share in shares) for each in standing)
     fell = sum(map(_broke, attacks))
@@ -58,7 +64,7 @@ def escalated(job: Job, folder: Path, keep: Keep = "broken") -> tuple[Job, Path]
     run, further = open_run(folder), escalation(job.spec.suite)
     if not further or not any(map(_broke, _attacked(run))):
         return None
-    points, beside = points_of(run, job.spec.threats[0].norm), folder.with_name(f"{folder.name}-escalated")
+    points, beside = points_of(run, job.spec.norms), folder.with_name(f"{folder.name}-escalated")
     spec = replace(job.spec, suite=further, points=points.described())
     with writing(beside, spec.plain(), provenance(job.classifier), keep) as writer:
         for record in run.records():

@@ -23,10 +23,10 @@ Pixels = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class _AtHand:
-    points: Mapping[tuple[str, float], Pixels]
+    points: Mapping[tuple[str, float, str], Pixels]
 
-    def __call__(self, identity: str, eps: float) -> Pixels:
-        return self.points[identity, eps]
+    def __call__(self, identity: str, eps: float, norm: str) -> Pixels:
+        return self.points[identity, eps, norm]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Earlier:
     """The records that an earlier session left of examples that it did not finish, and where their points are."""
 
     records: Mapping[str, Sequence[Record]] = field(default_factory=dict)
-    point: Callable[[str, float], Pixels] | None = None
+    point: Callable[[str, float, str], Pixels] | None = None
 
     def of(self, identities: Sequence[str]) -> "Earlier":
         """Return what was found of some examples, with their points at hand: it can be sent to another machine."""
@@ -42,7 +42,7 @@ class Earlier:
         kept = [each for own in records.values() for each in own if isinstance(each, Attacked) and each.kept]
         if self.point is None or not kept:
             return Earlier(records)
-        points = {(each.id, each.eps): self.point(each.id, each.eps) for each in kept}
+        points = {(each.id, each.eps, each.norm): self.point(each.id, each.eps, each.norm) for each in kept}
         return Earlier(records, _AtHand(points))
 
     def attack(self, identity: str, threat: ThreatModel) -> Attacked | None:
@@ -91,7 +91,7 @@ class Example:
     """An example on its way through the cascade.
 
     Attributes:
-        broken: the record and the point that broke it, at this radius or a smaller one.
+        broken: the record and the point that broke it, at this radius or a smaller one of the same norm.
         proven: at this radius.
         searched: whether an earlier session has attacked it at this radius.
         tried: whether one has tried all certificates.
@@ -124,11 +124,13 @@ class Example:
         return self.right and self.broken is None and not self.proven and not self.tried
 
     def begin(self, threat: ThreatModel, earlier: Earlier) -> None:
-        """Come to the next radius, and take over what an earlier session found there."""
+        """Come to the next threat, and take over what an earlier session found there."""
+        if self.broken is not None and self.broken[0].norm != threat.norm:
+            self.broken = None
         attack, proof = earlier.attack(self.id, threat), earlier.proof(self.id, threat)
         self.tried, self.spent, self.probed = proof is not None, Passes(), False
         self.proven = proof is not None and proof.proven
         # A point that broke it serves at larger radii, too; where it was not kept, it must be found again.
         self.searched = attack is not None and (not attack.broken or attack.kept)
         if attack is not None and attack.broken and attack.kept and earlier.point is not None:
-            self.broken = replace(attack, kept=False, seconds=None), earlier.point(self.id, threat.eps)
+            self.broken = replace(attack, kept=False, seconds=None), earlier.point(self.id, threat.eps, threat.norm)

@@ -101,7 +101,7 @@ def failed(job: Job, place: int, threat: ThreatModel, error: str, sample: Sample
         norm=threat.norm,
         eps=threat.eps,
         name=SUITE if job.spec.suite else job.spec.certify[-1],
-        method=method_line(job.spec.suite) or job.spec.certify[-1],
+        method=method_line(job.spec.attacks(threat.norm)) or job.spec.certify[-1],
         error=error,
     )
 

@@ -27,7 +27,7 @@ LOSS = 5.0
 TIMED = 4
 """Batches of a shard if the evaluation may end after each."""
 Observe = Callable[[int, int, Bracket | None], None]
-"""Told how many examples are done, of how many, and the bracket of those at the largest ε."""
+"""Told how many examples are done, the mean over the threats, of how many, and the bracket under the last threat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Done:
     Attributes:
         seen: examples of its order that have all their records, without a gap.
         whole: all examples.
-        brackets: of those that are done, by radius.
+        brackets: of those that are done, by norm and radius.
         summary: of the run folder, if it is complete.
     """
 
@@ -114,9 +114,9 @@ class _Part:
 def _parts(
     job: Job, writer: Writer, workers: int, *, early: bool, most: int, stop: Stop | None
 ) -> Iterator[tuple[_Part, list[Tally]]]:
-    """Yield the parts of the order, and the tallies of all records up to each, one tally per radius."""
+    """Yield the parts of the order, and the tallies of all records up to each, one tally per threat."""
     asked = {"proven": bool(job.spec.certify), "searched": bool(job.spec.suite)}
-    tallies, known = [Tally(each.eps, **asked) for each in job.spec.threats], dict[str, list[Record]]()
+    tallies, known = [Tally(each.norm, each.eps, **asked) for each in job.spec.threats], dict[str, list[Record]]()
     for record in writer.earlier.values():
         known.setdefault(record.id, []).append(record)
     places, size = order(job, early=early), workers * job.spec.batch_size
@@ -162,12 +162,9 @@ def _shard(
                 tally.add(record)
             if job.pending is not None and record.kind == Attacked.kind:
                 job.pending.forget(f"{prefix(record.norm, record.eps)}{record.id}")
-            _told(observe, tallies[-1], job)
-
-
-def _told(observe: Observe | None, tally: Tally, job: Job) -> None:
-    if observe is not None:
-        observe(tally.done, len(job.data), tally.bracket)
+            if observe is not None:
+                done = sum(tally.done for tally in tallies) // len(tallies)
+                observe(done, len(job.data), tallies[-1].bracket)
 
 
 def _earlier(folder: Path, identities: set[str], writer: Writer) -> Earlier:

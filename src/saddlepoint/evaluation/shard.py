@@ -3,7 +3,7 @@
     clean prediction → the first, cheap certificate → attacks on what is left → the other certificates on what stands
 
 What a proof settles is not attacked, but for a seeded share that is audited; what an attack breaks is not proven. What
-is broken at one ε is broken at every larger one, and its point is used again.
+is broken at one ε is broken at every larger one of the same norm, and its point is used again.
 """
 
 import math
@@ -199,7 +199,7 @@ def _transferred(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> It
     for row in run_attack(job.classifier, starts, (TRY,), replace(_setting(job, threat), stop=0.0)):
         if row.success:
             found = replace(row, attack=NAME)
-            yield _broken(found, open_.pop(str(row.input.id)), method_line(job.spec.suite), threat)
+            yield _broken(found, open_.pop(str(row.input.id)), method_line(job.spec.attacks(threat.norm)), threat)
         else:
             open_[str(row.input.id)].spent = row.passes
 
@@ -208,8 +208,8 @@ def _far(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> Iterator[W
     """Search those that stood far from the boundary before for a short while; that they are far still is enough."""
     if job.points is None or job.points.near is None:
         return
-    bar = job.points.bars.get(threat.eps, math.inf)
-    examples = [e for e in open_.values() if e.right and not e.probed and job.points.share(e.sample, threat.eps) > bar]
+    bar = job.points.bars.get((threat.norm, threat.eps), math.inf)
+    examples = [e for e in open_.values() if e.right and not e.probed and job.points.share(e.sample, threat) > bar]
     given = [Input(e.index, e.id, e.sample.x, e.sample.y, threat.eps) for e in examples]
     method = method_line((PROBE,))
     for row in run_attack(job.classifier, given, (PROBE,), _setting(job, threat)):
@@ -242,15 +242,15 @@ def _broken(row: Row, each: Example, method: str, threat: ThreatModel, name: str
 
 def _searched(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> Iterator[WithImages]:
     """Attack what is open, and take from it what has its record."""
-    spec, method, pending = job.spec, method_line(job.spec.suite), job.pending
-    before = prefix(threat.norm, threat.eps)
+    spec, pending, suite = job.spec, job.pending, job.spec.attacks(threat.norm)
+    method, before = method_line(suite), prefix(threat.norm, threat.eps)
     given = [Input(e.index, e.id, e.sample.x, e.sample.y, threat.eps) for e in open_.values()]
     setting = replace(
         _setting(job, threat),
         earlier={} if pending is None else pending.of(before),
         settled=None if pending is None else lambda each: pending.note(f"{before}{each.input.id}", each.settled()),
     )
-    for row in run_attack(job.classifier, given, spec.suite, setting, spec.precision):  # type: ignore[arg-type]
+    for row in run_attack(job.classifier, given, suite, setting, spec.precision):  # type: ignore[arg-type]
         each = open_.pop(str(row.input.id))
         found = replace(row, passes=row.passes + each.spent)
         if row.success:

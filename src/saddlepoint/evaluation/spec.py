@@ -6,6 +6,7 @@ from typing import Any
 
 from saddlepoint.attacks import Step
 from saddlepoint.attacks.registry import from_dict, to_dict
+from saddlepoint.attacks.wrappers import attack_of
 from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset
 from saddlepoint.errors import InputError
@@ -46,8 +47,8 @@ class Spec:
     Attributes:
         model: reference and digest.
         data: reference, which examples, and their digests.
-        threats: by increasing ε.
-        suite: attacks in cascade.
+        threats: by norm and increasing ε, as brackets come.
+        suite: attacks in cascade; under each threat, those that search its ball.
         certify: the certificates of the cascade, in their order: "interval", "crown-ibp", "crown", "alpha-crown".
         seed: of all random streams.
         batch_size: rows of every call of the model.
@@ -72,6 +73,20 @@ class Spec:
     points: Mapping[str, Any] | None = None
     timeout: float | None = None
     smoothing: Mapping[str, Any] | None = None
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """The norms of the threats, each once, in their order."""
+        return tuple(dict.fromkeys(each.norm for each in self.threats))
+
+    @property
+    def largest(self) -> tuple[ThreatModel, ...]:
+        """The threat of the largest ε in each norm."""
+        return tuple({each.norm: each for each in self.threats}.values())
+
+    def attacks(self, norm: str) -> tuple[Step, ...]:
+        """Return the attacks of the suite that search balls of a norm."""
+        return tuple(step for step in self.suite if norm in attack_of(step).norms)
 
     def plain(self) -> dict[str, Any]:
         """Return the specification as plain data; `Spec.of` reads it back."""

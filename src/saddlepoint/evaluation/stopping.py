@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import ceil, isclose
 
 from saddlepoint.results import Bracket
-from saddlepoint.results.records.bracket import LEVEL
+from saddlepoint.results.records.bracket import LEVEL, largest
 from saddlepoint.results.records.sequences import planned, sequence
 
 Ends = dict[str, tuple[float, float]]
@@ -19,17 +19,21 @@ class Rule:
     Attributes:
         kind: clean, certified or attacked.
         least: the share.
-        eps: at this radius; None for the largest.
+        eps: at this radius; None for the largest of each norm.
+        norm: in this one; None for each.
     """
 
     kind: str
     least: float
     eps: float | None = None
+    norm: str | None = None
 
-    def of(self, found: Sequence[Bracket]) -> Bracket | None:
-        """Return the bracket that the rule is about; None if its radius is not among them."""
-        chosen = [each for each in found if self.eps is None or isclose(each.eps, self.eps)]
-        return chosen[-1] if chosen else None
+    def of(self, found: Sequence[Bracket]) -> list[Bracket]:
+        """Return the brackets that the rule is about; it is met when each of them meets it."""
+        of_norm = [each for each in found if self.norm in (None, each.norm)]
+        if self.eps is None:
+            return largest(of_norm)
+        return [each for each in of_norm if isclose(each.eps, self.eps)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +69,12 @@ class Stop:
 
     def decided(self, rule: Rule, seen: int, whole: int, found: Sequence[Bracket]) -> bool | None:
         """Return whether a rule holds for all examples; None while that is open."""
-        bracket = rule.of(found)
-        if bracket is None:
-            return None
-        low, high = self.ends(seen, whole, bracket, len(found))[rule.kind]
-        return True if low >= rule.least else False if high < rule.least else None
+        ends = [self.ends(seen, whole, each, len(found))[rule.kind] for each in rule.of(found)]
+        if any(high < rule.least for _, high in ends):
+            return False
+        return True if ends and all(low >= rule.least for low, _ in ends) else None
 
-    def ends(self, seen: int, whole: int, bracket: Bracket, radii: int = 1) -> Ends:
+    def ends(self, seen: int, whole: int, bracket: Bracket, threats: int = 1) -> Ends:
         """Return between which shares the accuracies of all examples lie, jointly at the level of intervals.
 
         An example with an error counts as right for the upper end and as wrong for the lower. Between planned looks
@@ -81,7 +84,7 @@ class Stop:
             seen: how many are done, the first of the order.
             whole: how many there are.
             bracket: of those that are done.
-            radii: at how many radii one looks.
+            threats: under how many one looks.
         """
         errors = seen - bracket.examples
         kinds = {
@@ -89,7 +92,7 @@ class Stop:
             "certified": bracket.certified,
             "attacked": bracket.attacked,
         }
-        alpha = (1 - LEVEL) / len(kinds) / radii
+        alpha = (1 - LEVEL) / len(kinds) / threats
         ends = {}
         for kind, count in kinds.items():
             spare = 0 if kind == "certified" else errors
@@ -103,6 +106,10 @@ class Stop:
         return ends
 
     def _narrow(self, seen: int, whole: int, found: Sequence[Bracket]) -> bool:
-        bracket, ends = found[-1], self.ends(seen, whole, found[-1], len(found))
-        asked = (*(("attacked",) if bracket.searched else ()), *(("certified",) if bracket.proven else ()))
-        return all(ends[kind][1] - ends[kind][0] <= (self.width or 0.0) for kind in asked)
+        """Whether the accuracies at the largest ε of each norm are known to within the width."""
+        for each in largest(found):
+            ends = self.ends(seen, whole, each, len(found))
+            asked = (*(("attacked",) if each.searched else ()), *(("certified",) if each.proven else ()))
+            if any(ends[kind][1] - ends[kind][0] > (self.width or 0.0) for kind in asked):
+                return False
+        return True

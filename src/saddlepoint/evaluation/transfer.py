@@ -31,16 +31,15 @@ class Points:
 
     Attributes:
         run: the run.
-        norm: of its balls.
-        radii: by id, the radii at which it has a point, and the digest of the image that it is of.
-        stood: by radius and id, the digest and the least margin that the search came to, as a share of the clean one.
+        radii: by norm and id, the radii at which it has a point, and the digest of the image that it is of.
+        stood: by norm and radius, then by id, the digest and the least margin that the search came to, as a share of
+            the clean one.
         near: the share of those that stood, the nearest ones, that are searched anew; None for all.
     """
 
     run: RunFolder
-    norm: str
-    radii: Mapping[str, tuple[str, Sequence[float]]]
-    stood: Mapping[float, Mapping[str, tuple[str, float]]]
+    radii: Mapping[tuple[str, str], tuple[str, Sequence[float]]]
+    stood: Mapping[tuple[str, float], Mapping[str, tuple[str, float]]]
     near: float | None = None
 
     def described(self) -> dict[str, Any]:
@@ -48,55 +47,55 @@ class Points:
         near = {} if self.near is None else {"near": self.near}
         return {"model": self.run.spec["model"]["digest"], "rows": self.run.summary()["rows"], **near}
 
-    def share(self, sample: Sample, eps: float) -> float:
+    def share(self, sample: Sample, threat: ThreatModel) -> float:
         """Return the share of its clean margin that an example kept; −∞ if it did not stand, or is another one now."""
-        digest, share = self.stood.get(eps, {}).get(sample.id, ("", -math.inf))
+        digest, share = self.stood.get((threat.norm, threat.eps), {}).get(sample.id, ("", -math.inf))
         return share if digest == sample.digest else -math.inf
 
     @cached_property
-    def bars(self) -> dict[float, float]:
-        """By radius, the share up to which an example that stood is near; empty where all are searched anew."""
+    def bars(self) -> dict[tuple[str, float], float]:
+        """By norm and radius, the share up to which what stood is near; empty where all are searched anew."""
         if self.near is None:
             return {}
-        shares = {eps: [share for _, share in of.values()] for eps, of in self.stood.items()}
-        return {eps: float(np.quantile(np.array(each), self.near)) for eps, each in shares.items()}
+        shares = {ball: [share for _, share in of.values()] for ball, of in self.stood.items()}
+        return {ball: float(np.quantile(np.array(each), self.near)) for ball, each in shares.items()}
 
-    def find(self, sample: Sample, eps: float) -> NDArray[np.float32] | None:
+    def find(self, sample: Sample, threat: ThreatModel) -> NDArray[np.float32] | None:
         """Return the point at the largest radius that is no larger, else at the smallest; None without one."""
-        digest, radii = self.radii.get(sample.id, ("", ()))
+        digest, radii = self.radii.get((threat.norm, sample.id), ("", ()))
         if digest != sample.digest:
             return None
-        inside = [radius for radius in radii if radius <= eps]
-        return self.run.point(sample.id, max(inside) if inside else min(radii))
+        inside = [radius for radius in radii if radius <= threat.eps]
+        return self.run.point(sample.id, max(inside) if inside else min(radii), threat.norm)
 
 
-def points_of(run: RunFolder, norm: str, near: float | None = None) -> Points:
-    """Return what a run found.
+def points_of(run: RunFolder, norms: Sequence[str], near: float | None = None) -> Points:
+    """Return what a run found in these norms.
 
     Raises:
-        InputError: it attacked nothing in this norm, or `near` is no share.
+        InputError: it attacked nothing in them, or `near` is no share.
         RunError: it is no evaluation.
     """
     if near is not None and not 0 <= near <= 1:
         raise InputError(f"near is {near!r}; expected a share of the examples that stood, such as 0.1")
     require_evaluation(run.spec, str(run.path))
-    radii: dict[str, tuple[str, list[float]]] = {}
-    stood: dict[float, dict[str, tuple[str, float]]] = {}
+    radii: dict[tuple[str, str], tuple[str, list[float]]] = {}
+    stood: dict[tuple[str, float], dict[str, tuple[str, float]]] = {}
     for each in run.records():
-        if not isinstance(each, Attacked) or each.norm != norm:
+        if not isinstance(each, Attacked) or each.norm not in norms:
             continue
         if each.kept:
-            radii.setdefault(each.id, (str(each.digest), []))[1].append(each.eps)
+            radii.setdefault((each.norm, each.id), (str(each.digest), []))[1].append(each.eps)
         if each.stands and each.clean_margin > 0:
-            stood.setdefault(each.eps, {})[each.id] = str(each.digest), each.margin / each.clean_margin
+            stood.setdefault((each.norm, each.eps), {})[each.id] = str(each.digest), each.margin / each.clean_margin
     if not radii and not stood:
-        raise InputError(f"{str(run.path)!r} has attacked nothing in {norm}; expected a run that did")
-    return Points(run, norm, radii, stood, near)
+        raise InputError(f"{str(run.path)!r} has attacked nothing in {' or '.join(norms)}; expected a run that did")
+    return Points(run, radii, stood, near)
 
 
 def inputs(points: Points, samples: Sequence[tuple[int, Sample]], threat: ThreatModel) -> list[Input]:
     """Return the examples that have a point, with it as the start of a search; one from outside Δ is projected."""
-    found = [(place, sample, points.find(sample, threat.eps)) for place, sample in samples]
+    found = [(place, sample, points.find(sample, threat)) for place, sample in samples]
     with_start = list[Input]()
     for place, sample, point in found:
         if point is not None:

@@ -201,7 +201,7 @@ class Audit:
     def _attack_consistency(self, record: Attacked) -> str | None:
         """Return what an attack says that cannot be, or that the specification does not ask for."""
         probed = record.name == PROBED and (self.spec.points or {}).get("near") is not None
-        line = method_line((PROBE,)) if probed else method_line(self.spec.suite)
+        line = method_line((PROBE,) if probed else self.spec.attacks(record.norm))
         if record.name not in (SUITE, PROBED) or record.method != line:
             return "its attacks are not those of the specification"
         if not self._stochastic and record.accuracy != float(not record.success):
@@ -270,7 +270,7 @@ class Audit:
     def _point(self, attack: Attacked) -> torch.Tensor | str:
         """Return the point of a record, or why there is none."""
         try:
-            return torch.from_numpy(self.run.point(attack.id, attack.eps).copy())
+            return torch.from_numpy(self.run.point(attack.id, attack.eps, attack.norm).copy())
         except (InputError, RunError) as error:
             return f"its point cannot be read: {error}"
 

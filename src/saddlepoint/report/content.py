@@ -23,7 +23,7 @@ from saddlepoint.results import (
     percent,
     verified,
 )
-from saddlepoint.results.records.bracket import LEVEL
+from saddlepoint.results.records.bracket import LEVEL, UNION, union
 from saddlepoint.results.records.compare import shown
 from saddlepoint.results.records.radius import spelled
 
@@ -41,8 +41,9 @@ def content(run: RunFolder, *, images: bool, baseline: RunFolder | None = None) 
     records = run.records()
     verdicts = judged(records)
     found, name = brackets(verdicts), namer(run.spec)
-    last = found[-1]
-    largest = [each for each in verdicts if each.eps == last.eps]
+    last, norms = found[-1], list(dict.fromkeys(each.norm for each in found))
+    under_last = [each for each in verdicts if (each.norm, each.eps) == (last.norm, last.eps)]
+    whole = union(verdicts) if len(norms) > 1 else last
     attacks = [each for each in records if isinstance(each, Attacked)]
     summary = run.summary()
     return {
@@ -51,18 +52,21 @@ def content(run: RunFolder, *, images: bool, baseline: RunFolder | None = None) 
         "data": run.spec["data"],
         "finished": run.finished,
         "verified": verified(run),
-        "verdict": last.in_words(),
-        "norm": NORMS.get(last.norm, (last.norm, "")),
+        "verdict": whole.in_words(),
+        "norms": [NORMS[norm] for norm in norms],
         "box": _box(run.spec),
-        "bars": [_bar(each) for each in found],
-        "curve": _curve(found) if len(found) > 1 else None,
+        "bars": [_bar(each) for each in (found if whole is last else [*found, whole])],
+        "curves": [_curve(of) for norm in norms if len(of := [each for each in found if each.norm == norm]) > 1],
         "level": f"{LEVEL:.0%}",
+        "balls": [_ball(each.norm, each.eps) for each in found],
         "attacks": _contributions(found),
         "convergence": [(passes, percent(last.share(left))) for passes, left in last.convergence],
         "baseline": None if baseline is None else baseline.spec["model"]["reference"],
-        "comparison": [] if baseline is None else [row for each in compare(baseline, run) for row in shown(each)],
-        "classes": _classes(largest, name),
-        "largest": spelled(last.eps),
+        "comparison": []
+        if baseline is None
+        else [{"ball": _ball(each.norm, each.eps), **row} for each in compare(baseline, run) for row in shown(each)],
+        "classes": _classes(under_last, name),
+        "last": _ball(last.norm, last.eps),
         "gallery": [_shown(*each, name) for each in gallery(run, attacks)] if images else [],
         "images": images,
         "doubts": summary["doubts"],
@@ -94,7 +98,7 @@ def _bar(each: Bracket) -> dict[str, Any]:
         begin += share
     low, high = each.interval(each.certified)[0] if each.proven else 0.0, each.interval(each.attacked)[1]
     return {
-        "eps": spelled(each.eps),
+        "ball": "all at once" if each.norm == UNION else _ball(each.norm, each.eps),
         "parts": parts,
         "examples": each.examples,
         "clean": each.share(each.clean),
@@ -104,6 +108,10 @@ def _bar(each: Bracket) -> dict[str, Any]:
         "low": 100 * low,
         "high": 100 * high,
     }
+
+
+def _ball(norm: str, eps: float) -> str:
+    return f"{NORMS[norm][0]} ε {spelled(eps)}"
 
 
 def _curve(found: Sequence[Bracket]) -> dict[str, Any]:
@@ -121,6 +129,7 @@ def _curve(found: Sequence[Bracket]) -> dict[str, Any]:
     return {
         "certified": certified,
         "attacked": attacked,
+        "norm": NORMS[found[0].norm][0],
         "eps": [(100 * each.eps / most, spelled(each.eps)) for each in found],
     }
 
@@ -139,8 +148,14 @@ def _classes(verdicts: Sequence[Judged], name: Callable[[int | None], str]) -> l
 
 
 def _shown(attack: Attacked, pictures: Mapping[str, Any], name: Callable[[int | None], str]) -> dict[str, Any]:
-    said = {key: getattr(attack, key) for key in ("id", "eps", "attack", "margin")}
-    return {**said, **pictures, "truth": name(attack.label), "now": name(attack.adversarial_label)}
+    said = {key: getattr(attack, key) for key in ("id", "attack", "margin")}
+    return {
+        **said,
+        **pictures,
+        "ball": _ball(attack.norm, attack.eps),
+        "truth": name(attack.label),
+        "now": name(attack.adversarial_label),
+    }
 
 
 def _described(step: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ def gallery(run: RunFolder, attacks: Sequence[Attacked]) -> Iterator[tuple[Attac
         x = run.image(attack.id, attack.eps)
         if x is None:
             continue
-        x_adv = run.point(attack.id, attack.eps)
+        x_adv = run.point(attack.id, attack.eps, attack.norm)
         delta = x_adv.astype(np.float64) - x
         factor = 0.5 / max(float(np.abs(delta).max()), 1e-12)
         pictures = {"x": _uri(x), "delta": _uri(0.5 + factor * delta), "x_adv": _uri(x_adv)}

@@ -14,10 +14,11 @@ examples:
   saddlepoint evaluate
   saddlepoint evaluate --model models/mine --data cifar10:DIR --eps 2/255 4/255 8/255 --limit 1000 --out runs/mine
   saddlepoint evaluate --model models/next --data cifar10:DIR --eps 8/255 --from runs/mine --out runs/next
+  saddlepoint evaluate --norm linf l2 --eps 0.1 0.5
   saddlepoint evaluate --model onnx:net.onnx --data npz:test.npz --eps 2/255 --require "attacked>=0.5@2/255"
 
---require takes clean, attacked, certified or robust (the certified side), >= a share, @ an eps; attacked is an upper
-bound, and no promise of robustness.
+--require takes clean, attacked, certified or robust (the certified side), >= a share, @ an eps or norm:eps; attacked is
+an upper bound, and no promise of robustness. Without @ it asks for the share at the largest eps of each norm.
 An evaluation that may end early (--time, --minutes, --width) takes the images in a random order, and what it says of
 all of them holds whenever it stops.
 exit code: 0; 1 when a requirement is not met, or with --strict when gradients seem to be masked; 2 on bad input, or
@@ -62,8 +63,15 @@ def examples(parser: Parser) -> None:
     weight_flags(parser)
     photo_flags(parser)
     add("--data", default="fashion-mnist-sample", metavar="REF", help="default: fashion-mnist-sample, 1,000 images")
-    add("--norm", choices=("linf", "l2", "l1"), default="linf", help="norm of the ball (default: linf)")
-    add("--eps", type=Number, nargs="+", metavar="E", help="its radius, or several (default: by the images)")
+    norms = ("linf", "l2", "l1")
+    add("--norm", choices=norms, nargs="+", default=["linf"], help="norm of the ball, or several (default: linf)")
+    add(
+        "--eps",
+        type=Number,
+        nargs="+",
+        metavar="E",
+        help="its radius, or several; of several norms one each (default: by norm and images)",
+    )
     add("--limit", type=positive, metavar="N", help="a random sample of N examples, the same for a seed")
     add("--first", type=positive, metavar="N", help="the first N examples instead")
     add("--seed", type=natural, default=0, metavar="N", help="of all random numbers (default: 0)")

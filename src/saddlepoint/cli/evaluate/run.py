@@ -17,7 +17,15 @@ from saddlepoint.classifier import Classifier
 from saddlepoint.cli.attack.settings import named_attack
 from saddlepoint.cli.classifiers import classifier_of, require_photos
 from saddlepoint.cli.console import bounded, interruptible, progress, told_errors, told_findings, warned
-from saddlepoint.cli.evaluate.text import Gate, check_lines, markdown, print_evaluation, since_line, stopped_line
+from saddlepoint.cli.evaluate.text import (
+    Gate,
+    Spelling,
+    check_lines,
+    markdown,
+    print_evaluation,
+    since_line,
+    stopped_line,
+)
 from saddlepoint.cli.flags import Number, requirement
 from saddlepoint.cli.radii import default
 from saddlepoint.data.datasets import Dataset, load_dataset, matched
@@ -42,8 +50,8 @@ def run(given: Namespace) -> int:
     classifier, earlier = _model(given), None if given.earlier is None else open_run(given.earlier)
     data = load_dataset(given.data)
     require_photos(given, data)
-    radii = _radii(given, data, classifier)
-    threats = [ThreatModel(given.norm, float(eps)) for eps in radii]
+    typed = _typed(given, data, classifier)
+    threats = [ThreatModel(norm, float(eps)) for norm, eps in typed]
     _tell_cost(given, _plain(classifier), data.select(limit=given.limit, first=given.first, seed=given.seed))
     begin = time.perf_counter()
     with warned(), bounded(), interruptible(), progress(silent=given.json) as observe, _executor(given) as executor:
@@ -72,7 +80,7 @@ def run(given: Namespace) -> int:
     seconds = time.perf_counter() - begin
     gates = [_gate(found, text, rule) for text, rule in zip(given.require, rules, strict=True)]
     failed = [gate.line for gate in gates if gate.line is not None]
-    typed = {float(eps): eps.text for eps in radii}
+    spelling: Spelling = {(norm, float(eps)): eps.text for norm, eps in typed}
     if given.json:
         told = {
             "out": str(found.run.path),
@@ -84,7 +92,7 @@ def run(given: Namespace) -> int:
         }
         print(json.dumps({**told, "summary": found.summary}, ensure_ascii=False))
     else:
-        print_evaluation(given, _plain(classifier), found, seconds, typed)
+        print_evaluation(given, _plain(classifier), found, seconds, spelling)
         for line in check_lines(found.run.checks()):
             print(line)
         if earlier is not None:
@@ -94,7 +102,7 @@ def run(given: Namespace) -> int:
         if not found.run.finished:
             print(stopped_line(found))
     if given.markdown:
-        write_bytes(Path(given.markdown).absolute(), markdown(given, found, gates, typed).encode())
+        write_bytes(Path(given.markdown).absolute(), markdown(given, found, gates, spelling).encode())
     return _exit_code(given, found, gates)
 
 
@@ -125,11 +133,22 @@ def _model(given: Namespace) -> Classifier | SmoothedClassifier:
     return SmoothedClassifier(classifier=classifier, **chosen)
 
 
-def _radii(given: Namespace, data: Dataset, classifier: Classifier | SmoothedClassifier) -> Sequence[Number]:
-    """Return what was typed, or the default for such images, which is then printed with its reason."""
-    if given.eps:
-        return list(given.eps)
-    return [default(given.norm, matched(data.select(first=1), _plain(classifier)).shape)[0]]
+def _typed(
+    given: Namespace, data: Dataset, classifier: Classifier | SmoothedClassifier
+) -> Sequence[tuple[str, Number]]:
+    """Return norms and radii as they were typed; the default for such images, which is then printed with its reason."""
+    norms = list(dict.fromkeys(given.norm))
+    if not given.eps:
+        shape = matched(data.select(first=1), _plain(classifier)).shape
+        return [(norm, default(norm, shape)[0]) for norm in norms]
+    if len(norms) == 1:
+        return [(norms[0], eps) for eps in given.eps]
+    if len(norms) != len(given.eps):
+        raise InputError(
+            f"--norm names {len(norms)} norms and --eps {len(given.eps)} radii; expected one for each norm, in the "
+            "same order, or no --eps"
+        )
+    return list(zip(norms, given.eps, strict=True))
 
 
 def _tell_cost(given: Namespace, classifier: Classifier, data: Dataset) -> None:
@@ -178,16 +197,18 @@ def _stop(given: Namespace, rules: Sequence[Rule]) -> Stop | None:
 
 def _gate(found: Evaluation, text: str, rule: Rule) -> Gate:
     """Hold the evaluation against a requirement: these images if all were evaluated, else all of them, at 95 %."""
-    each = rule.of(found.brackets)
-    if each is None:
-        raise InputError(f"--require {text!r} asks for an eps that was not evaluated; expected it among --eps")
+    asked = rule.of(found.brackets)
+    if not asked:
+        raise InputError(f"--require {text!r} asks for a ball that was not evaluated; expected one of --norm and --eps")
     if not found.run.finished:
         met = found.stop.decided(rule, found.done.seen, found.done.whole, found.done.brackets)
         return Gate(met, None if met else f"{'undecided' if met is None else 'not met'}: {text}")
-    got = each.share({"clean": each.clean, "certified": each.certified, "attacked": each.attacked}[rule.kind])
-    if got is not None and got >= rule.least:
+    shares = [(each, each.share(getattr(each, rule.kind))) for each in asked]
+    unmet = next((pair for pair in shares if pair[1] is None or pair[1] < rule.least), None)
+    if unmet is None:
         return Gate(True, None)
-    return Gate(False, f"not met: {text}: {rule.kind} accuracy is {percent(got) or 'unknown'}")
+    where = f" at {unmet[0].ball}" if len(shares) > 1 else ""
+    return Gate(False, f"not met: {text}: {rule.kind} accuracy{where} is {percent(unmet[1]) or 'unknown'}")
 
 
 def _early(found: Evaluation) -> dict[str, object]:

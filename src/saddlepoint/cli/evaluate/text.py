@@ -11,10 +11,13 @@ from saddlepoint.classifier import Classifier
 from saddlepoint.cli.radii import default
 from saddlepoint.cli.table import table
 from saddlepoint.evaluation import Evaluation
-from saddlepoint.evaluation.escalation import sample_of
+from saddlepoint.evaluation.escalation import samples_of
 from saddlepoint.evaluation.transfer import NAME
 from saddlepoint.results import Bracket, RunError, RunFolder, by_label, compare, namer, percent, spelled
 from saddlepoint.results.records.compare import in_words
+
+Spelling = Mapping[tuple[str, float], str]
+"""By norm and ε, the radius as it was typed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +36,19 @@ def _normalisation(classifier: Classifier) -> str:
     return f"normalised inside the model: mean {mean}; std {std}"
 
 
-def _default(given: Namespace, found: Evaluation) -> str:
-    """Return the reason for ε where none was typed."""
-    return default(given.norm, found.run.spec["data"]["shape"])[1]
-
-
 def print_evaluation(
-    given: Namespace, classifier: Classifier, found: Evaluation, seconds: float, typed: dict[float, str]
+    given: Namespace, classifier: Classifier, found: Evaluation, seconds: float, typed: Spelling
 ) -> None:
     """Print what was evaluated, the table of brackets, and what follows from it."""
     print(f"{given.model} · {given.data} · {given.suite} · certificates: {given.certify} · seed {given.seed}")
     print(_normalisation(classifier))
-    if not given.eps:
-        print(_default(given, found))
+    norms = dict.fromkeys(each.norm for each in found.brackets)
+    for norm in () if given.eps else norms:
+        print(default(norm, found.run.spec["data"]["shape"])[1])
     print()
-    table([_row(each, given.norm, typed.get(each.eps, spelled(each.eps))) for each in found.brackets])
-    last = found.brackets[-1]
-    print("\n" + fill(last.in_words(typed.get(last.eps)), 100))
+    table(_rows(found, typed))
+    last = found.robust_accuracy
+    print("\n" + fill(last.in_words(_ball(last, typed)), 100))
     if given.sigma is not None:
         print(
             f"certified is the classifier that votes under noise of σ {given.sigma:g}, {given.samples} times an image; "
@@ -67,11 +66,15 @@ def print_evaluation(
 def _sampled(found: Evaluation) -> list[str]:
     """Return one line: what a sample says of the length of the attacks."""
     if found.before is not None:
-        said = sample_of(found.before)
-        told = f"in {found.before.path}, {said.in_words()}" if said else f"a sample of {found.before.path} was broken"
-        return [fill(f"{told}; so all that stood has met longer attacks here", 100)]
-    said = sample_of(found.run) if found.run.finished else None
-    return [] if said is None else [fill(said.in_words(), 100)]
+        said = _samples(found.before)
+        told = [f"in {found.before.path}, {each}" for each in said] or [f"a sample of {found.before.path} was broken"]
+        return [fill(f"{each}; so all that stood has met longer attacks here", 100) for each in told]
+    return [fill(each, 100) for each in _samples(found.run)] if found.run.finished else []
+
+
+def _samples(run: RunFolder) -> list[str]:
+    found = samples_of(run)
+    return [f"{norm}: {said.in_words()}" if len(found) > 1 else said.in_words() for norm, said in found.items()]
 
 
 def check_lines(checks: Sequence[Mapping[str, str]]) -> list[str]:
@@ -97,9 +100,9 @@ def _passes(summary: Mapping[str, Any]) -> int:
 
 
 def _by_class(found: Evaluation) -> list[str]:
-    """Return one line: the classes with the lowest and the highest attacked accuracy at the largest radius."""
+    """Return one line: the classes with the lowest and the highest attacked accuracy under the last threat."""
     last = found.brackets[-1]
-    groups = by_label(each for each in found.verdicts() if each.eps == last.eps)
+    groups = by_label(each for each in found.verdicts() if (each.norm, each.eps) == (last.norm, last.eps))
     if len(groups) < 2:
         return []
     name = namer(found.run.spec)
@@ -108,13 +111,13 @@ def _by_class(found: Evaluation) -> list[str]:
     return [f"{'accuracy under attack' if last.searched else 'clean accuracy'} by class: from {low} to {high}"]
 
 
-def markdown(given: Namespace, found: Evaluation, gates: Sequence[Gate], typed: dict[float, str]) -> str:
+def markdown(given: Namespace, found: Evaluation, gates: Sequence[Gate], typed: Spelling) -> str:
     """Return the summary for a pull request."""
-    rows = [_row(each, given.norm, typed.get(each.eps, spelled(each.eps))) for each in found.brackets]
+    rows, last = _rows(found, typed), found.robust_accuracy
     cells = [list(rows[0]), ["--:"] * len(rows[0]), *(list(map(str, row.values())) for row in rows)]
     lines = [f"### Robust accuracy of {given.model} on {given.data}", ""]
     lines += [f"| {' | '.join(row)} |" for row in cells]
-    lines += ["", found.brackets[-1].in_words(typed.get(found.brackets[-1].eps)), ""]
+    lines += ["", last.in_words(_ball(last, typed)), ""]
     if not found.run.finished:
         lines += [stopped_line(found), ""]
     words = {True: "met", False: "**not met**", None: "**undecided**"}
@@ -122,10 +125,23 @@ def markdown(given: Namespace, found: Evaluation, gates: Sequence[Gate], typed: 
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _row(each: Bracket, norm: str, eps: str) -> dict[str, object]:
+def _ball(each: Bracket, typed: Spelling) -> str:
+    """Return a ball as it was typed."""
+    radius = typed.get((each.norm, each.eps))
+    return each.ball if radius is None else f"{each.norm} ε {radius}"
+
+
+def _rows(found: Evaluation, typed: Spelling) -> list[dict[str, object]]:
+    """Return the rows of the table: balls of one norm by their radius, those of several by their name."""
+    norms, shown = {each.norm for each in found.brackets}, found.brackets
+    if len(norms) > 1:
+        return [{"ball": _ball(each, typed), **_row(each)} for each in (*shown, found.robust_accuracy)]
+    return [{f"{each.norm} ε": typed.get((each.norm, each.eps), spelled(each.eps)), **_row(each)} for each in shown]
+
+
+def _row(each: Bracket) -> dict[str, object]:
     attacked = {"under attack": percent(each.share(each.attacked))} if each.searched else {}
     return {
-        f"{norm} ε": eps,
         "clean": percent(each.share(each.clean)),
         "certified": percent(each.share(each.certified)) if each.proven else "not run",
         **attacked,
@@ -137,9 +153,10 @@ def _row(each: Bracket, norm: str, eps: str) -> dict[str, object]:
 
 def stopped_line(found: Evaluation) -> str:
     """Return one line about all images, of an evaluation that ended early."""
-    last, ends = found.robust_accuracy, found.ends
+    last, ends = found.brackets[-1], found.ends
+    where = "" if last == found.robust_accuracy else f" at {last.ball}"
     low = ends["certified"][0] if last.proven else 0.0
     return (
-        f"stopped after {found.done.seen} of {found.done.whole} images: of all, robust accuracy lies between "
+        f"stopped after {found.done.seen} of {found.done.whole} images: of all, robust accuracy{where} lies between "
         f"{percent(low)} and {percent(ends['attacked'][1])}, at 95 % whenever one stops; the same command goes on"
     )

@@ -76,44 +76,44 @@ class RunFolder:
         found: list[dict[str, str]] = content["checks"]
         return found if content["rows"] == self.summary()["rows"] else []
 
-    def point(self, identity: str, eps: float | None = None) -> NDArray[np.float32]:
-        """Return x_adv of an example, float32 (C, H, W), at a radius where the run has several.
+    def point(self, identity: str, eps: float | None = None, norm: str | None = None) -> NDArray[np.float32]:
+        """Return x_adv of an example, float32 (C, H, W), at a radius and in a norm where the run has several.
 
         Raises:
             InputError: there is no such example, or its point was not kept.
             RunError: the file of the point is missing or torn.
         """
-        row = self._kept(identity, eps)
+        row = self._kept(identity, eps, norm)
         ((_, point),) = read_points(points_path(self.path, row[SHARD]), [row["key"]])
         return point
 
-    def image(self, identity: str, eps: float | None = None) -> NDArray[np.float32] | None:
+    def image(self, identity: str, eps: float | None = None, norm: str | None = None) -> NDArray[np.float32] | None:
         """Return the clean image x of a kept point, float32 (C, H, W); None in a run that did not keep it.
 
         Raises:
             InputError, RunError: as `point`.
         """
-        row = self._kept(identity, eps)
+        row = self._kept(identity, eps, norm)
         found = [as_pixels(x) for _, x in read_images(points_path(self.path, row[SHARD]), [row["key"]])]
         return found[0] if found else None
 
-    def _kept(self, identity: str, eps: float | None) -> dict[str, Any]:
+    def _kept(self, identity: str, eps: float | None, norm: str | None = None) -> dict[str, Any]:
         """Return the attack record of an example whose point was kept."""
         import pyarrow.compute as pc
 
         if not isinstance(identity, str):
             raise InputError(f"the id of an example is {identity!r}; expected text, as in the column `id` of rows()")
         table = self._table.filter(pc.equal(self._table["id"], identity))
-        rows = (
-            table.filter(pc.equal(table["kind"], "attack")).select(["key", "eps", "kept", "error", SHARD]).to_pylist()
-        )
-        row = [each for each in rows if eps is None or each["eps"] == eps]
+        columns = ["key", "norm", "eps", "kept", "error", SHARD]
+        rows = table.filter(pc.equal(table["kind"], "attack")).select(columns).to_pylist()
+        row = [each for each in rows if eps in (None, each["eps"]) and norm in (None, each["norm"])]
         if not row:
             raise InputError(f"{str(self.path)!r} has no row of {identity!r}; expected an id of its rows")
         if len(row) > 1:
-            radii = ", ".join(f"{each['eps']:g}" for each in row)
+            balls = ", ".join(f"{each['norm']} {each['eps']:g}" for each in row)
             raise InputError(
-                f"{identity!r} was attacked at eps {radii}; expected one of them: point({identity!r}, eps=…)"
+                f"{identity!r} was attacked in the balls {balls}; expected one of them: "
+                f"point({identity!r}, eps=…, norm=…)"
             )
         if not row[0]["kept"]:
             error = " ".join((row[0]["error"] or "").split())

@@ -1,8 +1,9 @@
 """certified ≤ robust ≤ attacked: counts over examples, and intervals for the distribution they were drawn from."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from saddlepoint.results.records.radius import spelled
@@ -10,18 +11,20 @@ from saddlepoint.results.records.verdicts import Judged, Standing
 
 LEVEL = 0.95
 """Confidence of the intervals; each end is exact at (1 − LEVEL)/2."""
+UNION = "union"
+"""What stands for the norm of several balls at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bracket:
-    """What is known of robust accuracy under one threat.
+    """What is known of robust accuracy under one threat, or under several at once (`union`).
 
     Of these examples the two fractions are facts. As statements about the distribution that they were drawn from
     at random, they hold with their intervals (Clopper & Pearson 1934).
 
     Attributes:
-        norm: of the ball.
-        eps: its radius.
+        norm: of the ball; "union" of several.
+        eps: its radius; NaN of several.
         examples: how many were judged; those with an error are left out.
         counts: of each standing.
         attacks: of each attack, how many it broke.
@@ -39,6 +42,11 @@ class Bracket:
     proven: bool
     searched: bool
     passes: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def ball(self) -> str:
+        """The ball in words."""
+        return "all balls at once" if self.norm == UNION else f"{self.norm} ε {spelled(self.eps)}"
 
     @property
     def clean(self) -> int:
@@ -80,20 +88,21 @@ class Bracket:
         low = [percent(self.share(self.certified))] if self.proven else []
         return " … ".join([*low, percent(self.share(self.attacked))])
 
-    def in_words(self, eps: str | None = None) -> str:
+    def in_words(self, ball: str | None = None) -> str:
         """Return the bracket as a sentence: of these examples, and of the distribution that they come from.
 
         Args:
-            eps: the radius as its user spells it, such as "8/255".
+            ball: as its user spells it, such as "linf ε 8/255".
         """
         if not self.examples:
             return "No example could be read."
         these = f"Of these {self.examples} images" if self.examples > 1 else "Of this one image"
         low = f"{percent(self.share(self.certified))} (certified)" if self.proven else "0 % (no certificate ran)"
         lower = self.interval(self.certified)[0] if self.proven else 0.0
+        where = f"in {self.ball}" if self.norm == UNION else f"at {ball or self.ball}"
         how = "standing under attack" if self.searched else "clean: no attack ran"
         return (
-            f"{these}, robust accuracy at {self.norm} ε {eps or spelled(self.eps)} lies between "
+            f"{these}, robust accuracy {where} lies between "
             f"{low} and {percent(self.share(self.attacked))} ({how}); of images drawn like them, "
             f"between {percent(lower)} and {percent(self.interval(self.attacked)[1])} at {LEVEL:.0%} confidence."
         )
@@ -144,6 +153,29 @@ def brackets(examples: Iterable[Judged]) -> list[Bracket]:
         )
         for threat, counted in sorted(counts.items())
     ]
+
+
+def largest(found: Iterable[Bracket]) -> list[Bracket]:
+    """Return the bracket of the largest ε in each norm, of brackets that come by norm and ε."""
+    return list({each.norm: each for each in found}.values())
+
+
+def union(examples: Iterable[Judged]) -> Bracket:
+    """Return the bracket of an adversary who chooses among all balls (Tramèr & Boneh 2019).
+
+    An example is broken if it is under any threat, and certified if it is under the largest ε of every norm.
+    """
+    last: dict[str, dict[str, Judged]] = defaultdict(dict)
+    for each in examples:  # by norm and ε
+        last[each.id][each.norm] = each
+    worst = [min(of.values(), key=lambda each: _WORST.index(each.standing)) for of in last.values()]
+    (found,) = brackets(replace(each, norm=UNION, eps=math.nan) for each in worst) or [_NONE]
+    return found
+
+
+_WORST = (Standing.MISCLASSIFIED, Standing.BROKEN, Standing.ERROR, Standing.UNDECIDED, Standing.CERTIFIED)
+"""Of several standings of an example, the first one holds; a broken example stays broken at every larger ε."""
+_NONE = Bracket(UNION, math.nan, 0, dict.fromkeys(Standing, 0), {}, proven=False, searched=False)
 
 
 def bucket(passes: int) -> int:

@@ -34,24 +34,25 @@ def namer(spec: Mapping[str, Any]) -> Callable[[int | None], str]:
 
 
 class Tally:
-    """The bracket at one radius while records come in.
+    """The bracket under one threat while records come in.
 
     Args:
-        eps: the radius.
+        norm: of the ball.
+        eps: its radius.
         proven: whether certificates are asked for; an example is then done when it has one.
         searched: whether attacks are.
     """
 
-    def __init__(self, eps: float, *, proven: bool, searched: bool) -> None:
-        self._eps, self._proven, self._searched, self._norm = eps, proven, searched, ""
+    def __init__(self, norm: str, eps: float, *, proven: bool, searched: bool) -> None:
+        self._norm, self._eps, self._proven, self._searched = norm, eps, proven, searched
         self._standing, self._done = dict[str, Standing](), set[str]()
         self._counts = Counter[Standing]()
 
     def add(self, record: Record) -> None:
         """Count a record: of an example with several, the most telling one counts."""
-        if record.eps != self._eps:
+        if (record.norm, record.eps) != (self._norm, self._eps):
             return
-        self._norm, identity = record.norm, record.id
+        identity = record.id
         before = self._standing.get(identity)
         standing = min(before or Standing.ERROR, standing_of([record]), key=_TELLING.index)
         if before is not None:
