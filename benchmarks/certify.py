@@ -33,8 +33,8 @@ import saddlepoint as sp
 from saddlepoint.certificates import bounds, graphs_of
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.methods import Worst, worst_margins
-from saddlepoint.certificates.programs import by_integers, program
-from saddlepoint.certificates.regions import Box, around
+from saddlepoint.certificates.milp import by_integers, program
+from saddlepoint.certificates.sets import Box, around
 from saddlepoint.training.intervals import intervals, worst_logits
 
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2471, 0.2435, 0.2616]

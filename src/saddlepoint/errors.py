@@ -2,7 +2,8 @@
 
     SaddlepointError
     ├── InputError        what the user gave cannot be used; also a ValueError
-    │   └── WeightsError  weights that cannot be had, read or fitted
+    │   ├── WeightsError  weights that cannot be had, read or fitted
+    │   └── RunError      a run folder is torn, foreign, newer, held by another writer, or asked for something else
     ├── ModelError        the model breaks the contract of a classifier: shape, NaN, probabilities, randomness
     ├── AttackError       an attack broke a law of the loop, such as leaving Δ
     ├── CertificateError  evidence does not prove what it claims
@@ -25,6 +26,14 @@ class InputError(SaddlepointError, ValueError):
 
 class WeightsError(InputError):
     """Raised when weights cannot be downloaded, read safely or fitted to their architecture."""
+
+
+class RunError(InputError):
+    """Raised when a run folder is torn, foreign, newer, held by another writer, or was asked for something else."""
+
+
+class TornError(RunError):
+    """Raised when a file of a run folder is ours and damaged."""
 
 
 class ModelError(SaddlepointError):
@@ -55,3 +64,9 @@ class MaskingWarning(UserWarning):
 
 class InputWarning(UserWarning):
     """Warned of when labels, logits or pixels are probably not what was meant."""
+
+
+def reason(error: BaseException) -> str:
+    """Return what went wrong, short and on one line."""
+    text = getattr(error, "strerror", None) or " ".join(str(error).split())[:100]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import saddlepoint as sp
-from saddlepoint.attacks.slopes import HONEST, misled, slope_ratios
+from saddlepoint.attacks.linearity import HONEST, misled, slope_ratios
 from saddlepoint.testing import TRAPS, toys
 
 BOX = (0.0, 1.0)

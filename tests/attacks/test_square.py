@@ -10,8 +10,8 @@ import torch
 
 import saddlepoint as sp
 from saddlepoint import random
-from saddlepoint.attacks.engine.assignment import assign
-from saddlepoint.attacks.engine.slots import Slots
+from saddlepoint.attacks.engine.batch import Slots
+from saddlepoint.attacks.engine.lookahead import assign
 from saddlepoint.attacks.refinement import refinement
 from saddlepoint.attacks.square import patterns, proposals, schedule
 from saddlepoint.errors import InputError

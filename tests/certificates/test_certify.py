@@ -18,7 +18,7 @@ from saddlepoint.certificates.lipschitz import steepness
 from saddlepoint.certificates.lowering import export
 from saddlepoint.certificates.methods import METHODS as TABLE
 from saddlepoint.certificates.methods import Name
-from saddlepoint.certificates.regions import Box, around
+from saddlepoint.certificates.sets import Box, around
 from saddlepoint.cli.main import main
 from saddlepoint.geometry import L1, L2, Linf
 from saddlepoint.testing import toys

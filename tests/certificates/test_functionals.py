@@ -10,7 +10,7 @@ import saddlepoint as sp
 from saddlepoint.certificates import bounds, crown
 from saddlepoint.certificates.functionals import Patches, units
 from saddlepoint.certificates.lowering import export
-from saddlepoint.certificates.regions import around
+from saddlepoint.certificates.sets import around
 from saddlepoint.losses import margin
 
 

@@ -8,7 +8,7 @@ import pytest
 import saddlepoint as sp
 from saddlepoint.certificates import graphs_of
 from saddlepoint.errors import LawViolation
-from saddlepoint.testing.certifiers import never_false
+from saddlepoint.testing.certifier_laws import never_false
 
 METHODS = ("interval", "crown-ibp", "crown", "alpha-crown", "lp", "milp", "lipschitz")
 TOGETHER = 100

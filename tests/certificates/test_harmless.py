@@ -13,7 +13,7 @@ from torchvision import transforms
 import saddlepoint as sp
 from saddlepoint.certificates import graphs_of
 from saddlepoint.certificates.bounds import work
-from saddlepoint.certificates.regions import around
+from saddlepoint.certificates.sets import around
 
 certify = inspect.unwrap(sp.certify)
 BALL = sp.Linf(0.004)

@@ -13,8 +13,8 @@ from torch import nn
 
 import saddlepoint as sp
 from saddlepoint.certificates import bounds, graphs_of
-from saddlepoint.certificates.programs import by_integers, by_lines, program
-from saddlepoint.certificates.regions import around
+from saddlepoint.certificates.milp import by_integers, by_lines, program
+from saddlepoint.certificates.sets import around
 from saddlepoint.certificates.solver import Solver
 
 
@@ -150,6 +150,6 @@ def test_other_balls_and_large_networks_are_one_line(monkeypatch):
     classifier, x, y = _net(0)
     with pytest.raises(sp.InputError, match="takes ℓ∞ balls on a CPU"):
         sp.certify(classifier, x, y, sp.L2(0.1), method="milp")
-    monkeypatch.setattr("saddlepoint.certificates.programs.LARGEST", 10)
+    monkeypatch.setattr("saddlepoint.certificates.milp.LARGEST", 10)
     with pytest.raises(sp.ModelError, match="expected a smaller network, or another method"):
         sp.certify(classifier, x, y, sp.Linf(0.3), method="lp")

@@ -8,7 +8,7 @@ import saddlepoint as sp
 from saddlepoint.certificates import bounds
 from saddlepoint.certificates.aten import RULES
 from saddlepoint.certificates.lowering import export
-from saddlepoint.certificates.regions import around
+from saddlepoint.certificates.sets import around
 
 aten = torch.ops.aten
 W, B = torch.linspace(-1, 1, 9).reshape(3, 3), torch.tensor([0.5, -1.0, 2.0])

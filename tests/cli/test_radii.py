@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saddlepoint.cli.flags import Number
+from saddlepoint.cli.arguments import Number
 from saddlepoint.cli.main import main
 from saddlepoint.cli.radii import default
 from saddlepoint.results import spelled

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from saddlepoint.cli.arguments import Number
 from saddlepoint.cli.attack.dataset_text import lines
 from saddlepoint.cli.attack.output import Traced
 from saddlepoint.cli.attack.text import aligned, printable, probability, selected, significant, sparkline
-from saddlepoint.cli.flags import Number
 
 
 @pytest.mark.parametrize(("text", "value"), [("2/255", 2 / 255), ("0.1", 0.1), ("0", 0), ("1e-3", 1e-3), ("1/0.5", 2)])

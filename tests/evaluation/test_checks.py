@@ -11,7 +11,7 @@ from torch import nn
 import saddlepoint as sp
 from saddlepoint.cli.main import main
 from saddlepoint.data.datasets.dataset import of_arrays
-from saddlepoint.evaluation.checks import _close
+from saddlepoint.evaluation.sanity import _close
 from saddlepoint.report import report
 from saddlepoint.testing import TRAPS, toys
 

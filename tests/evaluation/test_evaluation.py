@@ -16,7 +16,7 @@ from saddlepoint.attacks import registry
 from saddlepoint.cli.main import main
 from saddlepoint.data.datasets.dataset import of_arrays
 from saddlepoint.errors import SaddlepointError
-from saddlepoint.evaluation import api, executors, shard
+from saddlepoint.evaluation import api, cascade, executors
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.verification import Audit
 from saddlepoint.results import (
@@ -154,7 +154,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_summary(classifier, data, tmp_p
     class KilledError(Exception):
         pass
 
-    original, seen = shard.evaluate_shard, []
+    original, seen = cascade.evaluate_shard, []
 
     def interrupted(job, places):
         for each in original(job, places):
@@ -185,7 +185,7 @@ def test_records_do_not_depend_on_the_shard(classifier, data):
             seed=0,
             batch_size=8,
         )
-        found = shard.evaluate_shard(Job(spec, classifier, data, graphs), places)
+        found = cascade.evaluate_shard(Job(spec, classifier, data, graphs), places)
         return {each.key: replace(each, seconds=None) for each, *_ in found}
 
     whole, part = records(range(24)), records([3, 17, 20])
@@ -202,7 +202,7 @@ def test_the_specification_goes_through_json_and_back(classifier, data, tmp_path
 
 
 def test_a_certificate_that_is_broken_stops_the_run(classifier, data, monkeypatch):
-    proof = shard.certify
+    proof = cascade.certify
 
     def lying(*given, **named):
         real = proof(*given, **named)
@@ -211,8 +211,8 @@ def test_a_certificate_that_is_broken_stops_the_run(classifier, data, monkeypatc
 
         return replace(real, verdict=(sp.Verdict.CERTIFIED,) * count, lower_bound=torch.ones(count).double())
 
-    monkeypatch.setattr(shard, "certify", lying)
-    monkeypatch.setattr(shard, "audited", lambda *_: True)
+    monkeypatch.setattr(cascade, "certify", lying)
+    monkeypatch.setattr(cascade, "audited", lambda *_: True)
     with pytest.raises(SaddlepointError, match="was certified at linf eps .* and is broken by .*defect of saddlepoint"):
         sp.evaluate(classifier, data, sp.Linf(0.3), suite=SUITE, batch_size=8, checks=False)
 

@@ -8,7 +8,7 @@ from torch import nn
 import saddlepoint as sp
 from saddlepoint.cli.main import main
 from saddlepoint.data.datasets.dataset import of_arrays
-from saddlepoint.evaluation import run, settled
+from saddlepoint.evaluation import resume, session
 
 SUITE = (sp.PGD(steps=5), sp.Square(queries=10))
 
@@ -85,7 +85,7 @@ def test_a_model_that_fails_on_all_inputs_ends_the_evaluation(data):
 
 
 def test_a_clock_stops_between_shards_and_the_same_call_goes_on(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "TIMED", 1)
+    monkeypatch.setattr(session, "TIMED", 1)
     whole = _evaluate("", data, out=tmp_path / "whole")
     part = _evaluate("", data, out=tmp_path / "part", seconds=0.0)
     assert not part.run.finished
@@ -103,7 +103,7 @@ def test_a_budget_is_kept_and_part_of_the_specification(data, tmp_path):
 
 def test_audits_are_at_least_a_hundred_or_all():
     for count in (10, 100, 1000, 10_000):
-        chosen = sum(settled.audited(0, f"{number}", count) for number in range(count))
+        chosen = sum(resume.audited(0, f"{number}", count) for number in range(count))
         assert chosen >= min(count, 70)
         assert chosen <= max(140, 0.07 * count)
 

@@ -12,16 +12,16 @@ from torch import nn
 import saddlepoint as sp
 from saddlepoint.cli.main import main
 from saddlepoint.data.datasets.dataset import of_arrays
-from saddlepoint.evaluation import run
+from saddlepoint.evaluation import session
+from saddlepoint.evaluation.earlier_run import PROBE
 from saddlepoint.evaluation.records import method_line
-from saddlepoint.evaluation.transfer import PROBE
 from saddlepoint.evaluation.verification import Audit
 from saddlepoint.results import RunError, summarise, verified
 from saddlepoint.results.folder.canonical import digest
-from saddlepoint.results.folder.files import write_document
+from saddlepoint.results.folder.documents import write_document
+from saddlepoint.results.folder.merged import load
 from saddlepoint.results.folder.reader import SPEC, SUMMARY, mark_verified, read_spec
 from saddlepoint.results.folder.shards import names, points_path, rows_path
-from saddlepoint.results.folder.table import load
 from saddlepoint.results.records.record import key_of
 from saddlepoint.results.records.schema import SCHEMA
 
@@ -48,7 +48,7 @@ def data(classifier):
 def honest(classifier, data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("honest") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "LOSS", 1e6)  # seconds: one shard, also on a slow machine
+        patch.setattr(session, "LOSS", 1e6)  # seconds: one shard, also on a slow machine
         sp.evaluate(classifier, data, BALLS, suite=SUITE, out=folder, batch_size=8, checks=False)
     return folder
 

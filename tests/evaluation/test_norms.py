@@ -77,16 +77,16 @@ def test_an_attack_searches_only_the_balls_that_it_can(case):
 
 def test_a_session_that_ended_between_two_norms_goes_on(case, tmp_path, monkeypatch):
     whole = evaluated(case, BALLS, out=tmp_path / "whole")
-    from saddlepoint.evaluation import shard
+    from saddlepoint.evaluation import cascade
 
-    real, calls = shard._attack, itertools.count()
+    real, calls = cascade._attack, itertools.count()
 
     def torn(job, threat, examples):
         if next(calls) == 3:
             raise KeyboardInterrupt
         yield from real(job, threat, examples)
 
-    monkeypatch.setattr(shard, "_attack", torn)
+    monkeypatch.setattr(cascade, "_attack", torn)
     with pytest.raises(KeyboardInterrupt):
         evaluated(case, BALLS, out=tmp_path / "run")
     monkeypatch.undo()

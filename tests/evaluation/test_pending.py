@@ -9,7 +9,7 @@ from torch import nn
 
 import saddlepoint as sp
 from saddlepoint.data.datasets.dataset import of_arrays
-from saddlepoint.evaluation.pending import FILE, Pending
+from saddlepoint.evaluation.resume import FILE, Pending
 
 SUITE = (sp.PGD(steps=4), sp.APGD(steps=6), sp.FAB(steps=3, targets=2), sp.Square(queries=20))
 

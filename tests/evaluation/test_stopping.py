@@ -14,7 +14,7 @@ import saddlepoint as sp
 from saddlepoint.cli.main import main
 from saddlepoint.data.datasets.dataset import of_arrays
 from saddlepoint.evaluation.job import Job
-from saddlepoint.evaluation.run import order
+from saddlepoint.evaluation.session import order
 from saddlepoint.evaluation.stopping import Rule, Stop
 from saddlepoint.results import Bracket, Standing
 from saddlepoint.results.records.sequences import planned, sequence

@@ -11,7 +11,7 @@ from torch import nn
 import saddlepoint as sp
 from saddlepoint.cli.main import main
 from saddlepoint.data.datasets.dataset import of_arrays
-from saddlepoint.evaluation.transfer import NAME
+from saddlepoint.evaluation.earlier_run import NAME
 from saddlepoint.results import Standing, check_run
 
 SUITE = (sp.PGD(steps=10), sp.Square(queries=20))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saddlepoint.geometry import L1, L2, Linf, Region
-from saddlepoint.testing.geometry import BALL_LAWS, REGION_LAWS
+from saddlepoint.testing.ball_laws import BALL_LAWS, REGION_LAWS
 
 BALLS = (Linf, L2, L1)
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)

@@ -6,7 +6,7 @@ import torch
 from saddlepoint.errors import LawViolation
 from saddlepoint.geometry import L1, L2, Linf, Region
 from saddlepoint.geometry.norms import beside, spread
-from saddlepoint.testing.geometry import BALL_LAWS, REGION_LAWS
+from saddlepoint.testing.ball_laws import BALL_LAWS, REGION_LAWS
 
 
 def shrunk(region, delta):

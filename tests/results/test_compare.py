@@ -13,7 +13,7 @@ from results.specimens import SPEC, point, record
 from saddlepoint.cli.main import main
 from saddlepoint.report import report
 from saddlepoint.results import RunError, compare, open_run, writing
-from saddlepoint.results.records.compare import mcnemar, tango
+from saddlepoint.results.records.comparison import mcnemar, tango
 
 
 def made(folder, fates, **changed):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from saddlepoint.cli.main import main
 from saddlepoint.results.folder.canonical import digest
-from saddlepoint.results.folder.files import read_document, write_document
+from saddlepoint.results.folder.documents import read_document, write_document
 from saddlepoint.results.records.record import key_of
 from saddlepoint.results.records.schema import COLUMNS
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 import saddlepoint as sp
-from saddlepoint.certificates.regions import around
+from saddlepoint.certificates.sets import around
 from saddlepoint.testing import toys
 from saddlepoint.training import adversarial, certified, robust_linear
 from saddlepoint.training.certified import crown_ibp, ibp, init_for_intervals, mtl_ibp, program_of, sabr

@@ -4,7 +4,7 @@ from saddlepoint.attacks.apgd import APGD
 from saddlepoint.attacks.apgd_l1 import APGDL1
 from saddlepoint.attacks.api import AttackResult, Stop, able, attack
 from saddlepoint.attacks.engine.example import Input, Row
-from saddlepoint.attacks.engine.findings import Finding, findings
+from saddlepoint.attacks.engine.masking import Finding, findings
 from saddlepoint.attacks.engine.pipeline import run_attack
 from saddlepoint.attacks.engine.setting import Progress, Setting
 from saddlepoint.attacks.fab import FAB

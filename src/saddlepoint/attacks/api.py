@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from saddlepoint.attacks.engine.example import SAMPLE_BROKEN, Id, Input, Row
-from saddlepoint.attacks.engine.findings import Finding, findings, mispredicted
+from saddlepoint.attacks.engine.masking import Finding, findings, mispredicted
 from saddlepoint.attacks.engine.pipeline import run_attack
 from saddlepoint.attacks.engine.setting import Progress, Setting
 from saddlepoint.attacks.goals import Goal
-from saddlepoint.attacks.slopes import MOST, misled, slope_ratios
+from saddlepoint.attacks.linearity import MOST, misled, slope_ratios
 from saddlepoint.attacks.wrappers import Step, attack_of, doubted_only, escalation, sampled
 from saddlepoint.classifier import DECISION, PRECISIONS, Classifier, Precision, check_images, check_labels
 from saddlepoint.classifier.questions import question

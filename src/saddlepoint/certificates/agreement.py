@@ -23,7 +23,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from saddlepoint import random
 from saddlepoint.certificates.affine import Affine
-from saddlepoint.certificates.aten.table import name_of
+from saddlepoint.certificates.aten.rules import name_of
 from saddlepoint.certificates.graph import Graph, Input
 from saddlepoint.certificates.relu import ReLU
 from saddlepoint.classifier import Classifier

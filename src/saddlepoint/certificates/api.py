@@ -16,9 +16,9 @@ from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.kept import kept
 from saddlepoint.certificates.lowering import export
 from saddlepoint.certificates.methods import METHODS, Name, Worst, worst_margins
-from saddlepoint.certificates.regions import InputSet, around
+from saddlepoint.certificates.sets import InputSet, around
 from saddlepoint.classifier import DECISION, Classifier
-from saddlepoint.classifier.checks import check_classes, check_images, check_labels
+from saddlepoint.classifier.validation import check_classes, check_images, check_labels
 from saddlepoint.errors import CertificateError, InputError
 from saddlepoint.geometry import Ball
 from saddlepoint.geometry.binding import per_row

@@ -13,8 +13,8 @@ from saddlepoint.certificates.crown import Lost, Sizes, backward, ranges, relax
 from saddlepoint.certificates.effort import WHOLE, Effort
 from saddlepoint.certificates.functionals import summed, units
 from saddlepoint.certificates.graph import Graph, Input
-from saddlepoint.certificates.regions import InputSet, outward
 from saddlepoint.certificates.relu import ReLU
+from saddlepoint.certificates.sets import InputSet, outward
 
 _ROWS = 64
 """Functionals are propagated in multiples of so many."""

@@ -16,8 +16,8 @@ from saddlepoint.certificates.evidence import Evidence, Pass
 from saddlepoint.certificates.functionals import Dense
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.methods import differences
-from saddlepoint.certificates.programs import Question, program
-from saddlepoint.certificates.regions import InputSet
+from saddlepoint.certificates.milp import Question, program
+from saddlepoint.certificates.sets import InputSet
 from saddlepoint.errors import CertificateError
 
 Known = list[tuple[Tensor, Tensor]]

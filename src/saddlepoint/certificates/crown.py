@@ -16,7 +16,7 @@ from saddlepoint.certificates.affine import Affine, Stencil
 from saddlepoint.certificates.functionals import Dense, Functionals, Patches, size_of
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.lines import Lines
-from saddlepoint.certificates.regions import InputSet
+from saddlepoint.certificates.sets import InputSet
 
 Relaxation = Mapping[int, Lines]
 """The lines of each activation, by its position."""

@@ -57,7 +57,7 @@ class Evidence:
         """Write everything to one safetensors file."""
         from safetensors.torch import save
 
-        from saddlepoint.results.folder.files import write_bytes
+        from saddlepoint.results.folder.documents import write_bytes
 
         tensors = {f"slopes/{i}": value for i, value in self.slopes.items()}
         tensors |= {f"duals/{i}": value for i, value in self.duals.items()}

@@ -18,10 +18,10 @@ from torch.utils._sympy.numbers import int_oo
 from saddlepoint.certificates import aten
 from saddlepoint.certificates.aten import RULES, Value
 from saddlepoint.certificates.aten.moves import repeated
-from saddlepoint.certificates.aten.table import apply, arguments_of, name_of
+from saddlepoint.certificates.aten.rules import apply, arguments_of, name_of
 from saddlepoint.certificates.folding import folded
 from saddlepoint.certificates.graph import Graph, Input, Node, Operation, pruned
-from saddlepoint.classifier.checks import evaluating
+from saddlepoint.classifier.validation import evaluating
 from saddlepoint.errors import ModelError
 
 _REFUSED = (nn.LayerNorm, nn.MultiheadAttention)

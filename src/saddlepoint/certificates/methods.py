@@ -22,8 +22,8 @@ from saddlepoint.certificates.evidence import Evidence, Pass, recorded
 from saddlepoint.certificates.functionals import Dense
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.lipschitz import steepness
-from saddlepoint.certificates.programs import Bound, by_integers, by_lines, program
-from saddlepoint.certificates.regions import Box, InputSet
+from saddlepoint.certificates.milp import Bound, by_integers, by_lines, program
+from saddlepoint.certificates.sets import Box, InputSet
 from saddlepoint.certificates.slopes import Slopes, ascend, start
 from saddlepoint.certificates.solver import Matrix
 from saddlepoint.errors import InputError

@@ -17,7 +17,7 @@ import torch
 
 from saddlepoint import random
 from saddlepoint.classifier import Classifier
-from saddlepoint.classifier.checks import check_images, check_logits
+from saddlepoint.classifier.validation import check_images, check_logits
 from saddlepoint.errors import InputError
 from saddlepoint.results.records.bracket import clopper_pearson
 from saddlepoint.results.records.verdicts import Verdict

@@ -2,12 +2,12 @@
 
 from saddlepoint.classifier.arithmetic import DECISION, PRECISIONS, Arithmetic, Precision
 from saddlepoint.classifier.bpda import BPDA
-from saddlepoint.classifier.checks import check_images, check_labels, check_logits, check_repeatable
 from saddlepoint.classifier.clamps import PassingClamps
 from saddlepoint.classifier.frozen import Frozen
 from saddlepoint.classifier.model import Classifier, Prediction
 from saddlepoint.classifier.preprocessing import Preprocessing
 from saddlepoint.classifier.randomness import Randomness
+from saddlepoint.classifier.validation import check_images, check_labels, check_logits, check_repeatable
 
 __all__ = [
     "BPDA",

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from saddlepoint.classifier.arithmetic import DECISION, Arithmetic
-from saddlepoint.classifier.checks import check_module, evaluating
 from saddlepoint.classifier.forms import Form, Recording, forms
 from saddlepoint.classifier.randomness import random_state, seed_torch
+from saddlepoint.classifier.validation import check_module, evaluating
 from saddlepoint.random import key, uniform
 from saddlepoint.typing import Images, Logits
 

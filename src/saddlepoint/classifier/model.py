@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from saddlepoint.classifier.checks import check_images, check_logits, check_output
 from saddlepoint.classifier.frozen import Frozen
 from saddlepoint.classifier.preprocessing import Preprocessing
+from saddlepoint.classifier.validation import check_images, check_logits, check_output
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.typing import Images, Labels, Logits, PerExample
 

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from saddlepoint.cli.flags import Parser
+from saddlepoint.cli.arguments import Parser
 
 _FOR = {
     "fast": "robust accuracy for a fraction of the passes; goes on to standard where gradients are in doubt",

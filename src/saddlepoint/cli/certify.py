@@ -2,8 +2,8 @@
 
 import argparse
 
+from saddlepoint.cli.arguments import Parser, positive
 from saddlepoint.cli.evaluate.flags import examples
-from saddlepoint.cli.flags import Parser, positive
 
 _DESCRIPTION = """\
 Prove lower bounds of the worst margin of each example, without any attack. What is found goes into a run folder;

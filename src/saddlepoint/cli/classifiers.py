@@ -4,7 +4,7 @@ from argparse import Namespace
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from saddlepoint.cli.flags import numbers, positive
+from saddlepoint.cli.arguments import numbers, positive
 from saddlepoint.errors import InputError
 
 if TYPE_CHECKING:

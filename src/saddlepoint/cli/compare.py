@@ -3,10 +3,10 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from saddlepoint.cli.flags import Parser
+from saddlepoint.cli.arguments import Parser
 
 if TYPE_CHECKING:
-    from saddlepoint.results.records.compare import Comparison
+    from saddlepoint.results.records.comparison import Comparison
 
 _DESCRIPTION = """\
 Compare two runs on the same examples: how many flipped, which way, and whether that is more than chance. The first run
@@ -43,7 +43,7 @@ def _run(given: argparse.Namespace) -> int:
     from saddlepoint.files import write_bytes
     from saddlepoint.results import open_run, spelled
     from saddlepoint.results.folder.form import require_evaluation
-    from saddlepoint.results.records.compare import compare, in_words, shown
+    from saddlepoint.results.records.comparison import compare, in_words, shown
 
     runs = [open_run(given.first), open_run(given.second)]
     for run in runs:
@@ -84,7 +84,7 @@ def _worse(each: "Comparison", asked: list[str]) -> list[str]:
 
 def _markdown(found: "list[Comparison]", rows: list[dict[str, object]]) -> str:
     from saddlepoint.results import spelled
-    from saddlepoint.results.records.compare import in_words
+    from saddlepoint.results.records.comparison import in_words
 
     cells = [list(rows[0]), ["--:"] * len(rows[0]), *(list(map(str, row.values())) for row in rows)]
     lines = [f"| {' | '.join(row)} |" for row in cells]

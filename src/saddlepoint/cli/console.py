@@ -16,7 +16,7 @@ from saddlepoint.attacks import findings
 from saddlepoint.cli.printable import console as console_of
 from saddlepoint.errors import InputError, InputWarning
 from saddlepoint.evaluation.escalation import samples_of
-from saddlepoint.evaluation.run import Observe
+from saddlepoint.evaluation.session import Observe
 from saddlepoint.results import Attacked, Bracket, Failed, RunFolder
 
 

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from saddlepoint.cli.flags import Parser
+from saddlepoint.cli.arguments import Parser
 from saddlepoint.errors import InputError
 
 _DESCRIPTION = (

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from saddlepoint.cli.flags import Number
+from saddlepoint.cli.arguments import Number
 
 TABLE: tuple[tuple[int, str, dict[str, str]], ...] = (
     (28, "grey digits and garments", {"linf": "0.1", "l2": "0.5", "l1": "12"}),

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from saddlepoint.cli.flags import Parser
+from saddlepoint.cli.arguments import Parser
 
 _DESCRIPTION = """Make one self-contained HTML page of a run: the bracket, accuracy against ε, what the attacks broke,
 classes, broken examples, methods and provenance. Needs neither the model nor the data, and loads nothing."""

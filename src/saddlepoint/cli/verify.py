@@ -4,8 +4,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from saddlepoint.cli.arguments import Parser
 from saddlepoint.cli.classifiers import weight_flags
-from saddlepoint.cli.flags import Parser
 
 if TYPE_CHECKING:
     from saddlepoint.evaluation.verification import Audit, Checked

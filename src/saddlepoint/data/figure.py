@@ -6,7 +6,7 @@ from typing import Literal
 
 from PIL import Image, ImageDraw
 
-from saddlepoint.data.text import INK, MUTED, Colour, write_fitting
+from saddlepoint.data.lettering import INK, MUTED, Colour, write_fitting
 
 PAPER: Colour = (255, 255, 255)
 RAIL: Colour = (232, 234, 237)

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from saddlepoint.classifier import Preprocessing
-from saddlepoint.data.shapes import AnyLevels, AnyPixels, Crop
+from saddlepoint.data.sizes import AnyLevels, AnyPixels, Crop
 from saddlepoint.errors import InputError
 
 LARGEST = 2**27

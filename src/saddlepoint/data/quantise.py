@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from saddlepoint.data.shapes import Crop, Levels, Perturbation
+from saddlepoint.data.sizes import Crop, Levels, Perturbation
 from saddlepoint.geometry import Ball
 from saddlepoint.typing import Images
 

@@ -16,22 +16,22 @@ from saddlepoint.certificates import Graph, graphs_of
 from saddlepoint.certificates.bounds import work
 from saddlepoint.certificates.lowering import check_layers
 from saddlepoint.certificates.methods import METHODS
-from saddlepoint.certificates.regions import around
+from saddlepoint.certificates.sets import around
 from saddlepoint.certificates.smoothing import SmoothedClassifier, samples_needed
 from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, as_dataset, matched, question_data
 from saddlepoint.errors import InputError, SaddlepointError
-from saddlepoint.evaluation.checks import check
+from saddlepoint.evaluation.earlier_run import points_of
 from saddlepoint.evaluation.escalation import escalated
 from saddlepoint.evaluation.executors import HERE, Executor
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.notebook import notebook
 from saddlepoint.evaluation.reading import one_line, readable
 from saddlepoint.evaluation.records import EVIDENCE
-from saddlepoint.evaluation.run import Done, Observe, run
+from saddlepoint.evaluation.sanity import check
+from saddlepoint.evaluation.session import Done, Observe, run
 from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, described_model
 from saddlepoint.evaluation.stopping import Ends, Stop
-from saddlepoint.evaluation.transfer import points_of
 from saddlepoint.geometry import Ball
 from saddlepoint.results import Bracket, Judged, Record, RunFolder, brackets, judged, open_run, percent
 from saddlepoint.results.records.bracket import UNION, largest, union

@@ -10,9 +10,9 @@ from pathlib import Path
 from saddlepoint.attacks import OnSample, escalation
 from saddlepoint.attacks.engine.example import SAMPLE_BROKEN
 from saddlepoint.attacks.wrappers import in_sample
+from saddlepoint.evaluation.earlier_run import points_of
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.provenance import provenance
-from saddlepoint.evaluation.transfer import points_of
 from saddlepoint.results import Attacked, Certified, Keep, RunFolder, open_run, writing
 from saddlepoint.results.records.bracket import LEVEL, clopper_pearson
 

@@ -18,9 +18,10 @@ import torch
 from saddlepoint.certificates import graphs_of
 from saddlepoint.classifier import Classifier
 from saddlepoint.errors import InputError
-from saddlepoint.evaluation.job import Earlier, Job
+from saddlepoint.evaluation.cascade import evaluate_shard
+from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.records import WithImages
-from saddlepoint.evaluation.shard import evaluate_shard
+from saddlepoint.evaluation.resume import Earlier
 from saddlepoint.models.code import PREFIX
 
 PIECE = 8

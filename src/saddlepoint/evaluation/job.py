@@ -1,60 +1,17 @@
 """What an evaluation is computed from, and an example on its way through the cascade."""
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from saddlepoint.attacks.engine.example import Passes
 from saddlepoint.certificates import Graph
 from saddlepoint.certificates.smoothing import SmoothedClassifier
 from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, Sample
-from saddlepoint.evaluation.pending import Pending
+from saddlepoint.evaluation.earlier_run import Points
+from saddlepoint.evaluation.resume import Earlier, Pending, Pixels
 from saddlepoint.evaluation.spec import Spec, ThreatModel
-from saddlepoint.evaluation.transfer import Points
-from saddlepoint.results import Attacked, Certified, Record, Voted
-from saddlepoint.results.records.record import Proof
-
-Pixels = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _AtHand:
-    points: Mapping[tuple[str, float, str], Pixels]
-
-    def __call__(self, identity: str, eps: float, norm: str) -> Pixels:
-        return self.points[identity, eps, norm]
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """The records that an earlier session left of examples that it did not finish, and where their points are."""
-
-    records: Mapping[str, Sequence[Record]] = field(default_factory=dict)
-    point: Callable[[str, float, str], Pixels] | None = None
-
-    def of(self, identities: Sequence[str]) -> "Earlier":
-        """Return what was found of some examples, with their points at hand: it can be sent to another machine."""
-        records = {identity: self.records[identity] for identity in identities if identity in self.records}
-        kept = [each for own in records.values() for each in own if isinstance(each, Attacked) and each.kept]
-        if self.point is None or not kept:
-            return Earlier(records)
-        points = {(each.id, each.eps, each.norm): self.point(each.id, each.eps, each.norm) for each in kept}
-        return Earlier(records, _AtHand(points))
-
-    def attack(self, identity: str, threat: ThreatModel) -> Attacked | None:
-        """Return the attack on an example under a threat; None if there is none without an error."""
-        return next((each for each in self._under(identity, threat) if isinstance(each, Attacked)), None)
-
-    def proof(self, identity: str, threat: ThreatModel) -> Proof | None:
-        """Return the certificate of an example under a threat, likewise."""
-        return next((each for each in self._under(identity, threat) if isinstance(each, Certified | Voted)), None)
-
-    def _under(self, identity: str, threat: ThreatModel) -> list[Record]:
-        return [each for each in self.records.get(identity, ()) if (each.norm, each.eps) == (threat.norm, threat.eps)]
+from saddlepoint.results import Attacked
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import sys
 import time
 from typing import Any
 
-from saddlepoint.evaluation.run import Observe
+from saddlepoint.evaluation.session import Observe
 from saddlepoint.results import Bracket
 
 

@@ -11,12 +11,13 @@ import torch
 from saddlepoint.attacks.engine.example import Row
 from saddlepoint.certificates import Certificates
 from saddlepoint.data.datasets import Sample
-from saddlepoint.evaluation.job import Example, Job, Pixels
+from saddlepoint.evaluation.job import Example, Job
+from saddlepoint.evaluation.resume import Pixels
 from saddlepoint.evaluation.spec import ThreatModel, prefix
 from saddlepoint.geometry.norms import lp_norm
 from saddlepoint.losses import margin
 from saddlepoint.results import Attacked, Certified, Failed, Record, Voted
-from saddlepoint.results.folder.files import make_folder
+from saddlepoint.results.folder.documents import make_folder
 from saddlepoint.results.records.record import SUITE, VOTES
 
 WithImages = tuple[Record, Pixels | None, Pixels | None]

@@ -20,6 +20,8 @@ from saddlepoint.certificates.smoothing import SmoothedClassifier
 from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, Sample
 from saddlepoint.errors import CertificateError, InputError, SaddlepointError
+from saddlepoint.evaluation.cascade import evaluate_shard
+from saddlepoint.evaluation.earlier_run import PROBE
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.records import (
     EVIDENCE,
@@ -28,10 +30,8 @@ from saddlepoint.evaluation.records import (
     method_line,
     votes_line,
 )
-from saddlepoint.evaluation.settled import complete
-from saddlepoint.evaluation.shard import evaluate_shard
+from saddlepoint.evaluation.resume import complete
 from saddlepoint.evaluation.spec import Spec, ThreatModel
-from saddlepoint.evaluation.transfer import PROBE
 from saddlepoint.results import Attacked, Certified, Failed, Record, RunError, RunFolder, Voted, digest
 from saddlepoint.results.records.record import PROBED, SUITE, VOTES, Proof, proves
 
@@ -137,7 +137,7 @@ class Audit:
         """Return the ids of examples that lack records, so that the run is not finished."""
         said = {each.key: each for each in self._records if not isinstance(each, Failed)}
         failed = {each.id for each in self._records if isinstance(each, Failed)}
-        return [each for each in self.data.ids if each not in failed and not complete(self.job, each, said)]
+        return [each for each in self.data.ids if each not in failed and not complete(self.spec, each, said)]
 
     def checks(self) -> Iterator[Checked]:
         """Yield what every claim comes to when it is checked again, the cheap ones first."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from saddlepoint import __version__
-from saddlepoint.report.pictures import gallery
+from saddlepoint.report.gallery import gallery
 from saddlepoint.results import (
     Attacked,
     Bracket,
@@ -24,7 +24,7 @@ from saddlepoint.results import (
     verified,
 )
 from saddlepoint.results.records.bracket import LEVEL, UNION, union
-from saddlepoint.results.records.compare import shown
+from saddlepoint.results.records.comparison import shown
 from saddlepoint.results.records.radius import spelled
 
 NORMS = {

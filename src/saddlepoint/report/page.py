@@ -4,7 +4,7 @@ from pathlib import Path
 
 from saddlepoint.report.content import content
 from saddlepoint.results import RunError, RunFolder
-from saddlepoint.results.folder.files import write_bytes
+from saddlepoint.results.folder.documents import write_bytes
 from saddlepoint.results.folder.form import require_evaluation
 
 

@@ -1,13 +1,13 @@
 """The run folder: what an attack computed on a data set, so that nothing is lost. No torch: a laptop reads it."""
 
-from saddlepoint.results.errors import RunError
+from saddlepoint.errors import RunError
 from saddlepoint.results.folder.canonical import canonical, difference, digest
 from saddlepoint.results.folder.integrity import check_run
 from saddlepoint.results.folder.reader import RunFolder, mark_verified, open_run, verified
 from saddlepoint.results.folder.retention import Keep
 from saddlepoint.results.folder.writer import Writer, writing
 from saddlepoint.results.records.bracket import Bracket, brackets, clopper_pearson, percent
-from saddlepoint.results.records.compare import Comparison, Difference, compare
+from saddlepoint.results.records.comparison import Comparison, Difference, compare
 from saddlepoint.results.records.radius import spelled
 from saddlepoint.results.records.record import Attacked, Certified, Failed, Record, Voted
 from saddlepoint.results.records.schema import COLUMNS, SCHEMA_VERSION

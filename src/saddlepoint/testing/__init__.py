@@ -3,9 +3,9 @@
 Nothing here needs a test framework.
 """
 
-from saddlepoint.testing.attacks import ATTACK_LAWS
-from saddlepoint.testing.certifiers import never_false
-from saddlepoint.testing.geometry import BALL_LAWS, REGION_LAWS
+from saddlepoint.testing.attack_laws import ATTACK_LAWS
+from saddlepoint.testing.ball_laws import BALL_LAWS, REGION_LAWS
+from saddlepoint.testing.certifier_laws import never_false
 from saddlepoint.testing.traps import TRAPS, Trap
 
 __all__ = ["ATTACK_LAWS", "BALL_LAWS", "REGION_LAWS", "TRAPS", "Trap", "never_false"]

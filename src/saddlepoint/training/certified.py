@@ -24,7 +24,7 @@ from saddlepoint.certificates.bounds import Bounds
 from saddlepoint.certificates.functionals import Dense
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.lowering import Program, export
-from saddlepoint.certificates.regions import Box, InputSet, around
+from saddlepoint.certificates.sets import Box, InputSet, around
 from saddlepoint.classifier import Classifier
 from saddlepoint.geometry import Ball
 from saddlepoint.training.intervals import Interval, ends, intervals, looseness, worst_logits

@@ -15,8 +15,8 @@ from torch.nn import functional
 from saddlepoint.certificates.affine import Affine
 from saddlepoint.certificates.bounds import Bounds
 from saddlepoint.certificates.graph import Graph, Input, Operation
-from saddlepoint.certificates.regions import InputSet, outward
 from saddlepoint.certificates.relu import ReLU
+from saddlepoint.certificates.sets import InputSet, outward
 from saddlepoint.typing import Labels, Logits
 
 Interval = tuple[Tensor, Tensor]

@@ -12,18 +12,18 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from saddlepoint.attacks.engine.cascade import stages
+from saddlepoint.attacks.engine.batch import Slots
 from saddlepoint.attacks.engine.example import OVERTAKEN, ZERO_GRADIENT, Example, Input, Outcome, Passes, Row
 from saddlepoint.attacks.engine.oracle import Oracle, Stage
 from saddlepoint.attacks.engine.plan import Plan, Task
 from saddlepoint.attacks.engine.setting import Setting, average
-from saddlepoint.attacks.engine.slots import Slots
+from saddlepoint.attacks.engine.stages import stages
 from saddlepoint.attacks.goals import Fool
 from saddlepoint.attacks.protocol import Run
 from saddlepoint.attacks.wrappers import Step, check_suite, draws_of
 from saddlepoint.classifier import Classifier, Frozen, Precision, Randomness, check_logits, check_repeatable
-from saddlepoint.classifier.checks import check_classes
 from saddlepoint.classifier.randomness import random_state
+from saddlepoint.classifier.validation import check_classes
 from saddlepoint.errors import AttackError, ModelError
 
 Item = TypeVar("Item")

@@ -1,7 +1,7 @@
 """What each core ATen operation is: affine in its varying arguments, or made of affine operations and ReLUs."""
 
 from saddlepoint.certificates.aten import activations, matrices, maxima, moves, sums
-from saddlepoint.certificates.aten.table import RULES, Examples, Value, decompositions, typed
+from saddlepoint.certificates.aten.rules import RULES, Examples, Value, decompositions, typed
 
 __all__ = [
     "RULES",

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from saddlepoint.certificates import smooth
 from saddlepoint.certificates.aten.maxima import broadcast, larger
+from saddlepoint.certificates.aten.rules import Lowering, Value, constant, name_of, refuse, rule, shape_of
 from saddlepoint.certificates.aten.sums import combination, scaled
-from saddlepoint.certificates.aten.table import Lowering, Value, constant, name_of, refuse, rule, shape_of
 from saddlepoint.certificates.relu import ReLU
 
 

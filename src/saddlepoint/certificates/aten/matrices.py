@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from saddlepoint.certificates.affine import Affine, Reweigh, Stencil
+from saddlepoint.certificates.aten.rules import Lowering, Value, affine, refuse, rule, shape_of
 from saddlepoint.certificates.aten.strides import transposed as by_channels
 from saddlepoint.certificates.aten.sums import scaled
-from saddlepoint.certificates.aten.table import Lowering, Value, affine, refuse, rule, shape_of
 
 
 def _matrix(low: Lowering, node: torch.fx.Node, x: Any, w: Any, bias: Tensor | None) -> Value:

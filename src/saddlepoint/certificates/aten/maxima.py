@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from saddlepoint.certificates.affine import Affine, Stencil
+from saddlepoint.certificates.aten.rules import Lowering, Value, rule, shape_of
 from saddlepoint.certificates.aten.sums import combination
-from saddlepoint.certificates.aten.table import Lowering, Value, rule, shape_of
 from saddlepoint.certificates.relu import ReLU
 
 

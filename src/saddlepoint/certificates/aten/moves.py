@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from saddlepoint.certificates.affine import Affine, Linear, Stencil
-from saddlepoint.certificates.aten.table import (
+from saddlepoint.certificates.aten.rules import (
     Examples,
     Lowering,
     Value,

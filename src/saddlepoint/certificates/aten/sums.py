@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from saddlepoint.certificates.affine import Affine, Stencil
-from saddlepoint.certificates.aten.table import Lowering, Value, constant, name_of, refuse, rule, shape_of
+from saddlepoint.certificates.aten.rules import Lowering, Value, constant, name_of, refuse, rule, shape_of
 
 
 @rule("add", "sub")

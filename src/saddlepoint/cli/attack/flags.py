@@ -3,8 +3,8 @@
 import argparse
 from typing import Any
 
+from saddlepoint.cli.arguments import Number, Parser, natural, positive
 from saddlepoint.cli.classifiers import photo_flags, weight_flags
-from saddlepoint.cli.flags import Number, Parser, natural, positive
 from saddlepoint.errors import InputError
 
 _DESCRIPTION = """\
@@ -115,5 +115,5 @@ def _run(arguments: argparse.Namespace) -> int:
                 raise InputError(f"--{flag} was given without --data; expected both, or neither")
         from saddlepoint.cli.attack.photographs import run
     else:
-        from saddlepoint.cli.attack.dataset import run
+        from saddlepoint.cli.attack.on_dataset import run
     return run(arguments)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from saddlepoint.attacks import AttackResult, Finding, attack
-from saddlepoint.classifier.checks import check_classes
+from saddlepoint.classifier.validation import check_classes
 from saddlepoint.cli.attack.cases import Group, cases, failed, model_pixels
 from saddlepoint.cli.attack.output import Case
 from saddlepoint.cli.attack.settings import Settings

@@ -11,8 +11,8 @@ import torch
 from saddlepoint.attacks import Attack, Step, Stop, able
 from saddlepoint.attacks.registry import ATTACKS, SUITES
 from saddlepoint.classifier import Classifier, Precision
+from saddlepoint.cli.arguments import Number
 from saddlepoint.cli.classifiers import classifier_of
-from saddlepoint.cli.flags import Number
 from saddlepoint.cli.radii import default
 from saddlepoint.data.datasets import load_dataset, matched
 from saddlepoint.errors import InputError

@@ -2,8 +2,8 @@
 
 import argparse
 
+from saddlepoint.cli.arguments import Number, Parser, natural, positive
 from saddlepoint.cli.classifiers import photo_flags, weight_flags
-from saddlepoint.cli.flags import Number, Parser, natural, positive
 
 _DESCRIPTION = """\
 Bracket the robust accuracy of a classifier: attacks bound it from above, certificates from below. What is found goes

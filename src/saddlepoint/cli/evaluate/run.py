@@ -14,6 +14,7 @@ from saddlepoint.attacks import Step
 from saddlepoint.attacks.registry import SUITES
 from saddlepoint.certificates.smoothing import SmoothedClassifier
 from saddlepoint.classifier import Classifier
+from saddlepoint.cli.arguments import Number, requirement
 from saddlepoint.cli.attack.settings import named_attack
 from saddlepoint.cli.classifiers import classifier_of, require_photos
 from saddlepoint.cli.console import bounded, interruptible, progress, told_errors, told_findings, warned
@@ -26,7 +27,6 @@ from saddlepoint.cli.evaluate.text import (
     since_line,
     stopped_line,
 )
-from saddlepoint.cli.flags import Number, requirement
 from saddlepoint.cli.radii import default
 from saddlepoint.data.datasets import Dataset, load_dataset, matched
 from saddlepoint.errors import InputError

@@ -11,10 +11,10 @@ from saddlepoint.classifier import Classifier
 from saddlepoint.cli.radii import default
 from saddlepoint.cli.table import table
 from saddlepoint.evaluation import Evaluation
+from saddlepoint.evaluation.earlier_run import NAME
 from saddlepoint.evaluation.escalation import samples_of
-from saddlepoint.evaluation.transfer import NAME
 from saddlepoint.results import Bracket, RunError, RunFolder, by_label, compare, namer, percent, spelled
-from saddlepoint.results.records.compare import in_words
+from saddlepoint.results.records.comparison import in_words
 
 Spelling = Mapping[tuple[str, float], str]
 """By norm and ε, the radius as it was typed."""

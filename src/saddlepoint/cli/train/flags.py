@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from saddlepoint.cli.flags import Number, Parser, natural, positive
+from saddlepoint.cli.arguments import Number, Parser, natural, positive
 from saddlepoint.errors import InputError
 
 _DESCRIPTION = """\

@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, TensorDataset
 
 from saddlepoint.data.datasets.dataset import Dataset, Stored, from_arrays
-from saddlepoint.data.datasets.load import load_dataset
+from saddlepoint.data.datasets.references import load_dataset
 from saddlepoint.errors import InputError
 
 FORMS = "a reference, (x, y), or a torch Dataset or DataLoader of images and labels"

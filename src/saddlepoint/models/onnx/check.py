@@ -11,7 +11,7 @@ from torch import Tensor
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.models.onnx.file import tensors
 from saddlepoint.models.onnx.modern import modern
-from saddlepoint.models.onnx.reader import Imported
+from saddlepoint.models.onnx.translation import Imported
 
 ABSOLUTE, RELATIVE = 1e-5, 1e-4
 """Logits a agree with b if |a − b| ≤ ABSOLUTE + RELATIVE · max |b|: rounding in float32, and no more."""

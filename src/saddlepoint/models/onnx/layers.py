@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from saddlepoint.models.onnx.batch import batch_axis, depends
+from saddlepoint.models.onnx.free_batch import batch_axis, depends
 from saddlepoint.models.onnx.node import META, Build, Call, Node, filled
 from saddlepoint.models.onnx.windows import Window, auto_pad, halves, torch_pads, window
 

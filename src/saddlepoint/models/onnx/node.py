@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from saddlepoint.errors import InputError
-from saddlepoint.models.onnx.batch import batch_axis, depends, show
+from saddlepoint.models.onnx.free_batch import batch_axis, depends, show
 
 LIMIT = 2**28
 """The most numbers that a value may have at the batch size of the file: 1 GiB in float32."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from saddlepoint.models.onnx.batch import batch_axis, depends, size_at
+from saddlepoint.models.onnx.free_batch import batch_axis, depends, size_at
 from saddlepoint.models.onnx.node import Build, Call, Node
 from saddlepoint.models.onnx.windows import torch_pads
 

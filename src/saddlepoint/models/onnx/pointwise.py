@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from saddlepoint.models.onnx.batch import depends
+from saddlepoint.models.onnx.free_batch import depends
 from saddlepoint.models.onnx.node import META, Build, Call, Node, filled
 
 _FLOATS, _INTEGERS, _BOOL = (1, 10, 11, 16), (6, 7), 9

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from saddlepoint.models.onnx.batch import batch_axis, depends, freed, grows, show, size_at
+from saddlepoint.models.onnx.free_batch import batch_axis, depends, freed, grows, show, size_at
 from saddlepoint.models.onnx.node import LIMIT, Build, Call, Node
 
 

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from saddlepoint.errors import InputError
-from saddlepoint.results.errors import RunError
+from saddlepoint.errors import InputError, RunError
 from saddlepoint.results.folder.canonical import canonical, difference, digest
-from saddlepoint.results.folder.files import make_folder, remove, remove_parts, write_document
+from saddlepoint.results.folder.documents import make_folder, remove, remove_parts, write_document
 from saddlepoint.results.folder.reader import PROVENANCE, SPEC, SUMMARY, read_sessions, read_spec
 from saddlepoint.results.folder.retention import Keep, check_keep
 from saddlepoint.results.folder.shards import POINTS, ROWS, remove_pointless, remove_uncommitted

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from saddlepoint.results.errors import RunError
+from saddlepoint.errors import RunError
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,12 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from saddlepoint.errors import InputError
-from saddlepoint.results.errors import RunError
-from saddlepoint.results.folder.files import read_document
+from saddlepoint.errors import InputError, RunError
+from saddlepoint.results.folder.documents import read_document
+from saddlepoint.results.folder.merged import load, records_of
 from saddlepoint.results.folder.points import read_points, stored
 from saddlepoint.results.folder.reader import SPEC, SUMMARY, read_sessions, read_spec
 from saddlepoint.results.folder.shards import names, points_path, read_rows, rows_path
-from saddlepoint.results.folder.table import load, records_of
 from saddlepoint.results.records.radius import spelled
 from saddlepoint.results.records.record import Attacked
 from saddlepoint.results.records.schema import checked

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from saddlepoint.results.errors import RunError, reason
+from saddlepoint.errors import RunError, reason
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saddlepoint.errors import InputError
-from saddlepoint.results.errors import RunError, TornError, reason
+from saddlepoint.errors import InputError, RunError, TornError, reason
 
 FORMAT, VERSION = "saddlepoint-points", 1
 _RESERVED = "__metadata__"

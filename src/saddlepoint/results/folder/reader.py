@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saddlepoint.errors import InputError
-from saddlepoint.results.errors import RunError
+from saddlepoint.errors import InputError, RunError
 from saddlepoint.results.folder.canonical import digest
-from saddlepoint.results.folder.files import read_document, write_document
+from saddlepoint.results.folder.documents import read_document, write_document
 from saddlepoint.results.folder.form import check_sessions, check_spec
+from saddlepoint.results.folder.merged import SHARD, load, records_of
 from saddlepoint.results.folder.points import as_pixels, read_images, read_points
 from saddlepoint.results.folder.shards import points_path
-from saddlepoint.results.folder.table import SHARD, load, records_of
 from saddlepoint.results.records.record import Record
 from saddlepoint.results.records.summary import summarise
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from saddlepoint.results.errors import RunError, TornError, reason
-from saddlepoint.results.folder.files import remove, write_bytes
+from saddlepoint.errors import RunError, TornError, reason
+from saddlepoint.results.folder.documents import remove, write_bytes
 from saddlepoint.results.folder.points import Pixels, encode, read_images, read_points, stored
 from saddlepoint.results.records.schema import MARK, SCHEMA, SCHEMA_VERSION
 

@@ -10,18 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saddlepoint.errors import InputError
-from saddlepoint.results.errors import RunError
+from saddlepoint.errors import InputError, RunError
 from saddlepoint.results.folder.begin import LOCK, asked, begin, claim
 from saddlepoint.results.folder.canonical import canonical
-from saddlepoint.results.folder.files import remove, write_document
+from saddlepoint.results.folder.documents import remove, write_document
+from saddlepoint.results.folder.finishing import settle
 from saddlepoint.results.folder.lock import locked
+from saddlepoint.results.folder.merged import load, records_of
 from saddlepoint.results.folder.points import Pixels, image, owned
 from saddlepoint.results.folder.reader import SUMMARY
 from saddlepoint.results.folder.retention import Keep, Retention
-from saddlepoint.results.folder.settle import settle
 from saddlepoint.results.folder.shards import fresh_name, write_shard
-from saddlepoint.results.folder.table import load, records_of
 from saddlepoint.results.records.record import Failed, Record, to_row
 from saddlepoint.results.records.schema import checked
 from saddlepoint.results.records.summary import summarise

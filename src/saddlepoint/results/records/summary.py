@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from saddlepoint.results.folder.table import records_of, rows_digest, rows_of
+from saddlepoint.results.folder.merged import records_of, rows_digest, rows_of
 from saddlepoint.results.records.bracket import brackets
 from saddlepoint.results.records.verdicts import standings
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 
-from saddlepoint.results.errors import RunError
+from saddlepoint.errors import RunError
 from saddlepoint.results.records.record import Attacked, Certified, Failed, Record, Voted
 
 

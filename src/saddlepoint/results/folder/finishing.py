@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from saddlepoint.results.folder.merged import SHARD, load, records_of
 from saddlepoint.results.folder.retention import Retention
 from saddlepoint.results.folder.shards import names, prune, read_rows, write_rows
-from saddlepoint.results.folder.table import SHARD, load, records_of
 from saddlepoint.results.records.schema import SCHEMA
 
 

@@ -12,8 +12,8 @@ from saddlepoint.cli.classifiers import require_photos
 from saddlepoint.cli.console import bounded, interruptible, progress, told_errors, told_findings, warned
 from saddlepoint.data.datasets import Dataset, load_dataset, matched, question_data
 from saddlepoint.errors import InputError
-from saddlepoint.evaluation import run as evaluation
 from saddlepoint.evaluation.job import Job
+from saddlepoint.evaluation.session import run as evaluate_into
 from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, described_model
 from saddlepoint.files import in_utf8
 from saddlepoint.results import open_run
@@ -30,7 +30,7 @@ def run(given: Namespace) -> int:
     with warned(), bounded():
         question_data(chosen.classifier, data)
     with interruptible(), bounded(), progress(silent=given.json) as observe:
-        done = evaluation.run(job, chosen.out, keep=given.keep or "broken", observe=observe, warn=_warn)
+        done = evaluate_into(job, chosen.out, keep=given.keep or "broken", observe=observe, warn=_warn)
     summary = done.summary
     assert summary is not None, "no clock ends an attack"  # noqa: S101 - an internal invariant
     seconds = time.perf_counter() - begin

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from saddlepoint.results.errors import RunError
+from saddlepoint.errors import RunError
 from saddlepoint.results.folder.reader import RunFolder
 from saddlepoint.results.records.bracket import LEVEL, percent
 from saddlepoint.results.records.radius import spelled

@@ -13,8 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from saddlepoint.errors import InputError
-from saddlepoint.results.errors import RunError
+from saddlepoint.errors import InputError, RunError
 from saddlepoint.results.folder.shards import ROWS, names, read_rows
 from saddlepoint.results.records.record import Record, from_row
 from saddlepoint.results.records.schema import NAMES, SCHEMA, checked

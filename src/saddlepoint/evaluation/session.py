@@ -12,15 +12,14 @@ from typing import Any
 from saddlepoint import random
 from saddlepoint.data.datasets import Dataset
 from saddlepoint.errors import InputError
+from saddlepoint.evaluation.cascade import SHARD
 from saddlepoint.evaluation.executors import HERE, Executor
-from saddlepoint.evaluation.job import Earlier, Job
-from saddlepoint.evaluation.pending import Pending
+from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.provenance import provenance
-from saddlepoint.evaluation.settled import complete
-from saddlepoint.evaluation.shard import SHARD
+from saddlepoint.evaluation.resume import Pending, complete, earlier_of
 from saddlepoint.evaluation.spec import prefix
 from saddlepoint.evaluation.stopping import Stop
-from saddlepoint.results import Attacked, Bracket, Keep, Record, RunError, Tally, Writer, open_run, writing
+from saddlepoint.results import Attacked, Bracket, Keep, Record, RunError, Tally, Writer, writing
 
 LOSS = 5.0
 """Seconds of work that a kill can cost, once an example is done."""
@@ -80,9 +79,9 @@ def run(
         for line in writer.lost:
             warn(line)
         _check_unchanged(job.data, writer)
-        left = {n for n, identity in enumerate(job.data.ids) if not complete(job, identity, writer.earlier)}
+        left = {n for n, identity in enumerate(job.data.ids) if not complete(job.spec, identity, writer.earlier)}
         pending = Pending(folder)
-        job = replace(job, pending=pending, earlier=_earlier(folder, {job.data.ids[n] for n in left}, writer))
+        job = replace(job, pending=pending, earlier=earlier_of(folder, {job.data.ids[n] for n in left}, writer.earlier))
         end = math.inf if seconds is None else time.monotonic() + seconds
         done = Done(0, len(job.data), [])
         try:
@@ -165,15 +164,6 @@ def _shard(
             if observe is not None:
                 done = sum(tally.done for tally in tallies) // len(tallies)
                 observe(done, len(job.data), tallies[-1].bracket)
-
-
-def _earlier(folder: Path, identities: set[str], writer: Writer) -> Earlier:
-    """Return the records of examples that are not finished."""
-    records = dict[str, list[Record]]()
-    for record in writer.earlier.values():
-        if record.id in identities:
-            records.setdefault(record.id, []).append(record)
-    return Earlier(records, open_run(folder).point) if records else Earlier()
 
 
 def _check_unchanged(data: Dataset, writer: Writer) -> None:

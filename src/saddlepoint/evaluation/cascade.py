@@ -19,6 +19,7 @@ from saddlepoint import losses
 from saddlepoint.attacks import Input, Row, Setting, run_attack
 from saddlepoint.certificates import certify
 from saddlepoint.errors import AttackError, CertificateError, ModelError
+from saddlepoint.evaluation.earlier_run import NAME, PROBE, TRY, inputs
 from saddlepoint.evaluation.job import Example, Job
 from saddlepoint.evaluation.reading import FAILURES, errors, one_line, read, why
 from saddlepoint.evaluation.records import (
@@ -29,10 +30,9 @@ from saddlepoint.evaluation.records import (
     keep_evidence,
     method_line,
 )
-from saddlepoint.evaluation.settled import audited
-from saddlepoint.evaluation.smoothed import evaluate_votes
+from saddlepoint.evaluation.resume import audited
 from saddlepoint.evaluation.spec import ThreatModel, prefix
-from saddlepoint.evaluation.transfer import NAME, PROBE, TRY, inputs
+from saddlepoint.evaluation.votes import evaluate_votes
 from saddlepoint.results import spelled
 from saddlepoint.results.records.record import PROBED, SUITE
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from saddlepoint.errors import InputError
-from saddlepoint.models.onnx.batch import BATCH, batch_axis, depends, show, size_at
+from saddlepoint.models.onnx.free_batch import BATCH, batch_axis, depends, show, size_at
 from saddlepoint.models.onnx.network import Network, Step
 from saddlepoint.models.onnx.node import LIMIT, META, Node, Operand
 from saddlepoint.models.onnx.ops import OPS

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from saddlepoint import random
-from saddlepoint.attacks.engine.assignment import RowAssignment
-from saddlepoint.attacks.engine.counts import Flags
+from saddlepoint.attacks.engine.host import Flags
+from saddlepoint.attacks.engine.lookahead import RowAssignment
 from saddlepoint.attacks.engine.oracle import Health, Point, Stage
 from saddlepoint.attacks.engine.plan import Task
 from saddlepoint.attacks.engine.setting import Setting

@@ -9,11 +9,11 @@ import numpy as np
 
 from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import arrays
+from saddlepoint.data.datasets.class_folders import load_folder
 from saddlepoint.data.datasets.dataset import Dataset, of_arrays
-from saddlepoint.data.datasets.folder import load_folder
-from saddlepoint.data.datasets.hub import FORM, load_hub
+from saddlepoint.data.datasets.huggingface import FORM, load_hub
 from saddlepoint.data.datasets.match import matched
-from saddlepoint.data.files import ASSETS
+from saddlepoint.data.image_files import ASSETS
 from saddlepoint.errors import InputError
 from saddlepoint.models.robustbench import CIFAR10
 

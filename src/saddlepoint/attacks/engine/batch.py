@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import torch
 
-from saddlepoint.attacks.engine.assignment import RowAssignment, assign
-from saddlepoint.attacks.engine.counts import Counts, Flags, Host, places
+from saddlepoint.attacks.engine.device import Rows, copied, pose_rows, skipped
 from saddlepoint.attacks.engine.example import Outcome, Passes
+from saddlepoint.attacks.engine.host import Counts, Flags, Host, places
+from saddlepoint.attacks.engine.lookahead import RowAssignment, assign
 from saddlepoint.attacks.engine.oracle import Oracle
 from saddlepoint.attacks.engine.plan import Task
 from saddlepoint.attacks.engine.setting import Progress
-from saddlepoint.attacks.engine.tensors import Rows, copied, pose_rows, skipped
 from saddlepoint.attacks.protocol import Access, Answer, LookAhead
 from saddlepoint.rows import put, take, where
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from saddlepoint import random
 from saddlepoint.attacks import EOT, FGSM, PGD, Attack, IfDoubted, OnSample, Step, attack
-from saddlepoint.attacks.slopes import MOST, misled, slope_ratios
+from saddlepoint.attacks.linearity import MOST, misled, slope_ratios
 from saddlepoint.classifier import DECISION
 from saddlepoint.data.datasets import Dataset, Sample
 from saddlepoint.errors import InputError
@@ -25,7 +25,7 @@ from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.reading import FAILURES, one_line
 from saddlepoint.evaluation.spec import ThreatModel
 from saddlepoint.geometry import BALLS
-from saddlepoint.results.folder.files import read_document, write_document
+from saddlepoint.results.folder.documents import read_document, write_document
 from saddlepoint.results.folder.reader import CHECKS
 from saddlepoint.typing import Images, Labels, Logits, Mask
 

@@ -5,9 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from saddlepoint.errors import InputError
+from saddlepoint.errors import InputError, RunError, reason
 from saddlepoint.files import replaced, sync
-from saddlepoint.results.errors import RunError, reason
 from saddlepoint.results.folder.canonical import canonical
 
 VERSION = 1
