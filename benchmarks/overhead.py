@@ -58,7 +58,7 @@ def main() -> None:
     attack = sp.PGD(steps=STEPS, step_size=ALPHA, random_start=False)
 
     def ours() -> Tensor:
-        return sp.maximise(attack, sp.pose(x, y, sp.Linf(EPS)), model, keep=sp.Last())
+        return sp.maximise(attack, sp.pose(x, y, sp.Linf(EPS)), model, goal=sp.Last())
 
     found, due = (functional.cross_entropy(model(x + delta), y).item() for delta in (ours(), by_hand(model, x, y)))
     assert abs(found - due) < 0.01 * due, f"the loops end at losses {found} and {due}"

@@ -120,7 +120,7 @@ def test_the_first_key_of_a_file_that_does_not_fit_is_named(tmp_path):
 def test_a_search_for_the_nearest_point_keeps_the_least_margin_where_it_finds_none():
     classifier = sp.Classifier(net())
     y = classifier.predict(X).label
-    found = sp.attack(classifier, X, y, sp.Linf(1e-3), sp.PGD(steps=5), keep=sp.Nearest())
+    found = sp.attack(classifier, X, y, sp.Linf(1e-3), sp.PGD(steps=5), goal=sp.Nearest())
     clean = classifier.predict(X).logits
     margin = clean.gather(1, y[:, None])[:, 0] - clean.scatter(1, y[:, None], -torch.inf).amax(1)
     assert not found.success.any()

@@ -103,7 +103,7 @@ def test_the_caller_chooses_which_point_is_kept(keep):
     classifier, x = toys.convolutional(), toys.pixels(8, (3, 6, 5))
     y = classifier.predict(x).label
     found = {
-        type(goal).__name__: sp.attack(classifier, x, y, sp.L2(0.5), sp.PGD(steps=20), stop="never", keep=goal)
+        type(goal).__name__: sp.attack(classifier, x, y, sp.L2(0.5), sp.PGD(steps=20), stop="never", goal=goal)
         for goal in (keep, sp.Fool())
     }
     chosen, least = found[type(keep).__name__], found["Fool"]

@@ -21,7 +21,6 @@ from saddlepoint.certificates.methods import Name
 from saddlepoint.certificates.sets import Box, around
 from saddlepoint.cli.main import main
 from saddlepoint.geometry import L1, L2, Linf
-from saddlepoint.testing import toys
 from saddlepoint.training.intervals import ends, intervals
 
 ROOT = Path(__file__).parents[2]
@@ -133,8 +132,9 @@ def test_the_graph_is_the_module(name):
     assert torch.allclose(export(net, (1, 6, 6)).graph(torch.float64)(x.double()), net.double()(x.double()), atol=1e-12)
 
 
+@pytest.mark.slow
 @given(st.sampled_from(sorted(NETS)), st.integers(0, 10**6), st.floats(0, 0.2))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_claims_hold_for_every_point_and_crown_is_not_below_intervals(name, seed, eps):
     net, x = sp.Classifier(_net(name, seed)), torch.rand(1, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
     ball = Linf(eps)
@@ -178,23 +178,6 @@ def test_a_radius_of_zero_proves_what_the_model_says():
     wrong = sp.certify(net, x, (logits.argmax(1) + 1) % 3, Linf(0.0))
     assert set(wrong.verdict) == {sp.Verdict.FALSIFIED}
     assert (wrong.lower_bound < 0).all()
-
-
-class Trap(nn.Module):
-    """Class 0 everywhere but in a cube of width 2·10⁻³ around one point, where gradients do not lead."""
-
-    def forward(self, x):
-        distance = (x - 0.5).abs().flatten(1).sum(1, keepdim=True)
-        bump = torch.relu(1e-3 - distance) * 4e3
-        return torch.cat([torch.ones_like(bump), bump - 0.5], 1)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_hidden_counterexample_is_never_certified(method):
-    net, x = sp.Classifier(Trap()), torch.full((1, 1, 2, 2), 0.6)
-    assert net.predict(torch.full((1, 1, 2, 2), 0.5)).label == 1
-    assert sp.certify(net, x, torch.tensor([0]), Linf(0.11), method=method).verdict == (sp.Verdict.UNKNOWN,)
-    assert sp.certify(net, x, torch.tensor([0]), Linf(0.02), method=method).verdict == (sp.Verdict.CERTIFIED,)
 
 
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf])
@@ -293,17 +276,6 @@ def test_a_module_that_is_not_its_graph_is_refused():
         sp.ModelError, match=r"the module's logit of class 0 is .*, its graph's .*expected one function"
     ):
         sp.certify(sp.Classifier(Alternating()), torch.rand(1, 1, 1, 3), torch.tensor([0]), Linf(0.1))
-
-
-@pytest.mark.parametrize("method", ["interval", "crown-ibp", "crown"])
-def test_a_bound_is_the_same_to_the_last_bit_in_any_company(method):
-    classifier, x = toys.convolutional(), toys.pixels(7, (3, 6, 5))
-    y = classifier.predict(x).label
-    whole = sp.certify(classifier, x, y, sp.Linf(0.01), method=method)
-    for rows in ([3], [6, 3], [5, 4, 3, 2]):
-        part = sp.certify(classifier, x[rows], y[rows], sp.Linf(0.01), method=method)
-        assert torch.equal(part.lower_bound, whole.lower_bound[rows])
-        assert torch.equal(part.tolerance, whole.tolerance[rows])
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from saddlepoint.cli.main import main
 from saddlepoint.data.datasets.dataset import of_arrays
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.session import order
-from saddlepoint.evaluation.stopping import Rule, Stop
+from saddlepoint.evaluation.stopping import Rule, Until
 from saddlepoint.results import Bracket, Standing
 from saddlepoint.results.records.sequences import planned, sequence
 
@@ -78,28 +78,28 @@ def bracket(clean, attacked, examples, certified=0):
 
 
 def test_five_points_of_ten_thousand_take_less_than_half():
-    stop = Stop(width=0.05)
-    assert not stop.reached(1000, 10_000, [bracket(950, 450, 1000)])
-    assert stop.reached(4900, 10_000, [bracket(4655, 2205, 4900)])
-    assert Stop(width=0.05, looks=5).reached(4000, 10_000, [bracket(3800, 1800, 4000)])
-    assert not Stop(width=0.05, looks=5).reached(4100, 10_000, [bracket(3900, 1850, 4100)])  # no look was planned
+    until = Until(width=0.05)
+    assert not until.reached(1000, 10_000, [bracket(950, 450, 1000)])
+    assert until.reached(4900, 10_000, [bracket(4655, 2205, 4900)])
+    assert Until(width=0.05, looks=5).reached(4000, 10_000, [bracket(3800, 1800, 4000)])
+    assert not Until(width=0.05, looks=5).reached(4100, 10_000, [bracket(3900, 1850, 4100)])  # no look was planned
 
 
 def test_between_planned_looks_nothing_is_concluded_and_several_radii_share_alpha():
-    planned_ = Stop(looks=5)
+    planned_ = Until(looks=5)
     assert planned_.ends(300, 1000, bracket(280, 150, 300))["attacked"] == (0.15, 0.85)
     assert planned_.decided(Rule("attacked", 0.8), 300, 1000, [bracket(280, 150, 300)]) is None
-    one, three = (Stop().ends(500, 1000, bracket(480, 250, 500), radii)["attacked"] for radii in (1, 3))
+    one, three = (Until().ends(500, 1000, bracket(480, 250, 500), radii)["attacked"] for radii in (1, 3))
     assert three[0] < one[0] < one[1] < three[1]
 
 
 def test_rules_are_decided_both_ways_and_errors_count_against_what_is_claimed():
-    rule, stop = Rule("attacked", 0.5), Stop()
-    assert stop.decided(rule, 500, 1000, [bracket(480, 400, 500)]) is True
-    assert stop.decided(rule, 500, 1000, [bracket(480, 100, 500)]) is False
-    assert stop.decided(rule, 20, 1000, [bracket(18, 10, 20)]) is None
-    assert stop.decided(rule, 500, 1000, [bracket(250, 240, 260)]) is None  # 240 of them have errors
-    assert stop.decided(Rule("attacked", 0.5, 0.2), 500, 1000, [bracket(480, 400, 500)]) is None
+    rule, until = Rule("attacked", 0.5), Until()
+    assert until.decided(rule, 500, 1000, [bracket(480, 400, 500)]) is True
+    assert until.decided(rule, 500, 1000, [bracket(480, 100, 500)]) is False
+    assert until.decided(rule, 20, 1000, [bracket(18, 10, 20)]) is None
+    assert until.decided(rule, 500, 1000, [bracket(250, 240, 260)]) is None  # 240 of them have errors
+    assert until.decided(Rule("attacked", 0.5, 0.2), 500, 1000, [bracket(480, 400, 500)]) is None
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def _evaluate(case, **how):
 
 
 def test_what_is_done_is_the_first_of_a_random_order_and_the_rest_can_follow(case, tmp_path):
-    part = _evaluate(case, out=tmp_path / "part", stop=Stop(width=0.3))
+    part = _evaluate(case, out=tmp_path / "part", until=Until(width=0.3))
     done = {row["index"] for row in part.rows().to_pylist()}
     assert 0 < len(done) < 200
     assert not part.run.finished
@@ -128,7 +128,7 @@ def test_what_is_done_is_the_first_of_a_random_order_and_the_rest_can_follow(cas
     assert high - low <= 0.3
     whole = _evaluate(case, out=tmp_path / "whole")
     assert low <= whole.robust_accuracy.attacked / 200 <= high
-    assert _evaluate(case, out=tmp_path / "part", stop=Stop(width=0.3)).done.seen == len(done)  # nothing more
+    assert _evaluate(case, out=tmp_path / "part", until=Until(width=0.3)).done.seen == len(done)  # nothing more
     assert _evaluate(case, out=tmp_path / "part").summary == whole.summary
 
 
@@ -136,7 +136,7 @@ def test_examples_beyond_the_order_do_not_count(case, tmp_path):
     """An evaluation in the order of the data was stopped; what it found serves, and is not counted before its turn."""
     first = _evaluate(case, out=tmp_path, seconds=0.0)
     assert first.done.seen == 16
-    again = _evaluate(case, out=tmp_path, stop=Stop(width=0.45))
+    again = _evaluate(case, out=tmp_path, until=Until(width=0.45))
     assert again.done.seen == again.done.brackets[-1].examples
     assert again.rows().num_rows >= again.done.seen
 

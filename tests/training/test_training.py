@@ -2,11 +2,12 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 import types
 import xml.etree.ElementTree as ET
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import saddlepoint as sp
 from saddlepoint.cli.main import main
 from saddlepoint.models import nets
 from saddlepoint.training import examples, load_recipe, loop, recipe, schedules, train
+from saddlepoint.training.catalogue import OBJECTIVES
 from saddlepoint.training.loop import Run
 from saddlepoint.training.processes import Processes
 
@@ -137,11 +139,17 @@ def test_what_cannot_be_used_is_one_line(flags, line, tmp_path, capsys):
     assert error.count("\n") == 1
 
 
-def test_the_listed_recipes_are_those_of_the_package():
-    from saddlepoint.cli.train.flags import RECIPES
-
-    assert sorted(RECIPES) == recipe.names()
-    for name in RECIPES:
+def test_recipes_and_objectives_are_told_everywhere(capsys):
+    """Help and docs name what folder and table hold, and each objective's settings are fields or the loop's."""
+    assert main(["train", "--help"]) == 0
+    assert set(recipe.names()) <= set(re.split(r"[\s,]+", capsys.readouterr().out))
+    page = (Path(__file__).parents[2] / "docs/training.md").read_text(encoding="utf-8")
+    known = {each.name for each in fields(recipe.Recipe)} | {"ball", "key", "x_adv", "delta", "program"}
+    for name, objective in OBJECTIVES.items():
+        row = next(row for row in page.splitlines() if f"`{name.replace('-', '_')}`" in row and row.startswith("|"))
+        assert not objective.source or objective.source.split(" et al")[0].split(" & ")[0] in row
+        assert set(objective.settings) <= known
+    for name in recipe.names():
         for data in ("digits", "mnist:DIR", "fashion-mnist:DIR", "cifar10:DIR"):
             assert load_recipe(name, data).about
 

@@ -101,7 +101,7 @@ def attack(
     ids: Sequence[Id] | None = None,
     budget: int | None = None,
     start: Images | None = None,
-    keep: Goal | None = None,
+    goal: Goal | None = None,
     observe: Callable[[Progress], None] | None = None,
 ) -> AttackResult:
     """Search for max_{δ∈Δ} ℓ(h(x + δ), y), per example, and report verified points.
@@ -128,7 +128,7 @@ def attack(
         budget: passes, forward plus backward, that the search may spend on an example, shared evenly by the attacks of
             the cascade and their runs; at least 3. Runs that cannot pay for one call are left out.
         start: δ to begin from, (B, C, H, W); attacks then use no start of their own.
-        keep: which of its points an attack reports: `Fool()`, the one of least margin; `Last()`, its last iterate;
+        goal: which of its points an attack reports: `Fool()`, the one of least margin; `Last()`, its last iterate;
             `Nearest()`, the adversarial one of least norm. Each attack's own goal when not given.
         observe: called once per call of the model, of which none is then used to look ahead; see `Progress`.
 
@@ -156,7 +156,7 @@ def attack(
         stop=_threshold(stop),
         budget=_whole("budget", budget, 3),
         observe=observe,
-        keep=_keep(keep),
+        goal=_goal(goal),
     )
     inputs = _inputs(x, y, ball, target, _ids(ids, len(x)), _start(start, x, ball, box))
     suite, how = able(attack, ball), _precision(precision, classifier.device)
@@ -299,10 +299,10 @@ def _check_modes() -> None:
         raise InputError("attack was called inside torch.inference_mode(), which forbids gradients; call it outside")
 
 
-def _keep(keep: object) -> Goal | None:
-    if keep is None or isinstance(keep, Goal):
-        return keep
-    raise InputError(f"keep is {keep!r}; expected sp.Fool(), sp.Last(), sp.Nearest() or None")
+def _goal(goal: object) -> Goal | None:
+    if goal is None or isinstance(goal, Goal):
+        return goal
+    raise InputError(f"goal is {goal!r}; expected sp.Fool(), sp.Last(), sp.Nearest() or None")
 
 
 def _threshold(stop: object) -> float:

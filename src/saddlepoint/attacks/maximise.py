@@ -23,7 +23,7 @@ _DETACHED = (
 )
 
 
-def maximise(attack: Attack, problem: Problem, model: Model, keep: Goal | None = None) -> Images:
+def maximise(attack: Attack, problem: Problem, model: Model, goal: Goal | None = None) -> Images:
     """Return a δ ∈ Δ per row at which the attack's objective is high.
 
     The attack asks for one point per row and is told the answer, until all rows are done. Every row is searched to the
@@ -34,13 +34,13 @@ def maximise(attack: Attack, problem: Problem, model: Model, keep: Goal | None =
         attack: the algorithm; its runs beyond the first are not made.
         problem: the rows, made by `pose`.
         model: h; parameters that require no gradient make it twice as fast.
-        keep: which of its points to return: `Fool()`, the one of least margin; `Last()`, the last iterate, which then
+        goal: which of its points to return: `Fool()`, the one of least margin; `Last()`, the last iterate, which then
             is not evaluated; `Nearest()`, the adversarial one of least norm. The attack's own goal when not given.
 
     Returns:
         δ, (B, C, H, W), without a graph.
     """
-    goal = attack.goal if keep is None else keep
+    goal = attack.goal if goal is None else goal
     last = isinstance(goal, Last)
     state, best, length = attack.init(problem), nothing(problem), attack.length(problem)
     for asked in range(1, length + 1):

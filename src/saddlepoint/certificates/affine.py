@@ -7,7 +7,6 @@ when its weights are: |L| is then the same function of the weights' absolute val
     functional   ⟨A, f(x)⟩ = ⟨Lᵀ A, x⟩ + ⟨A, b⟩
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import final
@@ -15,7 +14,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from saddlepoint.certificates.functionals import summed
+from saddlepoint.certificates.rounding import gamma, small, summed
 
 Linear = Callable[..., Tensor]
 """L(*parents, *weights), parents and result with examples along the first axis."""
@@ -27,9 +26,6 @@ Range = Callable[..., tuple[Tensor, Tensor]]
 """The range of f for parents' ranges, each (lower, upper)."""
 Reweigh = Callable[[Tensor, Tensor], Tensor]
 """A weight that has taken in factors of channels: numbers, (C, 1, …), or one for all."""
-
-_SLACK = 8
-"""Roundings besides those of a sum: of folded weights, of the addition of a functional's parts, of a slope."""
 
 
 @final
@@ -158,18 +154,3 @@ class Affine:
 def unrepeated(x: Tensor) -> Tensor:
     """Return the numbers that an expanded tensor repeats: they broadcast alike, and their gradient is one sum."""
     return x[tuple(slice(0, 1) if step == 0 else slice(None) for step in x.stride())]
-
-
-def gamma(terms: int, like: Tensor) -> float:
-    """Return γ_n of the type of `like`, for sums of `terms` products and what little is done to them besides."""
-    share = (terms + _SLACK) * torch.finfo(like.dtype).eps / 2
-    return share / (1 - share) if share < 1 else math.inf
-
-
-def small(like: Tensor) -> float:
-    """Return η / u: a number so small that its share u is the least normal number, below which products are lost.
-
-    γ_n (s + η / u) is at least γ_n s + n η. Kernels may flush what lies below the least normal number to 0, so that η
-    is that number, not half of the least subnormal one.
-    """
-    return 2 * torch.finfo(like.dtype).tiny / torch.finfo(like.dtype).eps

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saddlepoint.certificates.affine import Affine, gamma, small
+from saddlepoint.certificates.affine import Affine
 from saddlepoint.certificates.crown import Lost, Sizes, backward, ranges, relax
 from saddlepoint.certificates.effort import WHOLE, Effort
-from saddlepoint.certificates.functionals import summed, units
+from saddlepoint.certificates.functionals import units
 from saddlepoint.certificates.graph import Graph, Input
 from saddlepoint.certificates.relu import ReLU
-from saddlepoint.certificates.sets import InputSet, outward
+from saddlepoint.certificates.rounding import gamma, outward, small, summed
+from saddlepoint.certificates.sets import InputSet
 
 _ROWS = 64
 """Functionals are propagated in multiples of so many."""

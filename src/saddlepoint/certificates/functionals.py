@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from saddlepoint.certificates.rounding import careful_sum
+
 Pair = tuple[int, int]
 
-RUN = 32
-"""Terms that a careful sum adds in their own type: to convert each of them costs as much as the rest of the sum."""
 _CACHED = 32
 """Functionals of a whole layer that are worked on at once."""
 _LARGE = 0.5
@@ -211,26 +211,6 @@ def units(
 
 def _one_hot(positions: Tensor, size: int, like: Tensor) -> Tensor:
     return functional.one_hot(positions, size).to(like)
-
-
-def summed(node: Tensor) -> int:
-    """Return of how many terms a careful sum over a node's result has the rounding: of all, if they are in float64."""
-    return max(RUN, node.numel()) if node.dtype == torch.float64 else RUN
-
-
-def careful_sum(terms: Tensor) -> Tensor:
-    """Return the sums over the last axis: of `RUN` terms in their own type, pair by pair, and of these in float64.
-
-    They are off by at most γ_n with n = `summed`, as `Affine.pulling` and `sizes` allow for. Pairs are added element by
-    element: torch's own float32 sums may depend on where a row lies in memory.
-    """
-    parts, rest = divmod(terms.shape[-1], RUN)
-    whole, tail = terms.split([parts * RUN, rest], -1)  # type: ignore[no-untyped-call]
-    runs = whole.reshape(*terms.shape[:-1], RUN, parts)
-    while (half := runs.shape[-2] // 2) > 0:
-        runs = runs[..., :half, :] + runs[..., half:, :]
-    found: Tensor = runs.squeeze(-2).sum(-1, dtype=torch.float64) + tail.sum(-1, dtype=torch.float64)
-    return found
 
 
 def size_of(a: Functionals, vector: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from saddlepoint.certificates.crown import Sizes, backward, ranges, relax
 from saddlepoint.certificates.effort import Effort
 from saddlepoint.certificates.functionals import units
 from saddlepoint.certificates.graph import Graph
-from saddlepoint.certificates.sets import InputSet, outward
+from saddlepoint.certificates.rounding import outward
+from saddlepoint.certificates.sets import InputSet
 from saddlepoint.certificates.slopes import Slopes, ascend, start
 
 Neurons = Mapping[int, tuple[Tensor, Slopes]]

@@ -9,10 +9,11 @@ range of the activation's input: intervals c ± r of all of its factors are mult
 import torch
 from torch import Tensor
 
-from saddlepoint.certificates.affine import Affine, gamma, small
+from saddlepoint.certificates.affine import Affine
 from saddlepoint.certificates.bounds import Bounds
 from saddlepoint.certificates.crown import ranges
 from saddlepoint.certificates.graph import Graph
+from saddlepoint.certificates.rounding import gamma, small
 
 Interval = tuple[Tensor, Tensor]
 """c and r, each (S, *shape)."""

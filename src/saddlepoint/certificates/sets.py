@@ -7,8 +7,8 @@ from typing import Protocol, final, runtime_checkable
 import torch
 from torch import Tensor
 
-from saddlepoint.certificates.affine import gamma, small
 from saddlepoint.certificates.functionals import Functionals
+from saddlepoint.certificates.rounding import gamma, small
 from saddlepoint.geometry import Ball
 
 
@@ -131,15 +131,3 @@ def around(x: Tensor, ball: Ball, box: tuple[float, float] | None) -> InputSet:
     hull = Box(*ball.at(x, *(box or (None, None))).enclosure())
     radius = torch.as_tensor(ball.eps, dtype=torch.float64, device=x.device).expand(len(x))
     return hull if ball.separable else BallInBox(x.double(), radius, ball, hull)
-
-
-def outward(lower: Tensor, upper: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return bounds in another type, rounded outward."""
-    if lower.dtype == dtype:
-        return lower, upper
-    low, high = lower.to(dtype), upper.to(dtype)
-    below, above = torch.full_like(low, -torch.inf), torch.full_like(high, torch.inf)
-    return (
-        torch.where(low > lower, torch.nextafter(low, below), low),
-        torch.where(high < upper, torch.nextafter(high, above), high),
-    )

@@ -1,6 +1,5 @@
 """Any module as a classifier of pixels in [0, 1]."""
 
-import difflib
 import hashlib
 import re
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from saddlepoint.classifier.preprocessing import Preprocessing
 from saddlepoint.classifier.validation import check_images, check_logits, check_output
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.typing import Images, Labels, Logits, PerExample
+from saddlepoint.words import meant
 
 _CHUNK = 64
 _BY_CHANNEL = (torch.per_channel_affine, torch.per_channel_affine_float_qparams)
@@ -163,8 +163,7 @@ class Classifier(nn.Module):
             return found[0]
         if found:
             raise InputError(f"class {text!r} is ambiguous; expected one of the indices {', '.join(map(str, found))}")
-        near = difflib.get_close_matches(_plain(text), names, n=3)
-        hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+        hint = meant(_plain(text), names, most=3)
         raise InputError(f"no class is called {text!r} in {self.name}: expected a name or an index{hint}")
 
     def _known(self, label: int) -> int:

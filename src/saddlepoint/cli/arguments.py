@@ -1,13 +1,13 @@
 """Arguments of the command line: a parser that fails in one line, and the types of its flags."""
 
 import argparse
-import difflib
 import math
 import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from saddlepoint.errors import InputError
+from saddlepoint.words import fraction, meant
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,8 +27,8 @@ class Parser(argparse.ArgumentParser):
             found.images += [text for text in extra if not text.startswith("-")]
             extra = [text for text in extra if text.startswith("-")]
         if extra:
-            near = difflib.get_close_matches(extra[0].partition("=")[0], self._option_string_actions, n=1)
-            self.error(f"unknown argument {extra[0]!r}{f'; did you mean {near[0]}?' if near else ''}")
+            hint = meant(extra[0].partition("=")[0], self._option_string_actions, shown=str)
+            self.error(f"unknown argument {extra[0]!r}{hint}")
         return found, extra
 
     def error(self, message: str) -> NoReturn:
@@ -44,7 +44,7 @@ class Number(float):
     def __new__(cls, text: str) -> "Number":
         """Parse a decimal number or a fraction of two."""
         try:
-            value = _fraction(text)
+            value = fraction(text)
         except (ValueError, ZeroDivisionError):
             value = math.nan
         if not 0 <= value < math.inf:
@@ -56,16 +56,10 @@ class Number(float):
         return number
 
 
-def _fraction(text: str) -> float:
-    """Parse a decimal number or a fraction of two."""
-    top, slash, bottom = text.partition("/")
-    return float(top) / float(bottom) if slash else float(top)
-
-
 def numbers(text: str) -> list[float]:
     """Parse finite numbers or fractions, separated by commas."""
     try:
-        found = [_fraction(part) for part in text.split(",")]
+        found = [fraction(part) for part in text.split(",")]
     except (ValueError, ZeroDivisionError):
         found = [math.nan]
     if not all(map(math.isfinite, found)):

@@ -31,7 +31,7 @@ from saddlepoint.evaluation.records import EVIDENCE
 from saddlepoint.evaluation.sanity import check
 from saddlepoint.evaluation.session import Done, Observe, run
 from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, described_model
-from saddlepoint.evaluation.stopping import Ends, Stop
+from saddlepoint.evaluation.stopping import Ends, Until
 from saddlepoint.geometry import Ball
 from saddlepoint.results import Bracket, Judged, Record, RunFolder, brackets, judged, open_run, percent
 from saddlepoint.results.records.bracket import UNION, largest, union
@@ -52,23 +52,23 @@ class Evaluation:
         run: the run folder, as it was at the end.
         done: how far it is.
         note: one line about certificates that did not run, and why; None if all did that were asked for.
-        stop: what could end it early.
+        until: what could end it early.
         before: the run whose sample was broken, so that what stood met longer attacks in this one; None if none was.
     """
 
     run: RunFolder
     done: Done
     note: str | None = None
-    stop: Stop = Stop()  # noqa: RUF009 - frozen
+    until: Until = Until()  # noqa: RUF009 - frozen
     before: RunFolder | None = None
 
     @property
     def ends(self) -> Ends:
         """Between which shares the accuracies of all examples lie under the last threat, also if some lack records.
 
-        It holds whenever one stops, at 95 % jointly: those that were are the first of a random order (`Stop`).
+        It holds whenever one stops, at 95 % jointly: those that were are the first of a random order (`Until`).
         """
-        return self.stop.ends(self.done.seen, self.done.whole, self.done.brackets[-1], len(self.done.brackets))
+        return self.until.ends(self.done.seen, self.done.whole, self.done.brackets[-1], len(self.done.brackets))
 
     def rows(self) -> Any:  # noqa: ANN401 - pyarrow has no types
         """Return the records as a pyarrow.Table, one row each."""
@@ -145,7 +145,7 @@ def evaluate(
     batch_size: int = 64,
     budget: int | None = None,
     seconds: float | None = None,
-    stop: Stop | None = None,
+    until: Until | None = None,
     points: RunFolder | None = None,
     near: float | None = None,
     timeout: float | None = None,
@@ -175,7 +175,7 @@ def evaluate(
         batch_size: rows of every call of the model; part of the specification.
         budget: passes, forward plus backward, that the search may spend on an example.
         seconds: after which no further shard of examples is begun; the same call goes on.
-        stop: what else ends it before the last example. Where it may end early, examples come in a random order that
+        until: what else ends it before the last example. Where it may end early, examples come in a random order that
             the seed fixes, so that neither clock nor rule chooses the easy ones.
         points: a run on an earlier version of the model: its points are tried before any attack, and what they do not
             break is searched as ever.
@@ -229,14 +229,14 @@ def evaluate(
             METHODS[proofs[-1]].check(proofs[-1], ball, classifier.device.type, evidence=evidence)
     job = Job(spec, classifier, examples, graphs, points=earlier, evidence=folder / EVIDENCE if evidence else None)
     clock, observe = _Clock(seconds), observe or notebook()
-    done, before = run(job, folder, seconds=clock.left, stop=stop, observe=observe, executor=executor), None
+    done, before = run(job, folder, seconds=clock.left, until=until, observe=observe, executor=executor), None
     if done.summary is not None and (further := escalated(job, folder)) is not None:
         before, (job, folder) = open_run(folder), further
-        done = run(job, folder, seconds=clock.left, stop=stop, observe=observe, executor=executor)
+        done = run(job, folder, seconds=clock.left, until=until, observe=observe, executor=executor)
     if checks and attacks and done.summary is not None:
         check(job, folder, done.summary)
     notes = [*([note] if note else []), *dict.fromkeys(job.notes)]
-    return Evaluation(open_run(folder), done, "; ".join(notes) or None, stop or Stop(), before)
+    return Evaluation(open_run(folder), done, "; ".join(notes) or None, until or Until(), before)
 
 
 class _Clock:

@@ -18,7 +18,7 @@ from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.provenance import provenance
 from saddlepoint.evaluation.resume import Pending, complete, earlier_of
 from saddlepoint.evaluation.spec import prefix
-from saddlepoint.evaluation.stopping import Stop
+from saddlepoint.evaluation.stopping import Until
 from saddlepoint.results import Attacked, Bracket, Keep, Record, RunError, Tally, Writer, writing
 
 LOSS = 5.0
@@ -52,7 +52,7 @@ def run(
     *,
     keep: Keep = "broken",
     seconds: float | None = None,
-    stop: Stop | None = None,
+    until: Until | None = None,
     observe: Observe | None = None,
     warn: Callable[[str], None] = lambda line: None,
     executor: Executor = HERE,
@@ -67,7 +67,7 @@ def run(
         folder: of the run, made when missing.
         keep: which points are kept.
         seconds: after which no further shard is begun.
-        stop: what else ends it early.
+        until: what else ends it early.
         observe: told how far it is.
         warn: told of each shard whose points were lost.
         executor: who evaluates the examples.
@@ -85,16 +85,16 @@ def run(
         end = math.inf if seconds is None else time.monotonic() + seconds
         done = Done(0, len(job.data), [])
         try:
-            timed = stop is not None or seconds is not None
+            timed = until is not None or seconds is not None
             most = SHARD if seconds is None else TIMED
-            for part, tallies in _parts(job, writer, executor.workers, early=timed, most=most, stop=stop):
+            for part, tallies in _parts(job, writer, executor.workers, early=timed, most=most, until=until):
                 missing = [place for place in part.places if place in left]
                 if missing and part.begin and time.monotonic() > end:
                     return done
                 if missing:
                     _shard(executor, job, missing, writer, tallies, observe)
                 done = Done(part.end, len(job.data), [bracket for tally in tallies if (bracket := tally.bracket)])
-                if stop is not None and done.seen < done.whole and stop.reached(done.seen, done.whole, done.brackets):
+                if until is not None and done.seen < done.whole and until.reached(done.seen, done.whole, done.brackets):
                     return done
         finally:
             pending.write()
@@ -111,7 +111,7 @@ class _Part:
 
 
 def _parts(
-    job: Job, writer: Writer, workers: int, *, early: bool, most: int, stop: Stop | None
+    job: Job, writer: Writer, workers: int, *, early: bool, most: int, until: Until | None
 ) -> Iterator[tuple[_Part, list[Tally]]]:
     """Yield the parts of the order, and the tallies of all records up to each, one tally per threat."""
     asked = {"proven": bool(job.spec.certify), "searched": bool(job.spec.suite)}
@@ -120,7 +120,7 @@ def _parts(
         known.setdefault(record.id, []).append(record)
     places, size = order(job, early=early), workers * job.spec.batch_size
     ends = _ends(len(places), size * (TIMED if early else SHARD), size * most)
-    for begin, end in pairwise(sorted({0, *ends} | set([] if stop is None else stop.times(len(places))))):
+    for begin, end in pairwise(sorted({0, *ends} | set([] if until is None else until.times(len(places))))):
         part = _Part(places[begin:end], begin, end)
         for place in part.places:
             for record in known.get(job.data.ids[place], ()):

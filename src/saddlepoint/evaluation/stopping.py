@@ -37,7 +37,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class Until:
     """Examples come in a random order that a seed fixes before any is seen; those that are done are the first of it.
 
     Attributes:

@@ -1,7 +1,6 @@
 """Classifiers of timm and of the Hugging Face hub; preprocessing, mean and std are those of their own configuration."""
 
 import contextlib
-import difflib
 import io
 import json
 import logging
@@ -19,6 +18,7 @@ from saddlepoint.errors import InputError, WeightsError
 from saddlepoint.models.card import preprocessing as checked
 from saddlepoint.models.weights import fit, read_weights
 from saddlepoint.models.zoo import imagenet_names
+from saddlepoint.words import meant
 
 TIMM, HF = "timm:NAME", "hf:ORG/NAME"
 Made = TypeVar("Made")
@@ -33,8 +33,7 @@ def load_timm(place: str | None, weights: Path | None) -> Classifier:
 
     name = place or ""
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
-        hint = f"; did you mean {', '.join(f'timm:{each}' for each in near)}?" if near else ""
+        hint = meant(name, timm.list_models(), most=3, shown="timm:{}".format)
         raise InputError(f"unknown model 'timm:{name}': expected {TIMM}, a name of timm.list_models(){hint}")
     return _of_timm(f"timm:{name}", name, weights)
 

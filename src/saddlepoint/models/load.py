@@ -1,6 +1,5 @@
 """References to classifiers, `KIND` or `KIND:PLACE`, and the one table that says what each kind is."""
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from saddlepoint.classifier import Classifier
 from saddlepoint.errors import InputError
 from saddlepoint.models import code, folder, hub, lite0, nets, robustbench, shipped, zoo
 from saddlepoint.models.card import Card
+from saddlepoint.words import meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,8 +239,7 @@ def _names_code(reference: str) -> bool:
 def _near(reference: str) -> str:
     names = [name for kind in KINDS.values() for name in kind.names()]
     short = {name.rpartition(":")[2]: name for name in names}
-    near = difflib.get_close_matches(reference, names, n=1) or difflib.get_close_matches(reference, list(short), n=1)
-    return f"; did you mean {short.get(near[0], near[0])!r}?" if near else ""
+    return meant(reference, names) or meant(reference, short, shown=lambda name: repr(short[name]))
 
 
 def _usable(device: str | torch.device) -> torch.device:

@@ -1,6 +1,5 @@
 """Classifiers of torchvision: everything about them is looked up in their published weights entry, never guessed."""
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from saddlepoint.classifier import Classifier, Preprocessing
 from saddlepoint.errors import InputError
 from saddlepoint.models.download import download
 from saddlepoint.models.weights import fit, read_weights
+from saddlepoint.words import meant
 
 FORM = "torchvision:NAME[:WEIGHTS]"
 LICENCE = "BSD-3-Clause"
@@ -95,10 +95,7 @@ def _entry(name: str, wanted: str) -> Any:  # noqa: ANN401 - torchvision has no 
 
 
 def _near(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=3)
-    return (
-        f"; did you mean {', '.join(f'torchvision:{n}' for n in near)}?" if near else ", such as torchvision:resnet50"
-    )
+    return meant(name, names, most=3, shown="torchvision:{}".format, otherwise=", such as torchvision:resnet50")
 
 
 def _modern(state: dict[str, Tensor]) -> dict[str, Tensor]:

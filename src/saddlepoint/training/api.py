@@ -24,13 +24,14 @@ from saddlepoint.models import load_classifier, nets, save_classifier
 from saddlepoint.models.code import claims as is_code
 from saddlepoint.models.folder import WEIGHTS
 from saddlepoint.training import state
+from saddlepoint.training.catalogue import OBJECTIVES
 from saddlepoint.training.certified import init_for_intervals, program_of
 from saddlepoint.training.curves import drawn
 from saddlepoint.training.examples import Examples, Source, permutation, read, split, training_reference
 from saddlepoint.training.loop import Observe, Run, fit
 from saddlepoint.training.measures import accuracies
 from saddlepoint.training.processes import joined
-from saddlepoint.training.recipe import CERTIFIED, Recipe, load_recipe
+from saddlepoint.training.recipe import Recipe, load_recipe
 
 SAMPLE = 500
 """Images that give the normalisation of a data set that is not held in memory."""
@@ -100,7 +101,7 @@ def train(
         classifier.to(computes_on)
         if architecture is not None and architecture.startswith("net:"):
             classifier.module.to(memory_format=torch.channels_last)  # another module may need contiguous activations
-        program = program_of(classifier, training.shape) if chosen.objective in CERTIFIED else None
+        program = program_of(classifier, training.shape) if OBJECTIVES[chosen.objective].bounds else None
         run = Run(
             chosen, classifier, training, validation, seed, folder, specification, computes_on, processes, program
         )
@@ -126,7 +127,7 @@ def _classifier(
     reference = None
     if module is None:
         module, reference = _module(recipe.arch, shape, classes)
-        if recipe.objective in CERTIFIED:
+        if OBJECTIVES[recipe.objective].bounds:
             init_for_intervals(module)
     mean, std = _statistics(training) if recipe.normalise else (None, None)
     names = None if data.classes is None else [data.classes.get(label, str(label)) for label in range(classes)]

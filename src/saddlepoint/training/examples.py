@@ -11,12 +11,10 @@ from torch import Tensor
 from saddlepoint import random
 from saddlepoint.data.datasets import Dataset
 from saddlepoint.data.datasets.dataset import Sample
+from saddlepoint.data.datasets.references import KINDS
 from saddlepoint.errors import InputError
 from saddlepoint.training.recipe import Recipe
 from saddlepoint.typing import Images, Labels
-
-_SPLIT = {"mnist", "fashion-mnist", "cifar10"}
-
 
 MEMORY = 4 * 2**30
 """Bytes of float32 pixels up to which a data set is held in memory; a larger one is read batch by batch."""
@@ -88,9 +86,9 @@ Source = Examples | Streamed
 
 def training_reference(reference: str) -> str:
     """Return the reference to the training images, of data sets that have two parts and of which none was named."""
-    kind = reference.partition(":")[0]
+    kind = KINDS.get(reference.partition(":")[0])
     named = reference.endswith((":train", ":test"))
-    return f"{reference}:train" if kind in _SPLIT and not named else reference
+    return f"{reference}:train" if kind is not None and kind.split and not named else reference
 
 
 def read(data: Dataset, memory: int | None = None) -> Source:

@@ -16,7 +16,8 @@ from saddlepoint.certificates.affine import Affine
 from saddlepoint.certificates.bounds import Bounds
 from saddlepoint.certificates.graph import Graph, Input, Operation
 from saddlepoint.certificates.relu import ReLU
-from saddlepoint.certificates.sets import InputSet, outward
+from saddlepoint.certificates.rounding import outward
+from saddlepoint.certificates.sets import InputSet
 from saddlepoint.typing import Labels, Logits
 
 Interval = tuple[Tensor, Tensor]

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,8 @@ from saddlepoint.classifier.randomness import seed_torch
 from saddlepoint.errors import ModelError
 from saddlepoint.files import write_bytes
 from saddlepoint.geometry import BALLS
-from saddlepoint.training import certified, objectives, state
+from saddlepoint.training import state
+from saddlepoint.training.catalogue import OBJECTIVES
 from saddlepoint.training.examples import Source, augmented, batches, read_ahead, steps_of
 from saddlepoint.training.measures import accuracies, swapped
 from saddlepoint.training.objectives import Terms
@@ -105,34 +105,15 @@ def _objective(
     run: Run, t: float, key: Keys, given: Images | None, delta: Images | None
 ) -> Callable[[Classifier, Images, Labels], Terms]:
     """Return the recipe's objective at a share t of the run; `given` are points of an inner maximum that was found."""
-    recipe, risen = run.recipe, ramped(run.recipe, t)
-    ball = BALLS[recipe.norm](radius(recipe, t))
-    inner: dict[str, Any] = {
-        "ball": ball,
-        "attack": recipe.attack,
+    recipe = run.recipe
+    known = {
+        "ball": BALLS[recipe.norm](radius(recipe, t)),
         "key": key,
-        "precision": recipe.precision,
         "x_adv": given,
+        "delta": delta,
+        "program": run.program,
     }
-    smooth: dict[str, Any] = {"smoothing": recipe.smoothing}
-    moving: dict[str, Any] = {} if delta is None else {"delta": delta}
-    proven: dict[str, Any] = {"ball": ball, "program": run.program, **smooth}
-    kappa = 1 - risen * (1 - recipe.kappa)
-    table: dict[str, Callable[[Classifier, Images, Labels], Terms]] = {
-        "empirical": partial(objectives.empirical, **smooth),
-        "adversarial": partial(objectives.adversarial, **inner, **smooth),
-        "fgsm-rs": partial(objectives.fgsm_rs, **inner, **smooth),
-        "trades": partial(objectives.trades, **inner, **smooth, beta=recipe.beta),
-        "mart": partial(objectives.mart, **inner, beta=recipe.beta),
-        "free": partial(objectives.free, **moving, **smooth),
-        "noisy": partial(objectives.noisy, sigma=recipe.sigma, key=key, **smooth),
-        "robust-linear": partial(objectives.robust_linear, ball=ball),
-        "ibp": partial(certified.ibp, **proven, kappa=kappa, tightness=(1 - risen) * recipe.tightness),
-        "crown-ibp": partial(certified.crown_ibp, **proven, kappa=kappa, beta=1 - risen),
-        "sabr": partial(certified.sabr, **{**inner, **proven}, share=recipe.share),
-        "mtl-ibp": partial(certified.mtl_ibp, **{**inner, **proven}, share=recipe.share),
-    }
-    return table[recipe.objective]
+    return OBJECTIVES[recipe.objective].of(recipe, ramped(recipe, t), known)
 
 
 def _step(
@@ -148,7 +129,7 @@ def _step(
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(recipe, t)
     delta = None
-    if recipe.objective == "free":
+    if OBJECTIVES[recipe.objective].moves:
         region = BALLS[recipe.norm](radius(recipe, t)).at(x)
         delta = region.start(keys)
     for _ in range(recipe.replays):

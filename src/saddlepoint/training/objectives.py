@@ -230,7 +230,7 @@ def searched(
             return logits.float()
 
     with searching(classifier):
-        delta = maximise(attack, pose(x, y, ball, key=_keys(key, x), start=start), model, keep=Last())
+        delta = maximise(attack, pose(x, y, ball, key=_keys(key, x), start=start), model, goal=Last())
     return x + delta
 
 

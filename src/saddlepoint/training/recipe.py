@@ -3,7 +3,6 @@
 A recipe is TOML. Its keys are the fields of `Recipe`; a table [data.NAME] overrides them for a data set.
 """
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -17,12 +16,11 @@ from saddlepoint.errors import InputError
 from saddlepoint.geometry import BALLS, Ball
 from saddlepoint.geometry.binding import check_radius
 from saddlepoint.models import require_no_code
+from saddlepoint.training.catalogue import OBJECTIVES
+from saddlepoint.words import fraction, meant
 
 SCHEDULES = ("constant", "cosine", "one-cycle", "step")
 OPTIMISERS = ("sgd", "adam", "adamw")
-CERTIFIED = ("ibp", "crown-ibp", "sabr", "mtl-ibp")
-OBJECTIVES = ("empirical", "adversarial", "fgsm-rs", "free", "trades", "mart", "noisy", "robust-linear", *CERTIFIED)
-ROBUST = ("adversarial", "fgsm-rs", "free", "trades", "mart", "robust-linear", *CERTIFIED)
 AUGMENTATIONS = ("crop", "flip")
 
 
@@ -33,7 +31,7 @@ class Recipe:
     Attributes:
         name: of the recipe.
         about: what it is, and where it comes from.
-        objective: one of `OBJECTIVES`; see `saddlepoint.training.objectives`.
+        objective: one of `OBJECTIVES`, in `saddlepoint.training.catalogue`.
         arch: the architecture: a name of `saddlepoint.models.nets`, timm:NAME, or FILE.py:FACTORY.
         norm: of Δ.
         eps: ε in pixel units of [0, 1]; 0 for none.
@@ -98,7 +96,7 @@ class Recipe:
     validation: float = 0.05
 
     def __post_init__(self) -> None:
-        _one_of(self, "objective", OBJECTIVES)
+        _one_of(self, "objective", tuple(OBJECTIVES))
         _one_of(self, "norm", tuple(BALLS))
         _one_of(self, "schedule", SCHEDULES)
         _one_of(self, "optimiser", OPTIMISERS)
@@ -115,9 +113,9 @@ class Recipe:
         self._check_ball()
 
     def _check_ball(self) -> None:
-        if self.eps == 0 and self.objective in ROBUST:
+        if self.eps == 0 and OBJECTIVES[self.objective].robust:
             raise InputError(f"the objective {self.objective} needs a ball; expected eps > 0, such as --eps 8/255")
-        if self.norm != "linf" and self.objective in CERTIFIED:
+        if self.norm != "linf" and OBJECTIVES[self.objective].bounds:
             raise InputError(f"the objective {self.objective} trains cubes; expected the norm linf, not {self.norm}")
         check_radius(self.norm, self.eps)
 
@@ -166,12 +164,11 @@ def load_recipe(reference: str, data: str = "", changes: Mapping[str, Any] | Non
     known = {each.name for each in fields(Recipe)}
     for key in merged:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; expected some of {', '.join(sorted(known))}"
+            hint = meant(key, known, otherwise=f"; expected some of {', '.join(sorted(known))}")
             raise InputError(f"the recipe {reference} has no key {key!r}{hint}")
     if isinstance(attack := merged.get("attack"), dict):
         merged["attack"] = from_dict({"name": "PGD", **attack})
-    merged["eps"] = fraction(merged.get("eps", 0.0))
+    merged["eps"] = _radius(merged.get("eps", 0.0))
     if "augment" in merged:
         names = merged["augment"]
         merged["augment"] = tuple(names.split(",") if isinstance(names, str) else names)
@@ -181,13 +178,12 @@ def load_recipe(reference: str, data: str = "", changes: Mapping[str, Any] | Non
         raise InputError(f"the recipe {reference} cannot be read: {error}") from None
 
 
-def fraction(value: object) -> object:
+def _radius(value: object) -> object:
     """Return the number that a fraction such as "8/255" stands for; anything else as it is."""
     if not isinstance(value, str):
         return value
-    top, slash, bottom = value.partition("/")
     try:
-        return float(top) / float(bottom) if slash else float(top)
+        return fraction(value)
     except (ValueError, ZeroDivisionError):
         raise InputError(f"eps is {value!r}; expected a number or a fraction, such as 0.1 or 8/255") from None
 
@@ -203,8 +199,7 @@ def _parsed(reference: str) -> dict[str, Any]:
     elif reference in names():
         text = (_folder() / f"{reference}.toml").read_text(encoding="utf-8")
     else:
-        near = difflib.get_close_matches(reference, names(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = meant(reference, names())
         raise InputError(f"unknown recipe {reference!r}: expected one of {', '.join(names())}, or a file *.toml{hint}")
     try:
         return tomllib.loads(text)

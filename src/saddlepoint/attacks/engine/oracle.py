@@ -31,7 +31,7 @@ class Stage:
         doubted: whether it attacks only examples with signs of masked gradients.
         share: of the examples, drawn at random, that it attacks.
         probe: whether it is a gradient-free check for a later `doubted` stage, started at the best point so far.
-        keep: which points are kept, if the caller has chosen; otherwise the attack's own goal.
+        chosen: the goal, if the caller has chosen one; otherwise the attack's own goal.
         number: its place in the cascade, from 0.
     """
 
@@ -44,13 +44,13 @@ class Stage:
     doubted: bool = False
     share: float = 1.0
     probe: bool = False
-    keep: Goal | None = None
+    chosen: Goal | None = None
     number: int = 0
 
     @property
     def goal(self) -> Goal:
         """Which of its points are kept."""
-        return self.attack.goal if self.keep is None else self.keep
+        return self.attack.goal if self.chosen is None else self.chosen
 
     @property
     def least(self) -> int:

@@ -71,7 +71,7 @@ def _stream(
 ) -> Generator[list[Row], None, None]:
     with classifier.frozen() as model:
         examples = clean(model, inputs, setting)
-        for stage in stages(suite, precision, setting.keep):
+        for stage in stages(suite, precision, setting.goal):
             examples = search(model, stage, examples, setting)
         yield from verify(model, examples, setting)
 

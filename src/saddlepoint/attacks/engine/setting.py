@@ -51,7 +51,7 @@ class Setting:
             stages and runs.
         observe: called once per call of the model; switches look-ahead off.
         draws: forwards that judge the clean image of a stochastic model; 1 for a deterministic one.
-        keep: which points are kept, if the caller has chosen; otherwise each attack's own goal.
+        goal: which points are kept, if the caller has chosen; otherwise each attack's own goal.
         earlier: what an earlier session has settled, by id as text.
         settled: told of each example after each stage, so that an interrupted session loses no finished stage.
     """
@@ -66,7 +66,7 @@ class Setting:
     budget: int | None = None
     observe: Callable[[Progress], None] | None = None
     draws: int = 1
-    keep: Goal | None = None
+    goal: Goal | None = None
     earlier: Mapping[str, Settled] = field(default_factory=dict)
     settled: Callable[[Example], None] | None = None
 

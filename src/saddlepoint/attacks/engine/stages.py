@@ -11,7 +11,7 @@ from saddlepoint.attacks.wrappers import Step, attack_of, doubted_only, draws_of
 from saddlepoint.classifier import Arithmetic, Precision
 
 
-def stages(suite: Sequence[Step], precision: Precision, keep: Goal | None = None) -> Iterator[Stage]:
+def stages(suite: Sequence[Step], precision: Precision, goal: Goal | None = None) -> Iterator[Stage]:
     """Yield the stages: each attack, and float32 steps after one in low precision for what withstood it."""
     cascade: list[Stage] = []
     attacks, doubted = list(map(attack_of, suite)), list(map(doubted_only, suite))
@@ -19,10 +19,10 @@ def stages(suite: Sequence[Step], precision: Precision, keep: Goal | None = None
         earlier = sum(other.name == attack.name for other in attacks[:position])
         name = f"{attack.name}#{earlier + 1}" if earlier else attack.name
         probe = attack.access is not Access.GRADIENT and any(doubted[position + 1 :])
-        always = precision == "fp32" or probe or (keep or attack.goal).as_given
+        always = precision == "fp32" or probe or (goal or attack.goal).as_given
         finish = None if always else refinement(attack)
         terms = Stage(attack, name, draws=draws_of(step), doubted=doubted[position], share=share_of(step), probe=probe)
-        terms = replace(terms, keep=keep)
+        terms = replace(terms, chosen=goal)
         if finish is None:
             cascade.append(replace(terms, arithmetic=Arithmetic(as_given=_as_given(terms))))
         else:

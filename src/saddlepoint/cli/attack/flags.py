@@ -47,7 +47,8 @@ def _data(group: Any) -> None:  # noqa: ANN401
     add(
         "--data",
         metavar="REF",
-        help="mnist:DIR, fashion-mnist:DIR, cifar10:DIR, imagefolder:DIR, npz:FILE, hf:NAME, digits",
+        help="mnist:DIR, fashion-mnist:DIR, cifar10:DIR, imagefolder:DIR, npz:FILE, hf:NAME, fashion-mnist-sample or "
+        "digits",
     )
     add("--limit", type=positive, metavar="N", help="a random sample of N examples, the same for a seed")
     add("--first", type=positive, metavar="N", help="the first N examples (often easier than a sample)")

@@ -1,6 +1,5 @@
 """From parsed flags to the values of the library; what does not go together is refused in one line."""
 
-import difflib
 from argparse import Namespace
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from saddlepoint.files import make_folder
 from saddlepoint.geometry import BALLS, Ball
 from saddlepoint.geometry.binding import check_radius
 from saddlepoint.models import code
+from saddlepoint.words import meant
 
 # What the flags of the search may be called in an attack; one without a field of such a name refuses the flag.
 FIELDS: dict[str, tuple[str, ...]] = {
@@ -76,10 +76,9 @@ def named_attack(name: str, flag: str = "--attack") -> Attack:
     if name in ATTACKS:
         return ATTACKS[name]
     if not code.claims(name):
-        close = difflib.get_close_matches(name, [*ATTACKS, *SUITES], n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
+        hint = meant(name, [*ATTACKS, *SUITES], shown=str)
         raise InputError(
-            f"{flag} is {name!r}; {hint}expected one of {', '.join([*ATTACKS, *SUITES])}, or FILE.py:CLASS"
+            f"{flag} is {name!r}{hint or ';'} expected one of {', '.join([*ATTACKS, *SUITES])}, or FILE.py:CLASS"
         )
     found = code.named(name)
     made = found() if isinstance(found, type) and issubclass(found, Attack) else found

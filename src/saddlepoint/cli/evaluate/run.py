@@ -33,7 +33,7 @@ from saddlepoint.errors import InputError
 from saddlepoint.evaluation import Evaluation, ThreatModel, evaluate
 from saddlepoint.evaluation.executors import HERE, Executor, Workers
 from saddlepoint.evaluation.reading import readable
-from saddlepoint.evaluation.stopping import Rule, Stop
+from saddlepoint.evaluation.stopping import Rule, Until
 from saddlepoint.files import write_bytes
 from saddlepoint.results import open_run, percent
 
@@ -45,7 +45,7 @@ PASSES, LONG = 300, 120.0
 def run(given: Namespace) -> int:
     """Evaluate, print the bracket, and return 1 if a requirement is not met."""
     rules = [Rule(*requirement(text)) for text in given.require]
-    stop = _stop(given, rules)
+    until = _until(given, rules)
     suite = _suite(given.suite)
     classifier, earlier = _model(given), None if given.earlier is None else open_run(given.earlier)
     data = load_dataset(given.data)
@@ -68,7 +68,7 @@ def run(given: Namespace) -> int:
             batch_size=given.batch_size,
             budget=given.budget,
             seconds=_seconds(given),
-            stop=stop,
+            until=until,
             points=earlier,
             near=given.near,
             timeout=given.timeout,
@@ -186,13 +186,13 @@ def _seconds(given: Namespace) -> float | None:
     return limit
 
 
-def _stop(given: Namespace, rules: Sequence[Rule]) -> Stop | None:
+def _until(given: Namespace, rules: Sequence[Rule]) -> Until | None:
     """Return what may end the evaluation early, if that was asked for."""
     if given.looks is not None and given.width is None and _seconds(given) is None:
         raise InputError(f"--looks is {given.looks}, and nothing to stop at; expected --width or --minutes, too")
     if given.width is None and (_seconds(given) is None or not rules):
         return None
-    return Stop(given.width, tuple(rules), given.looks)
+    return Until(given.width, tuple(rules), given.looks)
 
 
 def _gate(found: Evaluation, text: str, rule: Rule) -> Gate:
@@ -201,7 +201,7 @@ def _gate(found: Evaluation, text: str, rule: Rule) -> Gate:
     if not asked:
         raise InputError(f"--require {text!r} asks for a ball that was not evaluated; expected one of --norm and --eps")
     if not found.run.finished:
-        met = found.stop.decided(rule, found.done.seen, found.done.whole, found.done.brackets)
+        met = found.until.decided(rule, found.done.seen, found.done.whole, found.done.brackets)
         return Gate(met, None if met else f"{'undecided' if met is None else 'not met'}: {text}")
     shares = [(each, each.share(getattr(each, rule.kind))) for each in asked]
     unmet = next((pair for pair in shares if pair[1] is None or pair[1] < rule.least), None)

@@ -1,6 +1,7 @@
 """`saddlepoint train`: a recipe and a data set in, a model folder out."""
 
 import argparse
+from importlib import resources
 from typing import Any
 
 from saddlepoint.cli.arguments import Number, Parser, natural, positive
@@ -23,21 +24,10 @@ examples:
 exit code: 0 when trained, 2 on bad input or a loss that is no number any more"""
 
 
-RECIPES = (
-    "standard",
-    "pgd-at",
-    "fgsm-rs",
-    "free",
-    "trades",
-    "mart",
-    "awp",
-    "smoothing",
-    "ibp",
-    "crown-ibp",
-    "sabr",
-    "mtl-ibp",
-    "imagenet",
-)
+def _recipes() -> list[str]:
+    """Return the names of the recipes that come along, without importing what reads them."""
+    folder = resources.files("saddlepoint").joinpath("training", "recipes")
+    return sorted(each.name.removesuffix(".toml") for each in folder.iterdir() if each.name.endswith(".toml"))
 
 
 def register(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -49,7 +39,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--recipe",
         required=True,
         metavar="NAME",
-        help=f"{', '.join(RECIPES)}, or FILE.toml",
+        help=f"{', '.join(_recipes())}, or FILE.toml",
     )
     add("--arch", metavar="NAME", help="small, cnn7, preact-resnet-18, wrn-28-10, linear, timm:NAME or FILE.py:FACTORY")
     add(

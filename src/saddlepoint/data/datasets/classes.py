@@ -1,6 +1,5 @@
 """Which classes of a model the classes of a data set are: by their order, name, index or WordNet id."""
 
-import difflib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -9,6 +8,7 @@ from typing import Any
 from saddlepoint.classifier import Classifier
 from saddlepoint.errors import InputError
 from saddlepoint.models.zoo import imagenet_names
+from saddlepoint.words import meant
 
 _ALIKE = 0.9
 """The share of ImageNet's names that a model of 1000 classes must have in their places to be one of ImageNet."""
@@ -102,8 +102,7 @@ def _wordnet(name: str) -> int:
     info: Any = import_module("timm.data.imagenet_info")
     order = {each: index for index, each in enumerate(info.ImageNetInfo("imagenet-1k").label_names())}
     if name not in order:
-        near = difflib.get_close_matches(name, order, n=1)
-        raise InputError(f"{name} is none of ImageNet's 1000 WordNet ids{f'; did you mean {near[0]}?' if near else ''}")
+        raise InputError(f"{name} is none of ImageNet's 1000 WordNet ids{meant(name, order, shown=str)}")
     return order[name]
 
 

@@ -1,6 +1,5 @@
 """References to data sets, `KIND:PLACE`, and the one table that says what each kind is."""
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from saddlepoint.data.datasets.match import matched
 from saddlepoint.data.image_files import ASSETS
 from saddlepoint.errors import InputError
 from saddlepoint.models.robustbench import CIFAR10
+from saddlepoint.words import meant
 
 SPLITS = {"test": "t10k", "train": "train"}
 DIGITS = tuple("0123456789")
@@ -29,6 +29,11 @@ class Kind:
     form: str
     about: str
     load: Callable[[str, str], Dataset]
+
+    @property
+    def split(self) -> bool:
+        """Whether training images are named with ":train"."""
+        return "[:train]" in self.form
 
 
 def load_dataset(reference: str, *, classifier: Classifier | None = None) -> Dataset:
@@ -57,8 +62,7 @@ def _loaded(reference: str) -> Dataset:
         return load_folder(reference, Path(reference))
     if Path(reference).suffix == ".npz" and Path(reference).is_file():
         return _npz(reference, reference)
-    near = difflib.get_close_matches(kind, KINDS, n=1)
-    hint = f"; did you mean {KINDS[near[0]].form}?" if near else ""
+    hint = meant(kind, KINDS, shown=lambda near: KINDS[near].form)
     forms = ", ".join(kind.form for kind in KINDS.values())
     raise InputError(f"unknown data {reference!r}: expected {forms}, a folder or an NPZ file{hint}")
 
