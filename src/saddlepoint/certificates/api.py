@@ -131,7 +131,11 @@ def certify(
         proven = (right & (bound > 0)).nonzero().squeeze(1)
         if len(proven):
             sets = replace(ball, eps=radius[proven]).at(images[proven], *(box or (None, None)))
-            shown = challenge(graphs[1], classifier, sets, labels[proven], bound[proven], slope[proven]).double().cpu()
+            shown = (
+                challenge(graphs[1], classifier, sets, labels[proven].to(images.device), bound[proven], slope[proven])
+                .double()
+                .cpu()
+            )
             bound[proven] = torch.where(shown > 0, bound[proven], shown)
     verdicts = tuple(map(_verdict, right.tolist(), bound.tolist()))
     whole = tuple(each for each in proofs if each is not None) if evidence else None
