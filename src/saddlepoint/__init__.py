@@ -38,9 +38,10 @@ if TYPE_CHECKING:
     )
     from saddlepoint.attacks.maximise import maximise
     from saddlepoint.certificates import Certificates, Evidence, certify, check_evidence
+    from saddlepoint.certificates.smoothing import SmoothedClassifier
     from saddlepoint.classifier import BPDA, Classifier
     from saddlepoint.data.datasets import Dataset, load_dataset
-    from saddlepoint.errors import InputError, MaskingWarning, ModelError, SaddlepointError
+    from saddlepoint.errors import InputError, InputWarning, MaskingWarning, ModelError, SaddlepointError
     from saddlepoint.evaluation import Evaluation, Spec, ThreatModel, evaluate
     from saddlepoint.geometry import L1, L2, Ball, Linf, Region
     from saddlepoint.models import load_classifier, save_classifier

@@ -124,9 +124,7 @@ def test_draws_are_a_whole_number(draws):
 
 def test_budgets_count_every_draw(linear):
     classifier, x, y = linear
-    result = attack(
-        classifier, x, y, sp.Linf(1e-4), sp.EOT(sp.PGD(steps=40), draws=4), budget=100, stop="never", batch_size=8
-    )
+    method = sp.EOT(sp.PGD(steps=40), draws=4)
+    result = attack(classifier, x, y, sp.Linf(1e-4), method, budget=100, stop="never", batch_size=8)
     search = result.forwards - 4 - 20 + result.backwards  # less the clean evaluation and the verification
-    assert bool((search <= 100).all())
-    assert bool((search > 80).all())
+    assert search.tolist() == [96] * len(x)  # twelve steps of eight passes, and four in reserve to confirm

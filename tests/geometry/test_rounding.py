@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saddlepoint.geometry.rounding import inward, sum_toward_zero, toward_zero, two_sum
+from saddlepoint.geometry.floats import inward, sum_toward_zero, toward_zero, two_sum
 
 DTYPES = {torch.float16: 16, torch.float32: 32, torch.float64: 64}
 

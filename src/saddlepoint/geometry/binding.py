@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saddlepoint.errors import InputError
+from saddlepoint.geometry.floats import inward, step_toward_zero, sum_toward_zero, toward_zero
 from saddlepoint.geometry.norms import lp_norm, spread, widest
-from saddlepoint.geometry.rounding import inward, step_toward_zero, sum_toward_zero, toward_zero
 from saddlepoint.typing import Images, PerExample
 
 Radius = float | int | PerExample

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from saddlepoint.geometry import binding
 from saddlepoint.geometry.binding import Bound, PixelBound, Radius
+from saddlepoint.geometry.floats import beyond, inward
 from saddlepoint.geometry.hyperplanes import onto_hyperplane, toward
 from saddlepoint.geometry.levels import settled
 from saddlepoint.geometry.maximisers import inner
 from saddlepoint.geometry.norms import beside, dual_exponent, lp_norm, slices, spread, wide, working
-from saddlepoint.geometry.rounding import beyond, inward
 from saddlepoint.random import Counter
 from saddlepoint.typing import Images, Keys, Mask, PerExample
 

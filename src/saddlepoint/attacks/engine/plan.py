@@ -156,8 +156,8 @@ class Plan:
         sample = self._stage.share < 1
         if self._budget is None:
             return _Open(example, runs, len(runs), math.inf, best, probe, sample)
-        # The clean evaluation, one forward of a deterministic model, is not of the search's budget.
-        spent = example.passes.forwards - 1 + example.passes.backwards
+        # The clean evaluation, one forward for each draw, is not of the search's budget.
+        spent = example.passes.forwards - self._stage.draws + example.passes.backwards
         left = (self._budget - spent) // self._stage.left
         limit = min(len(runs), left // self._stage.least)
         return _Open(example, runs, limit, left // limit, best, probe, sample) if limit > 0 else None
