@@ -304,3 +304,34 @@ def test_the_methods_are_told_everywhere(capsys):
         r"^\| `([a-z-]+)` \|.*\| (.*) \|$", (ROOT / "docs/certificates.md").read_text(encoding="utf-8"), re.MULTILINE
     )
     assert {name: method.source for name, method in TABLE.items()}.items() <= dict(rows).items()
+
+
+def test_a_node_that_several_activations_read_is_tightened_for_each_of_them():
+    """A sigmoid gains from tighter bounds also where the ReLU beside it, of a known sign, does not."""
+
+    class Both(nn.Module):
+        def __init__(self, relu_last):
+            super().__init__()
+            torch.manual_seed(0)
+            self.one, self.two, self.three = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+            self.relu_last = relu_last
+
+        def forward(self, x):
+            z = self.two(torch.relu(self.one(x.flatten(1)))) + 3
+            first, second = (torch.relu, torch.sigmoid)[:: 1 if self.relu_last else -1]
+            a, b = second(z), first(z)
+            return self.three(a + b)
+
+    region = around(torch.full((1, 1, 2, 2), 0.5), Linf(0.2), (0, 1))
+    widths = []
+    for relu_last in (False, True):
+        graph = export(sp.Classifier(Both(relu_last)), (1, 2, 2), torch.device("cpu")).graph(torch.float64)
+        (shared,) = (
+            i for i in graph.inputs if len([j for j in graph.activations if graph.nodes[j].parents[0] == i]) == 2
+        )
+        low, high = bounds.crown(graph, region, torch.float64)[shared]
+        plain_low, plain_high = bounds.interval(graph, region, torch.float64)[shared]
+        assert (low >= plain_low).all()
+        widths.append(float((high - low).sum()))
+        assert widths[-1] < float((plain_high - plain_low).sum()) - 1e-3
+    assert widths[0] == pytest.approx(widths[1], abs=1e-9)

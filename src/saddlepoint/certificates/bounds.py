@@ -123,14 +123,14 @@ def crown(
         known: bounds that hold already; they are only tightened.
         effort: the bytes that functionals may take, and the time after which intervals do for what is left.
     """
-    inputs = {graph.nodes[i].parents[0]: i for i in graph.activations}
+    inputs = graph.inputs
     bounds = [outward(region.lower, region.upper, dtype)]
     for i in range(1, len(graph.nodes)):
         found = step(graph, bounds, i)
         if known is not None:
             found = meet(found, known[i])
         if i in inputs and not effort.over and not (region.boxed and _plain(graph, i)):
-            found = _tightened(graph, region, [*bounds, found], i, inputs[i], effort)
+            found = _tightened(graph, region, [*bounds, found], i, effort)
         bounds.append(found)
     return tuple(bounds)
 
@@ -164,17 +164,16 @@ def _tightened(
     region: InputSet,
     bounds: Sequence[tuple[Tensor, Tensor]],
     position: int,
-    activation: int,
     effort: Effort,
 ) -> tuple[Tensor, Tensor]:
-    """Return the bounds of a node, tightened where the activation's lines gain from it.
+    """Return the bounds of a node, tightened where the lines of an activation that reads it gain from that.
 
     Upper bounds come first: neurons that they show to be inactive need no better lower ones.
     """
     sides = {1: bounds[position][0], -1: -bounds[position][1]}  # lower bounds of z, and of −z
     relaxation, lost = relax(graph, ranges(graph, bounds[:position])), sizes(graph.until(position), tuple(bounds))
     for sign, side in ((-1, sides[-1]), (1, sides[1])):
-        loose = graph.activation(activation).loose(sides[1], -sides[-1]).flatten(1).any(0).nonzero().squeeze(1)
+        loose = graph.loose(position, sides[1], -sides[-1]).flatten(1).any(0).nonzero().squeeze(1)
         found, shape = [side.new_zeros(len(side), 0, dtype=torch.float64)], graph.nodes[position].shape
         for part in effort.parts(_filled(loose), graph, sets=len(side)):
             if len(part) and not effort.over:

@@ -143,6 +143,16 @@ class Graph:
         assert not isinstance(operation, Input | Affine)  # noqa: S101 - asked for activations only
         return operation
 
+    @property
+    def inputs(self) -> frozenset[int]:
+        """The positions of the nodes that activations read."""
+        return frozenset(self.nodes[i].parents[0] for i in self.activations)
+
+    def loose(self, position: int, lower: Tensor, upper: Tensor) -> Tensor:
+        """Tell where tighter bounds of a node make better lines of any activation that reads it."""
+        readers = [i for i in self.activations if self.nodes[i].parents[0] == position]
+        return torch.stack([self.activation(i).loose(lower, upper) for i in readers]).any(0)
+
     def until(self, position: int) -> "Graph":
         """Return the nodes up to this one."""
         return Graph(self.nodes[: position + 1], self.dtype)

@@ -35,7 +35,7 @@ def tightened(
         effort: bytes that functionals may take, and the deadline after which known bounds are taken as they are.
         keep: whether to return the slopes, too.
     """
-    inputs = {graph.nodes[i].parents[0]: i for i in graph.activations}
+    inputs = graph.inputs
     bounds, neurons = [known[0]], dict[int, tuple[Tensor, Slopes]]()
     for i in range(1, len(graph.nodes)):
         found = meet(step(graph, bounds, i), known[i])
@@ -57,8 +57,7 @@ def _better(
     keep: bool,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Slopes] | None]:
     lower, upper = bounds[position]
-    activation = next(i for i in graph.activations if graph.nodes[i].parents[0] == position)
-    loose = graph.activation(activation).loose(lower, upper).flatten(1).any(0).nonzero().squeeze(1)
+    loose = graph.loose(position, lower, upper).flatten(1).any(0).nonzero().squeeze(1)
     if not len(loose):
         return (lower, upper), None
     lost = sizes(graph.until(position), tuple(bounds))
