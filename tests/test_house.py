@@ -11,7 +11,7 @@ _SPEC = importlib.util.spec_from_file_location("house", ROOT / "benchmarks" / "h
 house = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(house)
 
-WITHOUT_ARGS = 112
+WITHOUT_ARGS = 100
 """Public functions of four parameters or more whose docstrings do not name them: this falls, and never rises."""
 COMMENTS = 0.0054
 """The share of lines that give a reason: this rises, and never falls."""

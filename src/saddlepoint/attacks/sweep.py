@@ -125,7 +125,7 @@ class Sweep(Attack):
             return losses.targeted_margin(logits, problem.target)
         away = torch.where(past == 0, -losses.margin(logits, y), losses.rescaled_cross_entropy(logits, y))
         toward = torch.where(
-            past % 2 == 1,
+            past % 2 == 1,  # in turn: of what DLR leaves, cross-entropy breaks some, and the other way round
             losses.targeted_dlr(logits, y, aim.clamp(min=0)),
             -losses.rescaled_cross_entropy(logits, aim.clamp(min=0)),
         )

@@ -33,7 +33,8 @@ Name = Literal["interval", "crown-ibp", "crown", "alpha-crown", "lp", "milp", "l
 """The keys of `METHODS`, for type checkers."""
 
 _OUTPUT_STEPS, _NEURON_STEPS = 20, 5
-"""Steps of ascent for the slopes of each margin, and of each neuron's bounds."""
+"""Steps of ascent for the slopes of each margin, and of each neuron's bounds: there are thousands of neurons, and few
+margins, so that a step on a neuron costs hundreds of those on a margin."""
 
 
 @final

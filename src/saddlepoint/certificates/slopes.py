@@ -45,6 +45,7 @@ def ascend(graph: Graph, bounded: Bounded, begin: Slopes, steps: int, stop: Call
         return begin
     free = {i: slope.detach().clone().requires_grad_() for i, slope in begin.items()}
     adam = torch.optim.Adam(free.values(), lr=_RATE, maximize=True)
+    # The last iterate is often not the best: the rate is large. Any slopes prove, so the best that were met are kept.
     best, kept = torch.tensor(-torch.inf), begin
     for step in range(steps + 1):
         with torch.set_grad_enabled(step < steps):

@@ -11,6 +11,7 @@ from saddlepoint.geometry import Ball
 from saddlepoint.typing import Images
 
 _HALVINGS = 30
+"""Of the factor by which δ is shortened: 2⁻³⁰ is far below a level of 8 bits, so that one more changes no pixel."""
 # A level that δ reaches up to float32 rounding of x + δ counts as rounded up, so that it can be given back.
 _SLACK = 1e-4
 

@@ -151,6 +151,7 @@ def _of_ball(sample: _Sample) -> list[Check]:
     whole = float(sample.threat.ball.norm(torch.ones_like(sample.x[:1])))  # of the ball that holds the box
     wider, noise = sample.broken(PGD(steps=40), min(2 * eps, whole)), sample.by_noise()
     by_margin = PGD(steps=40, loss="margin")
+    # Two attacks of one strength break other borderline examples: one in fifty apart is no sign of anything.
     all_, margin, slack = sample.broken(by_margin, whole), sample.broken(by_margin, eps), max(1, count // 50)
     sure = functional.cross_entropy(sample.logits(sample.x), sample.y, reduction="none") < _SURE
     saturated = int(sure.sum())
@@ -196,6 +197,7 @@ def _slopes(sample: _Sample) -> Check:
 def _of_suite(sample: _Sample) -> Check:
     """Attack some examples by each attack alone, not in cascade: how many it breaks, and how many only it breaks."""
     suite = [step for step in sample.job.spec.attacks(sample.threat.norm) if not isinstance(step, IfDoubted | OnSample)]
+    # Each attack by itself, not in cascade, costs many times the cascade: a tenth of the examples, from 8 to 32.
     name, most = "the last attack breaks nothing that all others miss", max(8, min(32, len(sample.job.data) // 10))
     if len(suite) < 2:
         return Check(name, "not run", f"{len(suite)} attack", "nothing to compare it with")

@@ -48,7 +48,18 @@ def ibp(
     tightness: float = 0.0,
     smoothing: float = 0.0,
 ) -> Terms:
-    """Return κ ℓ(h(x), y) + (1 − κ) ℓ(ẑ, y), plus `tightness` times the regulariser of Shi et al. 2021 (eq. 7)."""
+    """Return κ ℓ(h(x), y) + (1 − κ) ℓ(ẑ, y), plus `tightness` times the regulariser of Shi et al. 2021 (eq. 7).
+
+    Args:
+        classifier: of pixels, in the mode in which it is to be trained.
+        x: pixels, (B, C, H, W).
+        y: labels, (B,).
+        ball: Δ, before the box of pixels.
+        program: the network, from `program_of`.
+        kappa: weight of the clean loss.
+        tightness: weight of the regulariser.
+        smoothing: the share of the label that is spread over all classes.
+    """
     logits, statistics = _clean(classifier, x, graded=kappa > 0)
     graph, found, worst = _intervals(program, around(x, ball, (0.0, 1.0)), y, statistics)
     loss, right = _mixed(logits, y, worst, kappa, smoothing)
@@ -68,7 +79,18 @@ def crown_ibp(
     beta: float = 0.0,
     smoothing: float = 0.0,
 ) -> Terms:
-    """Return the objective of IBP with margins (1 − β)·intervals + β·CROWN; β usually falls from 1 to 0."""
+    """Return the objective of IBP with margins (1 − β)·intervals + β·CROWN; β usually falls from 1 to 0.
+
+    Args:
+        classifier: of pixels, in the mode in which it is to be trained.
+        x: pixels, (B, C, H, W).
+        y: labels, (B,).
+        ball: Δ, before the box of pixels.
+        program: the network, from `program_of`.
+        kappa: weight of the clean loss.
+        beta: weight of CROWN; of intervals it is 1 − β.
+        smoothing: the share of the label that is spread over all classes.
+    """
     region = around(x, ball, (0.0, 1.0))
     logits, statistics = _clean(classifier, x, graded=kappa > 0)
     graph, found, worst = _intervals(program, region, y, statistics)
@@ -91,7 +113,21 @@ def sabr(
     precision: Precision = "fp32",
     x_adv: Images | None = None,
 ) -> Terms:
-    """Return ℓ(ẑ, y) over a cube of radius λε, λ the `share`, around a point of the (1 − λ)ε ball from an attack."""
+    """Return ℓ(ẑ, y) over a cube of radius λε, λ the `share`, around a point of the (1 − λ)ε ball from an attack.
+
+    Args:
+        classifier: of pixels, in the mode in which it is to be trained.
+        x: pixels, (B, C, H, W).
+        y: labels, (B,).
+        ball: Δ, before the box of pixels.
+        attack: the inner maximisation.
+        program: the network, from `program_of`.
+        share: λ.
+        key: the random stream of each example, (B,); their places in the batch when not given.
+        smoothing: the share of the label that is spread over all classes.
+        precision: of the inner maximisation: "fp32", or "bf16" by autocast.
+        x_adv: points that were found already, in place of an inner maximisation.
+    """
     radius = torch.as_tensor(ball.eps).item()
     if x_adv is None:
         x_adv = searched(classifier, x, y, ball, attack, key, precision)
@@ -118,7 +154,21 @@ def mtl_ibp(
     precision: Precision = "fp32",
     x_adv: Images | None = None,
 ) -> Terms:
-    """Return α ℓ(ẑ, y) + (1 − α) ℓ(h(x + δ*), y), α the `share`."""
+    """Return α ℓ(ẑ, y) + (1 − α) ℓ(h(x + δ*), y), α the `share`.
+
+    Args:
+        classifier: of pixels, in the mode in which it is to be trained.
+        x: pixels, (B, C, H, W).
+        y: labels, (B,).
+        ball: Δ, before the box of pixels.
+        attack: the inner maximisation.
+        program: the network, from `program_of`.
+        share: α.
+        key: the random stream of each example, (B,); their places in the batch when not given.
+        smoothing: the share of the label that is spread over all classes.
+        precision: of the inner maximisation: "fp32", or "bf16" by autocast.
+        x_adv: points that were found already, in place of an inner maximisation.
+    """
     if x_adv is None:
         x_adv = searched(classifier, x, y, ball, attack, key, precision)
     logits, statistics = _clean(classifier, x)

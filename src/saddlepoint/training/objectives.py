@@ -54,7 +54,14 @@ class Terms:
 
 
 def empirical(classifier: Classifier, x: Images, y: Labels, *, smoothing: float = 0.0) -> Terms:
-    """Return the cross-entropy at the clean pixels; `smoothing` mixes the label with the uniform distribution."""
+    """Return the cross-entropy at the clean pixels; `smoothing` mixes the label with the uniform distribution.
+
+    Args:
+        classifier: of pixels, in the mode in which it is to be trained.
+        x: pixels, (B, C, H, W).
+        y: labels, (B,).
+        smoothing: the share of the label that is spread over all classes.
+    """
     logits = classifier(x)
     return Terms(_cross_entropy(logits, y, smoothing), {"clean": _right(logits, y)})
 
@@ -74,6 +81,17 @@ def adversarial(
     """Return the cross-entropy at the points that an attack finds, misclassified examples included.
 
     `PGD(steps=7)` makes it the training of Madry et al. 2018.
+
+    Args:
+        classifier: of pixels, in the mode in which it is to be trained.
+        x: pixels, (B, C, H, W).
+        y: labels, (B,).
+        ball: Δ, before the box of pixels.
+        attack: the inner maximisation.
+        key: the random stream of each example, (B,); their places in the batch when not given.
+        smoothing: the share of the label that is spread over all classes.
+        precision: of the inner maximisation: "fp32", or "bf16" by autocast.
+        x_adv: points that were found already, in place of an inner maximisation.
     """
     point = searched(classifier, x, y, ball, attack, key, precision) if x_adv is None else x_adv
     logits = classifier(point)
@@ -96,6 +114,17 @@ def fgsm_rs(
 
     δ⁰ is *not* projected onto the box of pixels, as in the authors' code. With a projected start, half of the black
     pixels of MNIST begin at exactly 0, and training overfits to the single step.
+
+    Args:
+        classifier: of pixels, in the mode in which it is to be trained.
+        x: pixels, (B, C, H, W).
+        y: labels, (B,).
+        ball: Δ, before the box of pixels.
+        attack: the inner maximisation.
+        key: the random stream of each example, (B,); their places in the batch when not given.
+        smoothing: the share of the label that is spread over all classes.
+        precision: of the inner maximisation: "fp32", or "bf16" by autocast.
+        x_adv: points that were found already, in place of an inner maximisation.
     """
     start = ball.sample(_keys(key, x), x)
     point = searched(classifier, x, y, ball, attack, key, precision, start) if x_adv is None else x_adv
@@ -115,7 +144,20 @@ def trades(
     precision: Precision = "fp32",
     x_adv: Images | None = None,
 ) -> Terms:
-    """Return ℓ(h(x), y) + β KL(h(x) ‖ h(x + δ*)); the attack ascends the KL term, from noise of deviation 0.001."""
+    """Return ℓ(h(x), y) + β KL(h(x) ‖ h(x + δ*)); the attack ascends the KL term, from noise of deviation 0.001.
+
+    Args:
+        classifier: of pixels, in the mode in which it is to be trained.
+        x: pixels, (B, C, H, W).
+        y: labels, (B,).
+        ball: Δ, before the box of pixels.
+        attack: the inner maximisation.
+        beta: weight of the KL term.
+        key: the random stream of each example, (B,); their places in the batch when not given.
+        smoothing: the share of the label that is spread over all classes.
+        precision: of the inner maximisation: "fp32", or "bf16" by autocast.
+        x_adv: points that were found already, in place of an inner maximisation.
+    """
     if x_adv is None:
         with searching(classifier), torch.no_grad():
             there = classifier(x).log_softmax(1)
@@ -143,7 +185,19 @@ def mart(
     precision: Precision = "fp32",
     x_adv: Images | None = None,
 ) -> Terms:
-    """Return BCE(h(x + δ*), y) + β KL(h(x) ‖ h(x + δ*)) (1 − p_y(x)), with BCE = −log p_y − log(1 − max_{j≠y} p_j)."""
+    """Return BCE(h(x + δ*), y) + β KL(h(x) ‖ h(x + δ*)) (1 − p_y(x)), with BCE = −log p_y − log(1 − max_{j≠y} p_j).
+
+    Args:
+        classifier: of pixels, in the mode in which it is to be trained.
+        x: pixels, (B, C, H, W).
+        y: labels, (B,).
+        ball: Δ, before the box of pixels.
+        attack: the inner maximisation.
+        beta: weight of the KL term.
+        key: the random stream of each example, (B,); their places in the batch when not given.
+        precision: of the inner maximisation: "fp32", or "bf16" by autocast.
+        x_adv: points that were found already, in place of an inner maximisation.
+    """
     point = searched(classifier, x, y, ball, attack, key, precision) if x_adv is None else x_adv
     clean, moved = classifier(x), classifier(point)
     others = moved.softmax(1).scatter(1, y[:, None], 0).amax(1)
@@ -158,6 +212,13 @@ def free(classifier: Classifier, x: Images, y: Labels, *, delta: Images, smoothi
     """Return the cross-entropy at x + δ, differentiable in δ, too: one backward serves both (Shafahi et al. 2019).
 
     The caller steps θ, moves δ by its gradient, and uses the minibatch again.
+
+    Args:
+        classifier: of pixels, in the mode in which it is to be trained.
+        x: pixels, (B, C, H, W).
+        y: labels, (B,).
+        delta: δ, (B, C, H, W), which moves by its gradient.
+        smoothing: the share of the label that is spread over all classes.
     """
     logits = classifier(x + delta)
     return Terms(_cross_entropy(logits, y, smoothing), {"robust": _right(logits, y)})
@@ -166,7 +227,16 @@ def free(classifier: Classifier, x: Images, y: Labels, *, delta: Images, smoothi
 def noisy(
     classifier: Classifier, x: Images, y: Labels, *, sigma: float, key: Keys | None = None, smoothing: float = 0.0
 ) -> Terms:
-    """Return the cross-entropy under Gaussian noise of deviation σ, which is not clipped: for randomized smoothing."""
+    """Return the cross-entropy under Gaussian noise of deviation σ, which is not clipped: for randomized smoothing.
+
+    Args:
+        classifier: of pixels, in the mode in which it is to be trained.
+        x: pixels, (B, C, H, W).
+        y: labels, (B,).
+        sigma: deviation of the noise.
+        key: the random stream of each example, (B,); their places in the batch when not given.
+        smoothing: the share of the label that is spread over all classes.
+    """
     noise = random.normal(_keys(key, x), 0, tuple(x.shape[1:])).to(x.device)
     logits = classifier(x + sigma * noise)
     return Terms(_cross_entropy(logits, y, smoothing), {"clean": _right(logits, y)})
@@ -176,6 +246,12 @@ def robust_linear(classifier: Classifier, x: Images, y: Labels, *, ball: Ball) -
     """Return the exact worst-case loss of a linear classifier of two classes, without a pixel box.
 
     max_{‖δ‖≤ε} ℓ = log(1 + exp(−(z_y − z_other − ε‖w_y − w_other‖_*))).
+
+    Args:
+        classifier: of pixels, in the mode in which it is to be trained.
+        x: pixels, (B, C, H, W).
+        y: labels, (B,).
+        ball: Δ, before the box of pixels.
 
     Raises:
         InputError: the module is not one linear layer of two outputs.
