@@ -146,7 +146,11 @@ def _largest_number(module: nn.Module, x: Tensor) -> float:
 def holds_at_samples(certifier: Certifier) -> None:
     """A bound is no greater than the margin at any point of the set: random ones, corners, and steps downhill."""
     for module, ball, x, y in _cases():
-        bound, points = certifier(Classifier(module), x, y, ball), _points(ball.at(x.expand(_POINTS, -1, -1, -1)), 0)
+        try:
+            bound = certifier(Classifier(module), x, y, ball)
+        except ModelError:  # as of an activation that it does not know
+            continue
+        points = _points(ball.at(x.expand(_POINTS, -1, -1, -1)), 0)
         points = torch.cat([points, _ascended(copy.deepcopy(module).double(), ball, points, y)])
         with torch.no_grad():
             least = float(margin(module(points).double(), y.expand(len(points))).amin())
