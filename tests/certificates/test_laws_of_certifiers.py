@@ -88,3 +88,9 @@ def test_a_certifier_that_reads_another_network_is_seen(module):
 
     with pytest.raises(LawViolation):
         holds_at_samples(other)
+
+
+@pytest.mark.parametrize("answer", [lambda x: [1.0] * len(x), lambda x: None, lambda x: torch.zeros(len(x), 2)])
+def test_what_is_no_bound_is_told_in_one_line(answer):
+    with pytest.raises(LawViolation, match="the certifier returned a .*; expected a tensor of 6 lower bounds"):
+        CERTIFIER_LAWS["certifies_no_mistake"](lambda classifier, x, y, ball: answer(x))

@@ -1,6 +1,5 @@
 """Linear and mixed-integer programs: the order of the methods, brute force over activation patterns, weak duality."""
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import linprog
 from torch import nn
 
 import saddlepoint as sp
@@ -16,6 +14,7 @@ from saddlepoint.certificates import bounds, graphs_of
 from saddlepoint.certificates.milp import by_integers, by_lines, program
 from saddlepoint.certificates.sets import around
 from saddlepoint.certificates.solver import Solver
+from saddlepoint.testing.certifier_laws import least_margin
 
 
 def by_lp(made, row):
@@ -45,26 +44,9 @@ def _net(seed, scale=1.5):
 
 
 def _brute(classifier, x, eps, row):
-    """The least ⟨row, h(x + δ)⟩: one linear program for each pattern of active neurons."""
+    """The least ⟨row, h(x + δ)⟩, of a row that is 1 at the label and −1 at another class."""
     layers = [part for part in classifier.module if isinstance(part, nn.Linear)]
-    weights = [(part.weight.detach().double().numpy(), part.bias.detach().double().numpy()) for part in layers]
-    low, high = ((x + side).clamp(0, 1).flatten().double().numpy() for side in (-eps, eps))
-    best = np.inf
-    for pattern in itertools.product([0, 1], repeat=8):
-        signs = np.array(pattern[:5]), np.array(pattern[5:])
-        matrix, offset, left, right = np.eye(4), np.zeros(4), [], []
-        for (weight, bias), active in zip(weights[:2], signs, strict=True):
-            matrix, offset = weight @ matrix, weight @ offset + bias
-            turn = np.where(active, -1.0, 1.0)  # active: z ≥ 0, else z ≤ 0
-            left.append(turn[:, None] * matrix)
-            right.append(-turn * offset)
-            matrix, offset = active[:, None] * matrix, active * offset
-        weight, bias = weights[2]
-        matrix, offset = row @ weight @ matrix, row @ (weight @ offset + bias)
-        found = linprog(matrix, np.concatenate(left), np.concatenate(right), bounds=np.stack([low, high], 1))
-        if found.success:
-            best = min(best, found.fun + offset)
-    return best
+    return least_margin(layers, x, eps, int(row.argmax()), int(row.argmin()))
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -172,3 +172,21 @@ def test_the_command_takes_one_radius_for_each_norm(tmp_path, capsys):
     other = [*command[:-3], str(tmp_path / "json"), "--suite", "pgd", "--json"]
     assert main(other) == 0
     assert {each["norm"] for each in json.loads(capsys.readouterr().out)["summary"]["threats"]} == {"linf", "l2"}
+
+
+def test_a_norm_that_no_longer_attack_searches_keeps_its_own_when_others_escalate(case):
+    weak, strong = sp.PGD(steps=1, travel=0.05, random_start=False), sp.APGD(steps=10)
+    suite = (weak, sp.OnSample(strong, share=0.5), sp.IfDoubted(strong))
+    found = evaluated(case, [sp.Linf(0.3), sp.L1(2.0)], suite=suite, certify="none")
+    assert found.before is not None
+    alone = evaluated(case, [sp.L1(2.0)], suite=suite, certify="none")
+    assert found.brackets[0].attacked <= alone.brackets[0].attacked
+    assert found.brackets[1].attacked < found.brackets[1].clean
+    assert check_run(found.run.path) == []
+
+
+def test_each_norm_must_have_an_attack_that_runs_without_conditions(case, tmp_path):
+    suite = (sp.APGDL1(steps=5), sp.IfDoubted(sp.PGD(steps=3)))  # of which only the second one searches linf
+    with pytest.raises(InputError, match="the suite begins with IfDoubted"):
+        evaluated(case, [sp.L1(2.0), sp.Linf(0.1)], suite=suite, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()  # it is told before anything is computed

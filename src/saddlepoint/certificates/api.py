@@ -131,11 +131,8 @@ def certify(
         proven = (right & (bound > 0)).nonzero().squeeze(1)
         if len(proven):
             sets = replace(ball, eps=radius[proven]).at(images[proven], *(box or (None, None)))
-            shown = (
-                challenge(graphs[1], classifier, sets, labels[proven].to(images.device), bound[proven], slope[proven])
-                .double()
-                .cpu()
-            )
+            there = labels[proven].to(images.device)
+            shown = challenge(graphs[1], classifier, sets, there, bound[proven], slope[proven]).double().cpu()
             bound[proven] = torch.where(shown > 0, bound[proven], shown)
     verdicts = tuple(map(_verdict, right.tolist(), bound.tolist()))
     whole = tuple(each for each in proofs if each is not None) if evidence else None

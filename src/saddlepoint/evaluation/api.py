@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from saddlepoint.attacks import FAST, Step, able
+from saddlepoint.attacks.wrappers import check_suite
 from saddlepoint.certificates import Graph, graphs_of
 from saddlepoint.certificates.bounds import work
 from saddlepoint.certificates.lowering import check_layers
@@ -93,7 +94,7 @@ class Evaluation:
         proven, searched = bool(spec["certify"]), bool(spec["suite"])
         return [replace(each, proven=proven, searched=searched) for each in brackets(self._judged)]
 
-    @property
+    @cached_property
     def robust_accuracy(self) -> Bracket:
         """The bracket at the largest ε; of several norms that of all balls at once, `union`."""
         proven, searched = self.brackets[-1].proven, self.brackets[-1].searched
@@ -281,6 +282,8 @@ def _able(suite: Step | Sequence[Step], balls: Sequence[Ball]) -> tuple[Step, ..
     if suite == ():
         return ()
     found = [able(suite, ball) for ball in balls]
+    for each in found:
+        check_suite(each)
     steps = suite if isinstance(suite, Sequence) else (suite,)
     return tuple(step for step in steps if any(step in some for some in found))
 

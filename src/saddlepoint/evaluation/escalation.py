@@ -9,7 +9,7 @@ from pathlib import Path
 
 from saddlepoint.attacks import OnSample, escalation
 from saddlepoint.attacks.engine.example import SAMPLE_BROKEN
-from saddlepoint.attacks.wrappers import in_sample
+from saddlepoint.attacks.wrappers import attack_of, in_sample
 from saddlepoint.evaluation.earlier_run import points_of
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.provenance import provenance
@@ -64,6 +64,9 @@ def escalated(job: Job, folder: Path, keep: Keep = "broken") -> tuple[Job, Path]
     run, further = open_run(folder), escalation(job.spec.suite)
     if not further or not any(map(_broke, _attacked(run))):
         return None
+    # A norm that no longer attack searches keeps the attacks that it had.
+    alone = [norm for norm in job.spec.norms if not any(norm in attack_of(step).norms for step in further)]
+    further += tuple(step for norm in alone for step in job.spec.attacks(norm) if step not in further)
     points, beside = points_of(run, job.spec.norms), folder.with_name(f"{folder.name}-escalated")
     spec = replace(job.spec, suite=further, points=points.described())
     with writing(beside, spec.plain(), provenance(job.classifier), keep) as writer:

@@ -96,10 +96,10 @@ class _Sample:
     y: Labels
 
     @classmethod
-    def of(cls, job: Job, threat: ThreatModel) -> "_Sample":
+    def of(cls, job: Job) -> "_Sample":
         """Return the first of the random order that can be read and are classified correctly."""
         places = sorted(range(len(job.data)), key=lambda n: random.key(job.spec.seed, "checks", job.data.ids[n]))
-        samples = _readable(job.data, places[:SAMPLE])
+        samples, threat = _readable(job.data, places[:SAMPLE]), job.spec.largest[-1]
         if not samples:
             return cls(job, threat, torch.zeros(0, 1, 1, 1), torch.zeros(0, dtype=torch.long))
         whole = cls(job, threat, torch.stack([each.x for each in samples]), torch.tensor([each.y for each in samples]))
@@ -134,9 +134,11 @@ class _Sample:
 
 def _of_attacks(job: Job) -> list[Check]:
     """Attack a sample at the largest radius of each norm; of the logits alone, look once."""
-    samples = [_Sample.of(job, threat) for threat in job.spec.largest]
-    found = [_in(each.threat, job, check) for each in samples if len(each.y) for check in _of_ball(each)]
-    return [*found, *(_deterministic(each) for each in samples[:1] if len(each.y))]
+    sample = _Sample.of(job)
+    if not len(sample.y):
+        return []
+    found = [_in(each, job, check) for each in job.spec.largest for check in _of_ball(replace(sample, threat=each))]
+    return [*found, _slopes(sample), _deterministic(sample)]
 
 
 def _in(threat: ThreatModel, job: Job, check: Check) -> Check:
@@ -173,7 +175,6 @@ def _of_ball(sample: _Sample) -> list[Check]:
             f"{saturated} of {count} have probability 1; PGD breaks {steps} by cross-entropy, {margin} by margins",
             "its gradient vanishes there; believe attacks on margins (DLR, APGD-T) alone",
         ),
-        _slopes(sample),
         _of_suite(sample),
     ]
 

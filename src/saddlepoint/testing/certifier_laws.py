@@ -83,7 +83,7 @@ def _largest(
     kinds: list[Callable[[float], Ball]] = [Linf, Linf, L2, L1]
     kind, eps = draw.choice(kinds), draw.uniform(0.05, 0.5)
     for _ in range(6):
-        bound = float(certifier(classifier, x, y, kind(eps))[0])
+        bound = float(_bounds(certifier, classifier, x, y, kind(eps))[0])
         if bound > 0:
             return kind(eps), bound
         eps /= 4
@@ -147,7 +147,7 @@ def holds_at_samples(certifier: Certifier) -> None:
     """A bound is no greater than the margin at any point of the set: random ones, corners, and steps downhill."""
     for module, ball, x, y in _cases():
         try:
-            bound = certifier(Classifier(module), x, y, ball)
+            bound = _bounds(certifier, Classifier(module), x, y, ball)
         except ModelError:  # as of an activation that it does not know
             continue
         points = _points(ball.at(x.expand(_POINTS, -1, -1, -1)), 0)
@@ -175,7 +175,7 @@ def below_closed_forms(certifier: Certifier) -> None:
         fall = torch.as_tensor(ball.eps) * ball.dual_norm(rows).reshape(5, 4)
         others = logits.gather(1, y[:, None]) - logits - fall
         due = others.scatter(1, y[:, None], torch.inf).amin(1)
-        found = certifier(classifier, x, y, ball).double()
+        found = _bounds(certifier, classifier, x, y, ball).double()
         _require(bool((found <= due + 1e-5).all()), f"bounds {found.tolist()} in {ball}; exact are {due.tolist()}")
 
 
@@ -184,15 +184,15 @@ def below_brute_force(certifier: Certifier) -> None:
     for seed in range(4):
         layers, classifier, x, y = _tiny(seed)
         for eps in (0.05, 0.3):
-            due = min(_least(layers, x, eps, int(y), other) for other in {0, 1, 2} - {int(y)})
-            found = float(certifier(classifier, x, y, Linf(eps))[0])
+            due = min(least_margin(layers, x, eps, int(y), other) for other in {0, 1, 2} - {int(y)})
+            found = float(_bounds(certifier, classifier, x, y, Linf(eps))[0])
             _require(found <= due + 1e-5, f"a bound of {found:.6g} at eps {eps}, seed {seed}; the least is {due:.6g}")
 
 
 def sees_what_is_planted(certifier: Certifier) -> None:
     """A small cube where another class wins, to which no gradient leads, is never certified away."""
     module, x = _Planted().eval(), torch.full((1, 1, 2, 2), 0.6)
-    bound = float(certifier(Classifier(module), x, torch.tensor([0]), Linf(0.11))[0])
+    bound = float(_bounds(certifier, Classifier(module), x, torch.tensor([0]), Linf(0.11))[0])
     _require(not bound > 0, f"a margin of {bound:.6g} was certified around a point of another class")
 
 
@@ -201,7 +201,7 @@ def certifies_no_mistake(certifier: Certifier) -> None:
     classifier, x = toys.convolutional(), toys.pixels(6, (3, 6, 5))
     wrong = (classifier.predict(x).label + 1) % 4
     for eps in (0.0, 0.02):
-        bound = certifier(classifier, x, wrong, Linf(eps))
+        bound = _bounds(certifier, classifier, x, wrong, Linf(eps))
         _require(not bool((bound > 0).any()), f"bounds {bound.tolist()} of misclassified examples at eps {eps}")
 
 
@@ -209,9 +209,9 @@ def is_the_same_in_any_company(certifier: Certifier) -> None:
     """The bound of an example does not depend on which others it is asked about with."""
     classifier, x = toys.convolutional(), toys.pixels(7, (3, 6, 5))
     y = classifier.predict(x).label
-    whole = certifier(classifier, x, y, Linf(0.01))
+    whole = _bounds(certifier, classifier, x, y, Linf(0.01))
     for rows in ([3], [6, 3], [5, 4, 3, 2]):
-        part = certifier(classifier, x[rows], y[rows], Linf(0.01))
+        part = _bounds(certifier, classifier, x[rows], y[rows], Linf(0.01))
         _require(torch.equal(part, whole[rows]), f"beside others, bounds of the rows {rows} are {part.tolist()}")
 
 
@@ -222,7 +222,7 @@ def refuses_what_is_no_number(certifier: Certifier) -> None:
         with torch.no_grad():
             module[1].weight[1, 2] = poison  # type: ignore[operator]
         try:
-            bound = certifier(Classifier(module), torch.full((1, 1, 2, 2), 0.5), torch.tensor([0]), Linf(0.1))
+            bound = _bounds(certifier, Classifier(module), torch.full((1, 1, 2, 2), 0.5), torch.tensor([0]), Linf(0.1))
         except ModelError:
             continue
         _require(not bool((bound > 0).any()), f"{float(bound[0]):.6g} was certified with a weight that is {poison}")
@@ -255,8 +255,19 @@ def never_looser(*certifiers: Certifier, slack: float = 1e-3) -> None:
     for seed in range(6):
         _, classifier, x, y = _tiny(seed)
         for eps in (0.02, 0.1, 0.4):
-            found = [float(certifier(classifier, x, y, Linf(eps))[0]) for certifier in certifiers]
+            found = [float(_bounds(certifier, classifier, x, y, Linf(eps))[0]) for certifier in certifiers]
             _require(all(a <= b + slack for a, b in pairwise(found)), f"bounds {found} at eps {eps}, seed {seed}")
+
+
+def _bounds(certifier: Certifier, classifier: Classifier, x: Images, y: Labels, ball: Ball) -> PerExample:
+    """Return what a certifier says, held to what it must look like."""
+    found = certifier(classifier, x, y, ball)
+    if not isinstance(found, Tensor) or found.shape != y.shape:
+        shape = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else ""
+        raise LawViolation(
+            f"the certifier returned a {type(found).__name__}{shape}; expected a tensor of {len(y)} lower bounds"
+        )
+    return found
 
 
 def _require(holds: bool, message: str) -> None:
@@ -291,8 +302,16 @@ def _tiny(seed: int) -> tuple[list[nn.Linear], Classifier, Images, Labels]:
     return layers, classifier, x, classifier.predict(x).label
 
 
-def _least(layers: list[nn.Linear], x: Images, eps: float, label: int, other: int) -> float:
-    """Return min z_label − z_other over the cube: each pattern of active ReLUs is a polytope on which it is linear."""
+def least_margin(layers: list[nn.Linear], x: Images, eps: float, label: int, other: int) -> float:
+    """Return min z_label − z_other over cube ∩ [0, 1]; on the polytope of each pattern of active ReLUs it is linear.
+
+    Args:
+        layers: three, of a ReLU network of four pixels and eight neurons.
+        x: one image.
+        eps: of the cube.
+        label: whose margin it is.
+        other: over which class.
+    """
     from scipy.optimize import linprog
 
     weights = [(part.weight.detach().double().numpy(), part.bias.detach().double().numpy()) for part in layers]

@@ -36,6 +36,7 @@ from saddlepoint.evaluation.reading import readable
 from saddlepoint.evaluation.stopping import Rule, Until
 from saddlepoint.files import write_bytes
 from saddlepoint.results import open_run, percent
+from saddlepoint.results.records.bracket import UNION
 
 BAD_INPUT, UNDECIDED = 2, 3
 PASSES, LONG = 300, 120.0
@@ -89,6 +90,7 @@ def run(given: Namespace) -> int:
             "unmet": failed,
             "checks": found.run.checks(),
             **_early(found),
+            **_union(found),
         }
         print(json.dumps({**told, "summary": found.summary}, ensure_ascii=False))
     else:
@@ -209,6 +211,13 @@ def _gate(found: Evaluation, text: str, rule: Rule) -> Gate:
         return Gate(True, None)
     where = f" at {unmet[0].ball}" if len(shares) > 1 else ""
     return Gate(False, f"not met: {text}: {rule.kind} accuracy{where} is {percent(unmet[1]) or 'unknown'}")
+
+
+def _union(found: Evaluation) -> dict[str, object]:
+    """Return the bracket of all balls at once, of an evaluation of several norms; it has no radius."""
+    whole = found.robust_accuracy
+    told = {name: value for name, value in whole.summary().items() if name not in ("norm", "eps")}
+    return {"union": told} if whole.norm == UNION else {}
 
 
 def _early(found: Evaluation) -> dict[str, object]:
