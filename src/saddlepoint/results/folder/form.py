@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from saddlepoint.errors import RunError
+from saddlepoint.results.records.record import NORMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ _COUNT = Key((int,), holds=lambda n: 0 < n < 2**31, expected="a positive number"
 _MAYBE = Key((int, _NONE), holds=lambda n: n is None or 0 < n < 2**63, expected="a positive number, or null")
 _BOX = Key((list, _NONE), holds=lambda b: b is None or (len(b) == 2 and all(_real(v) for v in b) and b[0] < b[1]))
 _THREAT = {
-    "norm": Key(_TEXT),
+    "norm": Key(_TEXT, holds=lambda n: n in NORMS, expected=f"one of {', '.join(NORMS)}"),
     "eps": Key(_NUMBER, holds=lambda e: _real(e) and e >= 0, expected="a finite radius"),
     "box": _BOX,
 }
