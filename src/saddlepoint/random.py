@@ -18,13 +18,15 @@ _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
 _Words = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def key(seed: int, *parts: int | str | None) -> int:
     """Hash (seed, parts…) to the key of a stream: a signed 64-bit integer, the same on every machine."""
-    text = json.dumps([seed, *parts], ensure_ascii=True, separators=(",", ":"))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+    text = _encode([seed, *parts]).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
 
 
 def philox(counter: _Words, keys: tuple[Tensor, Tensor], rounds: int = 10) -> _Words:

@@ -65,8 +65,12 @@ class Slots:
         if claims.any():
             flags = self._confirm(claims, flags)
             leaving &= self._ends(flags)
-        best = self._filled.best.delta
-        return [self._counts.outcome(slot, self._stage, flags, best[slot].clone()) for slot in places(leaving)]
+        slots = places(leaving)
+        # One copy for all: what leaves together shares its memory, and the batch's own is free to change.
+        points = take(self._filled.best.delta, slots).unbind() if slots else ()
+        return [
+            self._counts.outcome(slot, self._stage, flags, point) for slot, point in zip(slots, points, strict=True)
+        ]
 
     @property
     def _live(self) -> list[int]:

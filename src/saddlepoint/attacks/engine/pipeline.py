@@ -92,13 +92,14 @@ def clean(model: Frozen, inputs: Iterable[Input], setting: Setting) -> Iterator[
             repeatable = check_repeatable(model.decide, x, draws[0], deterministic=setting.draws == 1)
         targets = _targets(chunk, setting, classes)
         margin, share = setting.judge_draws([logits[: len(chunk)] for logits in draws], y, targets)
-        for given, row, gap, wrong in zip(chunk, average(draws), margin.tolist(), share.tolist(), strict=False):
+        logits = average(draws).clone()  # a compiled module may write its next answer into this one's memory
+        for given, row, gap, wrong in zip(chunk, logits.unbind(), margin.tolist(), share.tolist(), strict=False):
             hit, spent = wrong == 1, Passes(forwards=setting.draws)
             best = (
                 Outcome(torch.zeros_like(given.x), gap, hit, False, Passes(), "clean", Fool(), Run()) if hit else None
             )
             done = hit and gap <= -setting.stop
-            found = Example(given, row.clone(), gap, hit, done, repeatable, best, spent)
+            found = Example(given, row, gap, hit, done, repeatable, best, spent)
             yield found.resumed(setting.earlier.get(str(given.id)))
 
 
@@ -109,7 +110,7 @@ def search(model: Frozen, stage: Stage, examples: Iterator[Example], setting: Se
         tasks: list[Task] = []
         for drawn in plan.draw(0 if slots.held else len(slots.free)):
             if isinstance(drawn, Example):
-                yield _through(drawn, stage, setting)
+                yield _passed(drawn, stage, setting)
             else:
                 tasks.append(drawn)
         slots.fill(tasks)
@@ -117,17 +118,21 @@ def search(model: Frozen, stage: Stage, examples: Iterator[Example], setting: Se
             return
         _advance(plan, slots)
         # All are noted before any goes on: whoever takes them may be interrupted.
-        yield from [_through(example, stage, setting) for example in plan.finished()]
+        yield from [_noted(example, setting) for example in plan.finished()]
 
 
-def _through(example: Example, stage: Stage, setting: Setting) -> Example:
-    """Return the example as it leaves a stage, and note what is settled of it."""
+def _passed(example: Example, stage: Stage, setting: Setting) -> Example:
+    """Return an example that a stage has nothing to do for, as it leaves it."""
     if example.through > stage.number:
         return example
-    left = replace(example, through=stage.number + 1)
+    return _noted(replace(example, through=stage.number + 1), setting)
+
+
+def _noted(example: Example, setting: Setting) -> Example:
+    """Tell what is settled of an example that leaves a stage."""
     if setting.settled is not None:
-        setting.settled(left)
-    return left
+        setting.settled(example)
+    return example
 
 
 def _advance(plan: Plan, slots: Slots) -> None:
@@ -164,8 +169,17 @@ def verify(model: Frozen, examples: Iterator[Example], setting: Setting) -> Iter
         labels, targets = setting.integers([one.y for one in given]), _targets(given, setting)
         margin, share = setting.judge_draws(draws, labels, targets)
         norm = region.ball.norm(points.cpu().double() - x.cpu().double())
-        logits = average(draws)
-        columns = zip(chunk, points, logits, inside, share.tolist(), margin.tolist(), norm.tolist(), strict=False)
+        logits = average(draws).clone()
+        columns = zip(
+            chunk,
+            points.unbind(),
+            logits.unbind(),
+            inside,
+            share.tolist(),
+            margin.tolist(),
+            norm.tolist(),
+            strict=False,
+        )
         yield [_verified(*row, draws=count) for row in columns]
 
 
@@ -189,9 +203,9 @@ def _verified(
     hit = hits > 0.5
     return Row(
         input=example.input,
-        x_adv=point.clone(),
+        x_adv=point,
         clean=example.logits,
-        logits=logits.clone(),
+        logits=logits,
         success=hit,
         accuracy=1 - hits,
         margin=margin + 0.0,  # not −0

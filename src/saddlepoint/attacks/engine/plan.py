@@ -78,12 +78,18 @@ class _Open:
             if self.best is None or outcome.better(self.best):
                 self.best = outcome
 
-    def close(self) -> Example:
+    def close(self, through: int) -> Example:
         spare = sum((outcome.passes for outcome in self.waiting.values()), self.wasted)
-        example, passes = self.example, self.example.passes + self.passes
-        doubts = example.doubts.union(self._doubts())
-        had_gradient, wasted = example.had_gradient or self.had_gradient, example.wasted + spare
-        return replace(example, best=self.best, passes=passes, wasted=wasted, doubts=doubts, had_gradient=had_gradient)
+        example = self.example
+        return replace(
+            example,
+            best=self.best,
+            passes=example.passes + self.passes,
+            wasted=example.wasted + spare,
+            doubts=example.doubts.union(self._doubts()),
+            had_gradient=example.had_gradient or self.had_gradient,
+            through=through,
+        )
 
     def _doubts(self) -> Iterator[str]:
         """Yield the signs that the search was misled: a zero gradient, or a later attack that got further."""
@@ -133,7 +139,7 @@ class Plan:
     def finished(self) -> Iterator[Example]:
         """Yield the examples whose last run has been accounted for."""
         for index in [index for index, entry in self._open.items() if entry.complete]:
-            yield self._open.pop(index).close()
+            yield self._open.pop(index).close(self._stage.number + 1)
 
     def _next(self) -> Task | Example | None:
         if self._ready:
