@@ -16,6 +16,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "saddlepoint"
 _OWN = {"self", "cls"}
+_NOTHING = {"found", "given", "each"}
 _NO_REASON = ("noqa", "type: ignore", "fmt:")
 
 
@@ -78,6 +79,17 @@ def without_args(found: list[Module]) -> list[str]:
     ]
 
 
+def says_nothing(found: list[Module]) -> list[str]:
+    """Return where a value is called what any value is: found, given, or each of them."""
+    return [
+        f"{module.path.relative_to(PACKAGE)}:{node.lineno}"
+        for module in found
+        for node in ast.walk(module.tree)
+        if (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in _NOTHING)
+        or (isinstance(node, ast.arg) and node.arg in _NOTHING)
+    ]
+
+
 def main() -> None:
     """Print the numbers."""
     found = modules()
@@ -89,6 +101,7 @@ def main() -> None:
     print(f"classes {sum(isinstance(node, ast.ClassDef) for module in found for node in ast.walk(module.tree))}")
     print(f"comments {comments} in {lines} lines, {comments / lines:.1%}")
     print(f"names of several modules: {', '.join(repeated(found)) or 'none'}")
+    print(f"names that say nothing: {len(says_nothing(found))}")
     print(f"public functions of four parameters or more without Args: {len(without_args(found))}")
 
 

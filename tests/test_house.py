@@ -11,14 +11,18 @@ _SPEC = importlib.util.spec_from_file_location("house", ROOT / "benchmarks" / "h
 house = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(house)
 
-WITHOUT_ARGS = 100
+WITHOUT_ARGS = 89
 """Public functions of four parameters or more whose docstrings do not name them: this falls, and never rises."""
-COMMENTS = 0.0054
+COMMENTS = 0.0059
 """The share of lines that give a reason: this rises, and never falls."""
 
 
 def test_no_two_modules_have_one_name():
     assert house.repeated(house.modules()) == {}
+
+
+def test_names_say_what_a_value_is():
+    assert house.says_nothing(house.modules()) == []
 
 
 def test_the_faces_agree():

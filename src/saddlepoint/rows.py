@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 Tree = TypeVar("Tree")
-Given = TypeVar("Given")
+Source = TypeVar("Source")
 
 Places = list[int] | Tensor
 """Which rows, by number."""
@@ -33,17 +33,17 @@ def where(condition: Tensor, yes: Tree, no: Tree) -> Tree:
     return renew(condition, lambda tree: tree, yes, no)
 
 
-def renew(condition: Tensor, make: Callable[[Given], Tree], given: Given, old: Tree) -> Tree:
-    """Return, row by row, make(given) where the condition (B,) holds and `old` elsewhere.
+def renew(condition: Tensor, make: Callable[[Source], Tree], source: Source, old: Tree) -> Tree:
+    """Return, row by row, make(source) where the condition (B,) holds and `old` elsewhere.
 
     On a CPU, which knows the condition without waiting, only the rows that hold are made.
     """
     if condition.device.type != "cpu":
-        return _map(lambda a, b: torch.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b), make(given), old)
+        return _map(lambda a, b: torch.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b), make(source), old)
     rows = condition.nonzero().flatten()
     if len(rows) == 0:
         return old
-    return make(given) if len(rows) == len(condition) else put(old, rows, make(take(given, rows)))
+    return make(source) if len(rows) == len(condition) else put(old, rows, make(take(source, rows)))
 
 
 def _index(rows: Places, tensor: Tensor) -> Tensor:

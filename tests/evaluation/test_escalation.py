@@ -97,7 +97,7 @@ def test_an_evaluation_escalates_in_a_second_run(case, tmp_path, certify):
     said = samples_of(found.before)["linf"]
     assert 0 < said.fell <= said.met
     assert f"{said.fell} fell" in said.in_words()
-    broken = {each.id for each in found.verdicts() if each.standing is Standing.BROKEN}
+    broken = {each.id for each in found.judgements() if each.standing is Standing.BROKEN}
     assert {row["id"] for row in found.before.rows().to_pylist() if row["attack"] not in (None, "clean")} <= broken
     again = sp.evaluate(classifier, data, BALL, suite=suite(0.3), **how)
     assert again.summary == found.summary

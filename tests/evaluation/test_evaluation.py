@@ -30,7 +30,7 @@ from saddlepoint.results import (
     by_label,
     check_run,
     clopper_pearson,
-    judged,
+    judgements,
 )
 from saddlepoint.results.records.bracket import bucket
 
@@ -116,7 +116,7 @@ def test_buckets_are_the_least_of_one_two_five_ten_that_is_no_less(passes):
 
 def test_classes_add_up_to_the_whole(classifier, data):
     found = _evaluate(classifier, data)
-    groups = by_label(each for each in found.verdicts() if each.eps == 0.1)
+    groups = by_label(each for each in found.judgements() if each.eps == 0.1)
     whole = found.robust_accuracy
     assert sum(each.attacked for each in groups.values()) == whole.attacked
     assert sum(each.certified for each in groups.values()) == whole.certified
@@ -125,13 +125,13 @@ def test_classes_add_up_to_the_whole(classifier, data):
 
 def test_certified_examples_stand_and_broken_points_break(classifier, data):
     found = _evaluate(classifier, data)
-    for each in found.verdicts():
+    for each in found.judgements():
         sample = data.read(each.index)
         if each.standing is Standing.BROKEN:
             point = torch.from_numpy(found.run.point(each.id, each.eps).copy())
             assert (point.double() - sample.x.double()).abs().max() <= each.eps
             assert classifier.predict(point[None]).label.item() != each.label
-    proven = [each for each in found.verdicts() if each.standing is Standing.CERTIFIED]
+    proven = [each for each in found.judgements() if each.standing is Standing.CERTIFIED]
     x, y = torch.stack([data.read(each.index).x for each in proven]), torch.tensor([each.label for each in proven])
     radii = torch.tensor([each.eps for each in proven])
     tried = sp.attack(classifier, x, y, sp.Linf(radii), sp.PGD(steps=20, restarts=3), stop="never")
@@ -245,7 +245,7 @@ def test_an_example_that_cannot_be_read_has_an_error_and_the_others_go_on(classi
 
     found = _evaluate(classifier, replace(data, fetch=fetch, shape=(1, 8, 8)))
     assert found.robust_accuracy.examples == 39
-    (bad,) = {each.error for each in found.verdicts() if each.standing is Standing.ERROR}
+    (bad,) = {each.error for each in found.judgements() if each.standing is Standing.ERROR}
     assert bad == "it is damaged"
 
 
@@ -302,7 +302,7 @@ def test_verdicts_follow_from_records():
         ([_failed(), _certified(0.1)], Standing.CERTIFIED),
     ]
     for records, standing in cases:
-        (found,) = judged(records)
+        (found,) = judgements(records)
         assert found.standing is standing
         assert brackets([found])[0].counts[standing] == 1
         tally = Tally("linf", 0.1, proven=True, searched=False)
@@ -311,7 +311,7 @@ def test_verdicts_follow_from_records():
         assert tally.bracket.counts == {**dict.fromkeys(Standing, 0), standing: 1}
         assert (tally.bracket.proven, tally.bracket.searched) == (True, False)
     with pytest.raises(SaddlepointError, match="broken by PGD and certified at once"):
-        judged([broken, _certified(0.1)])
+        judgements([broken, _certified(0.1)])
 
 
 def test_the_command_prints_the_bracket_and_gates(tmp_path, capsys, monkeypatch):

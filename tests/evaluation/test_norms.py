@@ -17,7 +17,7 @@ from saddlepoint.data.datasets.dataset import of_arrays
 from saddlepoint.errors import InputError
 from saddlepoint.results import Standing, check_run, open_run
 from saddlepoint.results.records.bracket import largest, union
-from saddlepoint.results.records.verdicts import Judged
+from saddlepoint.results.records.verdicts import Judgement
 
 SUITE = (sp.PGD(steps=5), sp.APGDL1(steps=5), sp.Square(queries=10))
 BALLS = [sp.L2(0.3), sp.Linf(0.02), sp.L1(2.0), sp.Linf(0.1), sp.L2(0.1)]
@@ -97,8 +97,8 @@ def test_a_session_that_ended_between_two_norms_goes_on(case, tmp_path, monkeypa
 
 def test_all_balls_at_once_stand_only_where_each_does(case):
     found = evaluated(case, [sp.L2(0.1), sp.Linf(0.01), sp.Linf(0.03)])
-    verdicts = {(each.norm, each.eps, each.id): each.standing for each in found.verdicts()}
-    standing = {each.id for each in found.verdicts()}
+    verdicts = {(each.norm, each.eps, each.id): each.standing for each in found.judgements()}
+    standing = {each.id for each in found.judgements()}
 
     def under(identity):
         return {standing for (_, _, name), standing in verdicts.items() if name == identity}
@@ -115,7 +115,7 @@ def test_all_balls_at_once_stand_only_where_each_does(case):
 @given(st.lists(st.lists(st.sampled_from(Standing), min_size=2, max_size=2), min_size=1))
 def test_the_union_is_within_every_bracket(standings):
     of = [
-        Judged(str(n), n, norm, 1.0, 0, kind)
+        Judgement(str(n), n, norm, 1.0, 0, kind)
         for n, two in enumerate(standings)
         for norm, kind in zip(("l1", "l2"), two, strict=True)
     ]
@@ -138,8 +138,10 @@ def test_points_of_an_earlier_run_are_tried_in_their_own_norm(case):
 
 def test_a_point_of_several_norms_must_be_named(case):
     found = evaluated(case, [sp.Linf(0.1), sp.L2(1.0)])
-    broken = {each.id: each for each in found.verdicts() if each.standing is Standing.BROKEN and each.norm == "l2"}
-    both = next(e.id for e in found.verdicts() if e.standing is Standing.BROKEN and e.norm == "linf" and e.id in broken)
+    broken = {each.id: each for each in found.judgements() if each.standing is Standing.BROKEN and each.norm == "l2"}
+    both = next(
+        e.id for e in found.judgements() if e.standing is Standing.BROKEN and e.norm == "linf" and e.id in broken
+    )
     with pytest.raises(InputError, match="in the balls l2 1, linf 0.1; expected one of them"):
         found.run.point(both)
     assert not np.array_equal(found.run.point(both, norm="l2"), found.run.point(both, 0.1))

@@ -47,7 +47,7 @@ def test_earlier_points_break_the_next_version_for_a_few_passes(case, tmp_path):
     assert rows
     assert all(row["forwards"] + row["backwards"] <= 24 for row in rows)
     assert check_run(after.run.path) == []
-    for each in after.verdicts():
+    for each in after.judgements():
         if each.standing is Standing.BROKEN:
             point, sample = torch.from_numpy(after.run.point(each.id, each.eps).copy()), data.read(each.index)
             assert (point.double() - sample.x.double()).abs().max() <= each.eps
@@ -136,7 +136,7 @@ def test_an_example_on_which_the_next_version_fails_costs_only_itself(near, case
 
     first, second, data = case
     before = _evaluate(first, data, [sp.Linf(0.05)])
-    standing = {each.standing: each.index for each in before.verdicts()}
+    standing = {each.standing: each.index for each in before.judgements()}
     whole = {row["id"]: row["success"] for row in _evaluate(second, data, [sp.Linf(0.05)]).rows().to_pylist()}
     for kind in (Standing.BROKEN, Standing.UNDECIDED):
         odd = data.read(standing[kind])

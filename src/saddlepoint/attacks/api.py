@@ -160,17 +160,17 @@ def attack(
     )
     inputs = _inputs(x, y, ball, target, _ids(ids, len(x)), _start(start, x, ball, box))
     suite, how = able(attack, ball), _precision(precision, classifier.device)
-    found = sorted(run_attack(classifier, inputs, suite, setting, how), key=lambda row: row.input.index)
-    question(torch.stack([row.clean for row in found]).cpu(), y.cpu())
-    met, fell = sum(_met(row, suite, setting.seed) for row in found), None
-    if further := escalation(suite) if any(SAMPLE_BROKEN in row.doubts for row in found) else ():
-        standing = [row.input for row in found if not row.success]
+    rows = sorted(run_attack(classifier, inputs, suite, setting, how), key=lambda row: row.input.index)
+    question(torch.stack([row.clean for row in rows]).cpu(), y.cpu())
+    met, fell = sum(_met(row, suite, setting.seed) for row in rows), None
+    if further := escalation(suite) if any(SAMPLE_BROKEN in row.doubts for row in rows) else ():
+        standing = [row.input for row in rows if not row.success]
         after = {row.input.index: row for row in run_attack(classifier, standing, further, setting, how)}
         fell = sum(row.success for row in after.values())
-        found = [_further(row, after.get(row.input.index)) for row in found]
-    result = gather(found, x.device, met, fell)
+        rows = [_further(row, after.get(row.input.index)) for row in rows]
+    result = gather(rows, x.device, met, fell)
     if any(map(doubted_only, suite)) and setting.draws == 1 and not bool(result.success.all()):
-        result = replace(result, findings=(*result.findings, *_slopes(classifier, found, setting)))
+        result = replace(result, findings=(*result.findings, *_slopes(classifier, rows, setting)))
     result = replace(result, targeted=setting.targeted)
     for finding in result.findings:
         warnings.warn(finding.text, MaskingWarning, stacklevel=2)
@@ -182,7 +182,7 @@ def _slopes(classifier: Classifier, rows: Sequence[Row], setting: Setting) -> It
     right = [row.input for row in rows if row.input.y == int(row.clean.argmax())][: min(MOST, setting.batch)]
     if not right:
         return
-    x, y = setting.stack([each.x for each in right]), setting.integers([each.y for each in right])
+    x, y = setting.stack([source.x for source in right]), setting.integers([source.y for source in right])
     with classifier.frozen() as model:
         ratios = slope_ratios(partial(model.logits, arithmetic=DECISION), x, y, setting.box)
     if (ratio := misled(ratios)) is not None:
@@ -241,13 +241,13 @@ def _inputs(
 def able(attack: object, ball: Ball) -> tuple[Step, ...]:
     """Return the steps whose attacks search this ball; one alone must."""
     suite = attack if isinstance(attack, tuple | list) else (attack,)
-    if any(isinstance(each, tuple | list) for each in suite):
+    if any(isinstance(step, tuple | list) for step in suite):
         raise InputError("attack holds a suite inside a suite; expected one tuple: (*sp.STANDARD, sp.PGD())")
-    if not suite or not all(isinstance(each, Step) for each in suite):
+    if not suite or not all(isinstance(step, Step) for step in suite):
         raise InputError(f"attack is {attack!r}; expected an attack such as sp.PGD(steps=40), or several")
-    searching = tuple(each for each in suite if ball.name in attack_of(each).norms)
+    searching = tuple(step for step in suite if ball.name in attack_of(step).norms)
     if not searching:
-        norms = ", ".join(sorted({norm for each in suite for norm in attack_of(each).norms}))
+        norms = ", ".join(sorted({norm for step in suite for norm in attack_of(step).norms}))
         raise InputError(f"{attack_of(suite[0]).name} does not search {ball.name} balls; expected a ball of {norms}")
     return searching
 
@@ -324,8 +324,8 @@ def _ids(ids: Any, count: int) -> Sequence[Id]:  # noqa: ANN401 - arrays are wel
         return range(count)
     if not isinstance(ids, Iterable) or isinstance(ids, str):
         raise InputError(f"ids is {ids!r}; expected {count} different integers or strings")
-    plain: list[Id] = [each.item() if hasattr(each, "item") else each for each in ids]
-    if not all(isinstance(each, int | str) for each in plain):
+    plain: list[Id] = [identity.item() if hasattr(identity, "item") else identity for identity in ids]
+    if not all(isinstance(part, int | str) for part in plain):
         raise InputError(f"ids holds {next(e for e in plain if not isinstance(e, int | str))!r}; expected int or str")
     if len(plain) != count or len(set(plain)) != count:
         raise InputError(f"ids has {len(plain)} entries, {len(set(plain))} different; expected {count} different ones")
@@ -338,8 +338,8 @@ def _start(start: object, x: Tensor, ball: Ball, box: tuple[float, float] | None
     if not isinstance(start, Tensor):
         raise InputError(f"start is a {type(start).__name__}; expected a tensor in the shape of x")
     if start.shape != x.shape or start.dtype != x.dtype:
-        given = f"shape {tuple(start.shape)} and dtype {start.dtype}"
-        raise InputError(f"start has {given}; expected those of x, {tuple(x.shape)} and {x.dtype}")
+        what = f"shape {tuple(start.shape)} and dtype {start.dtype}"
+        raise InputError(f"start has {what}; expected those of x, {tuple(x.shape)} and {x.dtype}")
     inside = ball.at(x, *(box or (None, None))).contains(start.detach().to(x.device))
     if not bool(inside.all()):
         raise InputError(f"start leaves Δ in row {int((~inside).nonzero()[0])}; expected δ inside: use region.project")

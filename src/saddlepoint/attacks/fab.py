@@ -133,18 +133,18 @@ class FAB(Attack):
             return checked
         return renew(~state.fresh, self._looked, (problem, state, answer), checked)
 
-    def _looked(self, given: tuple[Problem, State, Answer]) -> State:
+    def _looked(self, told: tuple[Problem, State, Answer]) -> State:
         """Keep the nearest boundary so far; step if it was the last."""
-        problem, state, answer = given
+        problem, state, answer = told
         assert answer.loss is not None and answer.gradient is not None  # noqa: S101, PT018 - rows that wanted a gradient got one
         new = linearise(problem.region.ball, state.delta, answer.loss, answer.gradient)
         boundary = where((state.aim == 0) | (new.distance < state.boundary.distance), new, state.boundary)
         looked = replace(state, aim=state.aim + 1, boundary=boundary)
         return renew(looked.aim >= others(problem), self._stepped, (problem.region.ball, looked), looked)
 
-    def _stepped(self, given: tuple[Ball, State]) -> State:
+    def _stepped(self, moved: tuple[Ball, State]) -> State:
         """Step to a new point, to be checked next."""
-        ball, state = given
+        ball, state = moved
         delta = approach(ball, state.delta, state.boundary, *state.box, self.alpha_max, self.eta)
         return replace(state, delta=delta, step=state.step + 1, fresh=~state.fresh, aim=torch.zeros_like(state.aim))
 
@@ -161,9 +161,9 @@ class FAB(Attack):
         return ~state.fresh
 
 
-def _brought(given: tuple[Region, Images]) -> Images:
+def _brought(outside: tuple[Region, Images]) -> Images:
     """Return δ, projected onto Δ."""
-    region, delta = given
+    region, delta = outside
     return region.project(delta)
 
 

@@ -24,7 +24,14 @@ class Goal(ABC):
 
     @abstractmethod
     def score(self, region: Region, delta: Images, margin: PerExample, adversarial: Mask) -> PerExample:
-        """Return how good the points are, (B,): lower is better."""
+        """Return how good the points are, (B,): lower is better.
+
+        Args:
+            region: Δ of each row.
+            delta: the points, (B, C, H, W).
+            margin: by which each misses the aim, (B,); not above 0 where it is reached.
+            adversarial: where it is reached, (B,).
+        """
 
     def improves(self, score: PerExample, best: PerExample) -> Mask:
         """Return which rows' new point replaces the best one."""

@@ -31,8 +31,8 @@ def slope_ratios(
     x = x.clamp(low + h, high - h).detach().requires_grad_()
     with torch.enable_grad():
         margins = losses.margin(model(x), y)
-        found = torch.autograd.grad(margins.sum(), x, allow_unused=True) if margins.requires_grad else (None,)
-    if (gradient := found[0]) is None:
+        gradients = torch.autograd.grad(margins.sum(), x, allow_unused=True) if margins.requires_grad else (None,)
+    if (gradient := gradients[0]) is None:
         return torch.full_like(margins, torch.nan).detach()
     d = h * gradient.sign()
     with torch.no_grad():

@@ -82,6 +82,14 @@ def evaluate(
 
     Whether a graph is recorded depends on the attack alone: some layers compute otherwise without one. A clamp has a
     gradient at its bounds, where torch gives it none (`PassingClamps`), but for attacks that reproduce a plain loop.
+
+    Args:
+        attack: whose objective it is.
+        problem: the rows.
+        state: of the attack, for objectives that change in its course.
+        delta: the points, (B, C, H, W).
+        model: h.
+        differentiate: whether the gradient is wanted.
     """
     recorded = attack.access is Access.GRADIENT
     passing = recorded and not attack.as_given
@@ -154,7 +162,16 @@ def judge(logits: Logits, y: Labels, target: Labels | None) -> tuple[PerExample,
 
 
 def worth(attack: Attack, goal: Goal, problem: Problem, delta: Images, margin: PerExample, adversarial: Mask) -> Kept:
-    """Return the points and their scores; of an attack that leaves Δ, a point outside is worth nothing."""
+    """Return the points and their scores; of an attack that leaves Δ, a point outside is worth nothing.
+
+    Args:
+        attack: that found the points.
+        goal: which of its points are kept.
+        problem: the rows.
+        delta: the points, (B, C, H, W).
+        margin: by which each misses the aim, (B,).
+        adversarial: where it is reached, (B,).
+    """
     if attack.as_given:
         delta = problem.region.project(delta)  # a plain clamp may miss Δ by a last bit; what is kept may not
     score = goal.score(problem.region, delta, margin, adversarial)

@@ -52,7 +52,7 @@ def from_dict(data: Mapping[str, Any]) -> Step:
     Raises:
         InputError: no attack is called so, or it has no such fields.
     """
-    known: dict[str, type[Step]] = {type(each).__name__: type(each) for each in ATTACKS.values()}
+    known: dict[str, type[Step]] = {type(attack).__name__: type(attack) for attack in ATTACKS.values()}
     known |= {"EOT": EOT, "IfDoubted": IfDoubted, "OnSample": OnSample}
     name, values = data.get("name"), {key: value for key, value in data.items() if key != "name"}
     kind = known.get(str(name))

@@ -176,9 +176,9 @@ class Sweep(Attack):
         return Round(delta, velocity, now.step + 1, now.aim)
 
 
-def _begun(given: tuple[Problem, Tensor, Labels, Tensor]) -> tuple[Round, Tensor]:
+def _begun(begun: tuple[Problem, Tensor, Labels, Tensor]) -> tuple[Round, Tensor]:
     """Return the first point of a round, given how many ended before it, its aim and the tries; the tries remain."""
-    problem, past, aim, tries = given
+    problem, past, aim, tries = begun
     delta = surface(problem, 3 * past)
     return Round(delta, torch.zeros_like(delta), torch.zeros_like(past), aim), tries
 

@@ -69,10 +69,12 @@ def computed(graph: Graph, x: Images) -> tuple[Logits, Logits]:
             size = size if operation.constant is None else size + operation.constant.square()
             passed = operation.linear(*before, *squares)
             lost = (operation.terms * _LEAST) ** 2  # of products below the least normal number
+            # A sum of n terms is n errors of a unit each, of random sign; 8 for scaling, shifting and a fused bias.
             variances[i] = passed + (operation.terms + 8) * _UNIT**2 * size + lost
         elif not isinstance(operation, Input):
             values[i], z, reach = operation.forward(*here), here[0], _DEVIATIONS * before[0].sqrt()
             steep = torch.stack(operation.slopes(z - reach, z + reach)).abs().amax(0)
+            # A ReLU rounds nothing. Other functions are off by units of their value and of slope times input.
             own = 0.0 if isinstance(operation, ReLU) else (4 * _UNIT * (values[i].abs() + z.abs())).square()
             variances[i] = steep.square() * before[0] + own
         for parent in {parent for parent in node.parents if last[parent] == i}:
@@ -82,9 +84,9 @@ def computed(graph: Graph, x: Images) -> tuple[Logits, Logits]:
     if not graph.normalised:
         return logits, allowed
     # log Σ exp z is off by no more than the largest of z; its float32 rounds sums of as many numbers as there are.
-    found, count = logits.log_softmax(1), logits.shape[1] + 8
+    scores, count = logits.log_softmax(1), logits.shape[1] + 8
     worst = allowed.amax(1, keepdim=True)
-    return found, 2 * worst + count * _UNIT * (1 + logits.abs().amax(1, keepdim=True) + found.abs())
+    return scores, 2 * worst + count * _UNIT * (1 + logits.abs().amax(1, keepdim=True) + scores.abs())
 
 
 def compare(graph: Graph, x: Images, *seen: Tensor) -> tuple[Logits, Logits]:
@@ -95,20 +97,20 @@ def compare(graph: Graph, x: Images, *seen: Tensor) -> tuple[Logits, Logits]:
     Raises:
         ModelError: the logit of a class differs by more than rounding explains.
     """
-    logits, allowed = found = computed(graph, x)
-    for each in seen:
-        rows = torch.arange(len(each), device=x.device) % len(x)
-        logits, allowed = (part[rows] for part in found)
-        wrong = ~((each.double() - logits).abs() <= allowed)  # NaN is wrong
+    logits, allowed = expected = computed(graph, x)
+    for answer in seen:
+        rows = torch.arange(len(answer), device=x.device) % len(x)
+        logits, allowed = (part[rows] for part in expected)
+        wrong = ~((answer.double() - logits).abs() <= allowed)  # NaN is wrong
         if bool(wrong.any()):
             row, label = (int(place) for place in wrong.nonzero()[0])
             raise ModelError(
-                f"the module's logit of class {label} is {float(each[row, label]):.6g}, its graph's "
+                f"the module's logit of class {label} is {float(answer[row, label]):.6g}, its graph's "
                 f"{float(logits[row, label]):.6g}, and rounding explains a difference of "
                 f"{float(allowed[row, label]):.2g}; expected one function: does the module compute in another type, "
                 "look at the size of its batch, or answer differently in each call?"
             )
-    return found
+    return expected
 
 
 def compare_anywhere(graph: Graph, classifier: Classifier) -> str | None:
@@ -252,7 +254,7 @@ class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def constant(self, value: object) -> bool:
         """Tell whether a tensor, or each of several, follows from the module's own tensors alone."""
-        return all(id(each) in self._constants for each in tensors_in(value))
+        return all(id(tensor) in self._constants for tensor in tensors_in(value))
 
     def _seen(self, func: Any, args: Any, kwargs: Any) -> Any:  # noqa: ANN401 - a dispatched call
         random_ = torch.Tag.nondeterministic_seeded in func.tags
@@ -261,20 +263,20 @@ class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.reads = name_of(func)
         if name_of(func) not in self._SILENT:
             self.seen.append([str(func), self._plain(args), self._plain(tuple(kwargs.values()))])
-        for given in tensors_in([args, kwargs]):
-            if given not in self._made and given.untyped_storage().data_ptr() not in self._names:
-                absorb(self.strange, "", given)  # pixels, or what the module reads that is none of its tensors
-        found = func(*args, **kwargs)
-        self._made.update(dict.fromkeys(tensors_in(found)))
+        for tensor in tensors_in([args, kwargs]):
+            if tensor not in self._made and tensor.untyped_storage().data_ptr() not in self._names:
+                absorb(self.strange, "", tensor)  # pixels, or what the module reads that is none of its tensors
+        result = func(*args, **kwargs)
+        self._made.update(dict.fromkeys(tensors_in(result)))
         if constant:
-            self._constants |= {id(each): each for each in tensors_in(found)}
+            self._constants |= {id(tensor): tensor for tensor in tensors_in(result)}
         elif func._schema.is_mutable:  # what depends on pixels may have been written to a constant
             self._constants.clear()
-        return found
+        return result
 
     def _plain(self, value: object) -> object:
         if isinstance(value, tuple | list):
-            return [self._plain(each) for each in value]
+            return [self._plain(item) for item in value]
         if isinstance(value, Tensor):
             return self._names.get(value.untyped_storage().data_ptr(), "tensor")
         return value

@@ -123,10 +123,10 @@ def certify(
             own = replace(ball, eps=radius[rows])
             effort = Effort(memory, math.inf if timeout is None else time.monotonic() + timeout)
             region = around(images[rows], own, box)
-            found = _bounded(graphs, region, labels[rows], method, effort, evidence=evidence)
-            bound[part], tolerance[part] = found.least[: len(part)], found.tolerance[: len(part)]
-            slope[part] = found.slope[: len(part)].double()
-            proofs.append(found.evidence)
+            worst = _bounded(graphs, region, labels[rows], method, effort, evidence=evidence)
+            bound[part], tolerance[part] = worst.least[: len(part)], worst.tolerance[: len(part)]
+            slope[part] = worst.slope[: len(part)].double()
+            proofs.append(worst.evidence)
             seconds += [(time.perf_counter() - began) / len(part)] * len(part)
         proven = (right & (bound > 0)).nonzero().squeeze(1)
         if len(proven):
@@ -135,7 +135,7 @@ def certify(
             shown = challenge(graphs[1], classifier, sets, there, bound[proven], slope[proven]).double().cpu()
             bound[proven] = torch.where(shown > 0, bound[proven], shown)
     verdicts = tuple(map(_verdict, right.tolist(), bound.tolist()))
-    whole = tuple(each for each in proofs if each is not None) if evidence else None
+    whole = tuple(proof for proof in proofs if proof is not None) if evidence else None
     return Certificates(verdicts, bound, tolerance, method, tuple(seconds), evidence=whole)
 
 
@@ -169,11 +169,11 @@ def check_evidence(
         raise InputError(f"there is evidence of {len(evidence)} examples; expected that of each of {len(images)}")
     double = (graphs_of(classifier, tuple(images.shape[1:])) if graphs is None else graphs)[1]
     radius = per_row(ball.eps, images).cpu()
-    found = [
+    checked = [
         _checked(double, around(x[None], replace(ball, eps=eps[None]), box), label, proof)
         for x, label, eps, proof in zip(images, labels, radius, evidence, strict=True)
     ]
-    return torch.tensor(found, dtype=torch.float64)
+    return torch.tensor(checked, dtype=torch.float64)
 
 
 def _checked(graph: Graph, region: InputSet, label: int, evidence: Evidence) -> float:
@@ -213,20 +213,20 @@ def _bounded(
 ) -> Worst:
     """Return bounds and tolerances; in float64 where float32 leaves the sign open."""
     single, double = (graphs[1], None) if METHODS[method].solver else graphs
-    found = _on_host(worst_margins(single, region, y, method, effort, evidence=evidence))
-    open_ = ~(found.least.abs() > _OPEN * found.tolerance.abs())
+    worst = _on_host(worst_margins(single, region, y, method, effort, evidence=evidence))
+    open_ = ~(worst.least.abs() > _OPEN * worst.tolerance.abs())
     if double is None or not bool(open_.any()):
-        return found
+        return worst
     again = _on_host(worst_margins(double, region, y, method, effort, evidence=evidence))
     least, tolerance = (
-        torch.where(open_, new, old) for new, old in ((again.least, found.least), (again.tolerance, found.tolerance))
+        torch.where(open_, new, old) for new, old in ((again.least, worst.least), (again.tolerance, worst.tolerance))
     )
     wide = open_.reshape(-1, *(1 for _ in region.lower.shape[1:])).to(again.slope.device)
-    return Worst(least, tolerance, torch.where(wide, again.slope, found.slope), again.evidence)
+    return Worst(least, tolerance, torch.where(wide, again.slope, worst.slope), again.evidence)
 
 
-def _on_host(found: Worst) -> Worst:
-    return replace(found, least=found.least.cpu(), tolerance=found.tolerance.cpu())
+def _on_host(worst: Worst) -> Worst:
+    return replace(worst, least=worst.least.cpu(), tolerance=worst.tolerance.cpu())
 
 
 def _verdict(right: bool, least: float) -> Verdict:

@@ -71,15 +71,15 @@ class _Sizes(Sequence[Lost | None]):
     graph: Graph
     bounds: Bounds
     edges: Mapping[int, int]
-    found: dict[int, Lost | None] = field(default_factory=dict)
+    sizes: dict[int, Lost | None] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.graph.nodes)
 
     def __getitem__(self, i: Any) -> Any:  # noqa: ANN401 - of a sequence
-        if i not in self.found:
-            self.found[i] = self._size(i) if i else None
-        return self.found[i]
+        if i not in self.sizes:
+            self.sizes[i] = self._size(i) if i else None
+        return self.sizes[i]
 
     def _size(self, i: int) -> Lost | None:
         node, bounds = self.graph.nodes[i], self.bounds
@@ -126,12 +126,12 @@ def crown(
     inputs = graph.inputs
     bounds = [outward(region.lower, region.upper, dtype)]
     for i in range(1, len(graph.nodes)):
-        found = step(graph, bounds, i)
+        bound = step(graph, bounds, i)
         if known is not None:
-            found = meet(found, known[i])
+            bound = meet(bound, known[i])
         if i in inputs and not effort.over and not (region.boxed and _plain(graph, i)):
-            found = _tightened(graph, region, [*bounds, found], i, effort)
-        bounds.append(found)
+            bound = _tightened(graph, region, [*bounds, bound], i, effort)
+        bounds.append(bound)
     return tuple(bounds)
 
 
@@ -174,12 +174,12 @@ def _tightened(
     relaxation, lost = relax(graph, ranges(graph, bounds[:position])), sizes(graph.until(position), tuple(bounds))
     for sign, side in ((-1, sides[-1]), (1, sides[1])):
         loose = graph.loose(position, sides[1], -sides[-1]).flatten(1).any(0).nonzero().squeeze(1)
-        found, shape = [side.new_zeros(len(side), 0, dtype=torch.float64)], graph.nodes[position].shape
+        parts, shape = [side.new_zeros(len(side), 0, dtype=torch.float64)], graph.nodes[position].shape
         for part in effort.parts(_filled(loose), graph, sets=len(side)):
             if len(part) and not effort.over:
                 start = units(shape, part, side, len(side), (sign,))
-                found.append(backward(graph, relaxation, position, start, rounding=lost).least(region))
-        least = torch.cat(found, 1)[:, : len(loose)]
+                parts.append(backward(graph, relaxation, position, start, rounding=lost).least(region))
+        least = torch.cat(parts, 1)[:, : len(loose)]
         rounded, _ = outward(least, least, side.dtype)
         known = side.flatten(1).index_copy(1, loose[: least.shape[1]], rounded)
         sides[sign] = torch.maximum(side, known.view_as(side))

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from saddlepoint.certificates.affine import Affine
 from saddlepoint.certificates.bounds import sizes, step
-from saddlepoint.certificates.crown import Ranges, Relaxation, flat, ranges, relax
+from saddlepoint.certificates.crown import Ranges, flat, ranges, relax
 from saddlepoint.certificates.evidence import Evidence, Pass
 from saddlepoint.certificates.functionals import Dense
 from saddlepoint.certificates.graph import Graph
+from saddlepoint.certificates.lines import Lines
 from saddlepoint.certificates.methods import differences
 from saddlepoint.certificates.milp import Question, program
 from saddlepoint.certificates.sets import InputSet
@@ -41,14 +42,14 @@ def check(graph: Graph, region: InputSet, label: int, evidence: Evidence) -> flo
         CertificateError: a bound does not follow, or a parameter is not one that the activation allows.
     """
     known = _intervals(graph, region, [])
-    for each in evidence.passes:
-        known = _intervals(graph, region, known, each)
+    for claims in evidence.passes:
+        known = _intervals(graph, region, known, claims)
     rows = differences(torch.tensor([label]), graph, known[0][0])[0]
-    given = ranges(graph, known)
-    relaxations = [(flat(graph, given), rows), (relax(graph, given), rows)]
+    preactivations = ranges(graph, known)
+    relaxations = [(flat(graph, preactivations), rows), (relax(graph, preactivations), rows)]
     best = torch.stack([_least(graph, region, lines, known, part) for lines, part in relaxations]).amax(0)
     if evidence.slopes:
-        best = torch.maximum(best, _own(graph, region, given, known, rows, evidence.slopes))
+        best = torch.maximum(best, _own(graph, region, preactivations, known, rows, evidence.slopes))
     if evidence.duals:
         made = program(graph, tuple(known), exact=False)
         for place, dual in evidence.duals.items():
@@ -79,14 +80,14 @@ def _claimed(graph: Graph, region: InputSet, bounds: Known, i: int, claims: Pass
         raise CertificateError(f"the bounds of {graph.nodes[i].name!r} have another shape, or are no numbers")
     open_ = ((wanted[0] > low) | (wanted[1] < high)).nonzero().squeeze(1)
     own = claims.neurons.get(i, open_[:0]).to(low.device)
-    given, lines = ranges(graph, bounds[:i]), relax(graph, ranges(graph, bounds[:i]))
+    preactivations, lines = ranges(graph, bounds[:i]), relax(graph, ranges(graph, bounds[:i]))
     for rows in (part for part in torch.split(open_, _TOGETHER) if len(part)):
         least = _least(graph, region, lines, bounds, _units(graph, i, rows, low), i)
         low[rows] = torch.maximum(low[rows], least[: len(rows)])
         high[rows] = torch.minimum(high[rows], -least[len(rows) :])
     if len(own):
         units = _units(graph, i, own, low)
-        least = _own(graph, region, given, bounds, units, claims.slopes.get(i, {}), i)
+        least = _own(graph, region, preactivations, bounds, units, claims.slopes.get(i, {}), i)
         low[own] = torch.maximum(low[own], least[: len(own)])
         high[own] = torch.minimum(high[own], -least[len(own) :])
     # A bound that was found in float64 may differ by its rounding: what is proven then stands for what is claimed.
@@ -112,7 +113,7 @@ def _units(graph: Graph, position: int, rows: Tensor, like: Tensor) -> Tensor:
 def _own(
     graph: Graph,
     region: InputSet,
-    given: Ranges,
+    preactivations: Ranges,
     bounds: Known,
     rows: Tensor,
     slopes: Mapping[int, Tensor],
@@ -120,7 +121,7 @@ def _own(
 ) -> Tensor:
     """Return the bound of each functional by parameters of its own, (S,)."""
     needed = set(graph.ancestors(len(graph.nodes) - 1 if position is None else position)) & set(graph.activations)
-    found = list[Tensor]()
+    parts = list[Tensor]()
     for part in torch.split(torch.arange(len(rows)), _TOGETHER):
         alpha = {i: slopes[i][part].to(rows) for i in needed if i in slopes}
         if set(alpha) != needed:
@@ -128,13 +129,13 @@ def _own(
         for i, own in alpha.items():
             if not torch.equal(graph.activation(i).clip(own), own):  # also where it is NaN
                 raise CertificateError(f"parameters of {graph.nodes[i].name!r} are not allowed")
-        lines = relax(graph, {i: given[i] for i in needed}, alpha)
-        found.append(_propagated(graph, region, lines, bounds, rows[part].unsqueeze(1), position).squeeze(1))
-    return torch.cat(found)
+        lines = relax(graph, {i: preactivations[i] for i in needed}, alpha)
+        parts.append(_propagated(graph, region, lines, bounds, rows[part].unsqueeze(1), position).squeeze(1))
+    return torch.cat(parts)
 
 
 def _least(
-    graph: Graph, region: InputSet, lines: Relaxation, bounds: Known, rows: Tensor, position: int | None = None
+    graph: Graph, region: InputSet, lines: Mapping[int, Lines], bounds: Known, rows: Tensor, position: int | None = None
 ) -> Tensor:
     """Return the bound of each functional by the same lines, (S,)."""
     parts = torch.split(rows, _TOGETHER)
@@ -142,7 +143,7 @@ def _least(
 
 
 def _propagated(
-    graph: Graph, region: InputSet, lines: Relaxation, bounds: Known, rows: Tensor, position: int | None
+    graph: Graph, region: InputSet, lines: Mapping[int, Lines], bounds: Known, rows: Tensor, position: int | None
 ) -> Tensor:
     """Return lower bounds of functionals of a node, (B, S), less what float64 may have lost on the way."""
     start = len(graph.nodes) - 1 if position is None else position
@@ -164,7 +165,9 @@ def _propagated(
     return region.least(Dense(last)) + constant
 
 
-def _back(graph: Graph, lines: Relaxation, i: int, a: Tensor) -> tuple[Sequence[Tensor | None], Tensor | float]:
+def _back(
+    graph: Graph, lines: Mapping[int, Lines], i: int, a: Tensor
+) -> tuple[Sequence[Tensor | None], Tensor | float]:
     """Take functionals of a node to its parents; return them, and what is constant."""
     operation = graph.nodes[i].operation
     if isinstance(operation, Affine):

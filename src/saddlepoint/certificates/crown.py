@@ -15,10 +15,10 @@ from torch import Tensor
 from saddlepoint.certificates.affine import Affine, Stencil
 from saddlepoint.certificates.functionals import Dense, Functionals, Patches, size_of
 from saddlepoint.certificates.graph import Graph
-from saddlepoint.certificates.lines import Lines
+from saddlepoint.certificates.lines import Linear, Lines
 from saddlepoint.certificates.sets import InputSet
 
-Relaxation = Mapping[int, Lines]
+Relaxation = Mapping[int, Linear]
 """The lines of each activation, by its position."""
 Ranges = Mapping[int, tuple[Tensor, Tensor]]
 """(lower, upper) of each activation's input, by the activation's position."""
@@ -146,19 +146,19 @@ def ranges(graph: Graph, bounds: Sequence[tuple[Tensor, Tensor]]) -> Ranges:
     return {i: bounds[parent] for i, parent in inputs.items() if parent < len(bounds)}
 
 
-def relax(graph: Graph, given: Ranges, alpha: Mapping[int, Tensor] | None = None) -> Relaxation:
+def relax(graph: Graph, preactivations: Ranges, alpha: Mapping[int, Tensor] | None = None) -> dict[int, Lines]:
     """Return the lines of activations over the ranges of their inputs, at default or at given parameters."""
     lines = {}
-    for i, (lower, upper) in given.items():
+    for i, (lower, upper) in preactivations.items():
         activation = graph.activation(i)
         lines[i] = activation.lines(lower, upper, activation.start(lower, upper) if alpha is None else alpha[i])
     return lines
 
 
-def flat(graph: Graph, given: Ranges) -> Relaxation:
+def flat(graph: Graph, preactivations: Ranges) -> dict[int, Lines]:
     """Return constant lines, the range of each activation: with them, propagation is interval arithmetic."""
     lines = {}
-    for i, both in given.items():
+    for i, both in preactivations.items():
         lower, upper = graph.activation(i).interval(*both)
         lines[i] = Lines(None, lower, None, upper)
     return lines

@@ -48,10 +48,10 @@ class Effort:
         return max(1, self.memory // (_COPIES * (_RECORDED if recorded else 1) * widest * sets))
 
     def parts(
-        self, rows: Tensor, graph: Graph, *, each: int = 1, sets: int = 1, recorded: bool = False
+        self, rows: Tensor, graph: Graph, *, per_row: int = 1, sets: int = 1, recorded: bool = False
     ) -> Iterator[Tensor]:
         """Cut rows, along the first axis, so that the `each` functionals of every row fit."""
-        return iter(torch.split(rows, max(1, self.most(graph, sets=sets, recorded=recorded) // each)))
+        return iter(torch.split(rows, max(1, self.most(graph, sets=sets, recorded=recorded) // per_row)))
 
 
 WHOLE = Effort()

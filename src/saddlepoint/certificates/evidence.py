@@ -61,10 +61,10 @@ class Evidence:
 
         tensors = {f"slopes/{i}": value for i, value in self.slopes.items()}
         tensors |= {f"duals/{i}": value for i, value in self.duals.items()}
-        for k, each in enumerate(self.passes):
+        for k, claims in enumerate(self.passes):
             for name in ("lower", "upper", "neurons"):
-                tensors |= {f"passes/{k}/{name}/{i}": value for i, value in getattr(each, name).items()}
-            tensors |= {f"passes/{k}/slopes/{i}/{j}": v for i, own in each.slopes.items() for j, v in own.items()}
+                tensors |= {f"passes/{k}/{name}/{i}": value for i, value in getattr(claims, name).items()}
+            tensors |= {f"passes/{k}/slopes/{i}/{j}": v for i, own in claims.slopes.items() for j, v in own.items()}
         whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         write_bytes(Path(path).absolute(), save(whole, {"saddlepoint": _VERSION, "passes": str(len(self.passes))}))
 
@@ -102,12 +102,12 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[int, Tensor]:
 
 
 def _nested(tensors: Mapping[str, Tensor], prefix: str) -> dict[int, dict[int, Tensor]]:
-    found: dict[int, dict[int, Tensor]] = {}
+    nested: dict[int, dict[int, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith(prefix):
             i, j = map(int, name.removeprefix(prefix).split("/"))
-            found.setdefault(i, {})[j] = value
-    return found
+            nested.setdefault(i, {})[j] = value
+    return nested
 
 
 def recorded(

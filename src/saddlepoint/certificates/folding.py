@@ -17,15 +17,15 @@ from saddlepoint.certificates.graph import Node
 
 def folded(nodes: Sequence[Node]) -> list[Node]:
     """Return nodes that compute the same, at the same positions; what was folded is no longer read."""
-    found, readers = list(nodes), Counter(parent for node in nodes for parent in node.parents)
+    merged, readers = list(nodes), Counter(parent for node in nodes for parent in node.parents)
     for i, node in enumerate(nodes):
         if len(node.parents) == 1 and readers[node.parents[0]] == 1:
-            first, second = found[node.parents[0]], node.operation
+            first, second = merged[node.parents[0]], node.operation
             if isinstance(first.operation, Affine) and isinstance(second, Affine):
                 joined = _joined(first.operation, second)
                 if joined is not None:
-                    found[i] = Node(node.name, joined, first.parents, node.shape)
-    return found
+                    merged[i] = Node(node.name, joined, first.parents, node.shape)
+    return merged
 
 
 def _joined(first: Affine, second: Affine) -> Affine | None:

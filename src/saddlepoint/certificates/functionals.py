@@ -114,8 +114,8 @@ class Patches:
         _, count, _, high, wide = self.values.shape
         sets, channels = max(len(z), len(self._places)), self.grid[0]
         places = self._places.reshape(-1, count, 1, high * wide).expand(sets, -1, channels, -1)
-        found = z.flatten(2).unsqueeze(1).expand(sets, count, -1, -1).gather(3, places)
-        return found.reshape(sets, count, channels, high, wide)
+        windows = z.flatten(2).unsqueeze(1).expand(sets, count, -1, -1).gather(3, places)
+        return windows.reshape(sets, count, channels, high, wide)
 
     def dense(self) -> Dense:
         """Return the same functionals of the whole grid."""

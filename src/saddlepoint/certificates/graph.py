@@ -99,7 +99,7 @@ class Graph:
     def device(self) -> torch.device:
         """Where its weights are."""
         affine = (node.operation for node in self.nodes if isinstance(node.operation, Affine))
-        return next((weight.device for each in affine for weight in each.weights), torch.device("cpu"))
+        return next((weight.device for operation in affine for weight in operation.weights), torch.device("cpu"))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -38,11 +38,11 @@ def tightened(
     inputs = graph.inputs
     bounds, neurons = [known[0]], dict[int, tuple[Tensor, Slopes]]()
     for i in range(1, len(graph.nodes)):
-        found = meet(step(graph, bounds, i), known[i])
+        bound = meet(step(graph, bounds, i), known[i])
         if i in inputs and not graph.linear_input(i) and not effort.over:
-            found, own = _better(graph, region, [*bounds, found], i, steps, effort, keep=keep)
+            bound, own = _better(graph, region, [*bounds, bound], i, steps, effort, keep=keep)
             neurons |= {i: own} if own is not None else {}
-        bounds.append(found)
+        bounds.append(bound)
     return tuple(bounds), neurons
 
 
@@ -63,10 +63,10 @@ def _better(
     lost = sizes(graph.until(position), tuple(bounds))
     low, high = lower.flatten(1).clone(), upper.flatten(1).clone()
     kept = list[tuple[Tensor, Slopes]]()
-    for rows in effort.parts(loose, graph, each=2, recorded=True):
-        found, slopes = _each(graph, region, bounds, position, rows, steps, lost, effort)
-        low[:, rows] = torch.maximum(low[:, rows], found[0])
-        high[:, rows] = torch.minimum(high[:, rows], found[1])
+    for rows in effort.parts(loose, graph, per_row=2, recorded=True):
+        ends, slopes = _each(graph, region, bounds, position, rows, steps, lost, effort)
+        low[:, rows] = torch.maximum(low[:, rows], ends[0])
+        high[:, rows] = torch.minimum(high[:, rows], ends[1])
         if keep:
             kept.append((rows, slopes))
     return (low.view_as(lower), high.view_as(upper)), _joined(kept) if keep else None
@@ -95,13 +95,13 @@ def _each(
     like = bounds[position][0]
     both = units(graph.nodes[position].shape, rows, like, 1).apart()
     before = graph.ancestors(position)
-    given = {i: both for i, both in ranges(graph, bounds[:position]).items() if i in before}
+    preactivations = {i: both for i, both in ranges(graph, bounds[:position]).items() if i in before}
 
     def bounded(slopes: Slopes, rounding: Sizes | None = None) -> Tensor:
-        lines = relax(graph, given, slopes)
+        lines = relax(graph, preactivations, slopes)
         return backward(graph, lines, position, both, rounding=rounding).least(region).squeeze(1)
 
-    slopes = ascend(graph, bounded, start(graph, given, 2 * len(rows)), steps, stop=lambda _: effort.over)
+    slopes = ascend(graph, bounded, start(graph, preactivations, 2 * len(rows)), steps, stop=lambda _: effort.over)
     with torch.no_grad():
         least = bounded(slopes, lost)
     return outward(least[: len(rows)], -least[len(rows) :], like.dtype), slopes

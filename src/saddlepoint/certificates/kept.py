@@ -46,9 +46,9 @@ def kept(classifier: Classifier, shape: tuple[int, ...], make: Callable[[], Grap
         ModelError: module and graph are not one function.
     """
     key = (shape, classifier.device, _state(classifier))
-    for each in _last[:]:
-        if each.classifier() is classifier and each.key == key and _does(each.graphs, classifier) == each.did:
-            return each.graphs
+    for entry in _last[:]:
+        if entry.classifier() is classifier and entry.key == key and _does(entry.graphs, classifier) == entry.did:
+            return entry.graphs
     _last.clear()  # before memory is taken for another
     graphs = make()
     did = compare_anywhere(graphs[1], classifier)

@@ -1,12 +1,19 @@
 """Two lines that enclose an activation on an interval."""
 
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Protocol, final
 
 import torch
 from torch import Tensor
 
 from saddlepoint.certificates.functionals import Functionals
+
+
+class Linear(Protocol):
+    """What takes a functional of an activation's result to one of its input."""
+
+    def backward(self, a: Functionals, careful: bool = False) -> tuple[Functionals | None, Tensor]:
+        """Return A' and c with ⟨A, f(x)⟩ ≥ ⟨A', x⟩ + c: A', None where it is zero, and c, (B, S)."""
 
 
 @final

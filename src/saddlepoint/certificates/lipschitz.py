@@ -27,7 +27,7 @@ def steepness(graph: Graph, known: Bounds, rows: Tensor) -> Tensor:
         known: bounds of every node over the set, (1, *shape).
         rows: functionals of the output, (S, *shape of the output).
     """
-    given, last = ranges(graph, known), len(graph.nodes) - 1
+    preactivations, last = ranges(graph, known), len(graph.nodes) - 1
     waiting: dict[int, Interval] = {last: (rows, torch.zeros_like(rows))}
     for i in range(last, 0, -1):
         if i not in waiting:
@@ -36,7 +36,7 @@ def steepness(graph: Graph, known: Bounds, rows: Tensor) -> Tensor:
         if isinstance(operation, Affine):
             moved = _through(operation, c, r)
         else:
-            moved = [_times(c, r, *graph.activation(i).slopes(*given[i]))]
+            moved = [_times(c, r, *graph.activation(i).slopes(*preactivations[i]))]
         for parent, part in zip(graph.nodes[i].parents, moved, strict=True):
             if part is not None:
                 before = waiting.get(parent)

@@ -92,19 +92,19 @@ def export(module: nn.Module, shape: tuple[int, ...], device: torch.device | Non
 
 def _exported(module: nn.Module, one: Tensor) -> ExportedProgram:
     """Return the program for any number of rows, also where Python asks for that number by len(x)."""
-    given = (one.new_zeros(2, *one.shape[1:]),)
-    dynamic = partial(torch.export.export, module, given, dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
+    example = (one.new_zeros(2, *one.shape[1:]),)
+    dynamic = partial(torch.export.export, module, example, dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
     try:
-        found = dynamic()
+        exported = dynamic()
     except Exception as error:
         if "Constraints violated" not in str(error):
             raise
         with _symbolic_len():
-            found = dynamic()
-    for symbol, limits in found.range_constraints.items():
-        if not (limits.lower <= len(given[0]) and limits.upper == int_oo):
+            exported = dynamic()
+    for symbol, limits in exported.range_constraints.items():
+        if not (limits.lower <= len(example[0]) and limits.upper == int_oo):
             raise ValueError(f"it computes otherwise for other numbers of images: {symbol} is {limits}")
-    program: ExportedProgram = found.run_decompositions(aten.decompositions())
+    program: ExportedProgram = exported.run_decompositions(aten.decompositions())
     return program
 
 
@@ -128,7 +128,9 @@ def check_layers(module: nn.Module) -> None:
     for name, child in module.named_modules():
         if isinstance(child, torch.jit.ScriptModule):
             raise ModelError("a TorchScript module cannot be certified; expected the module that it was made from")
-        dtype = next((each.dtype for each in child.parameters(recurse=False) if each.dtype in _LOW), None)
+        dtype = next(
+            (parameter.dtype for parameter in child.parameters(recurse=False) if parameter.dtype in _LOW), None
+        )
         if dtype is not None:
             raise ModelError(
                 f"the module computes in {dtype}, which rounds far more than a certificate allows for; expected "
@@ -190,7 +192,7 @@ def _told(node: torch.fx.Node) -> str:
 def _holds_numbers(node: torch.fx.Node) -> bool:
     """Tell whether a node's result holds tensors: the number of examples is none."""
     value = node.meta.get("val")
-    return any(isinstance(each, Tensor) for each in (value if isinstance(value, tuple | list) else [value]))
+    return any(isinstance(item, Tensor) for item in (value if isinstance(value, tuple | list) else [value]))
 
 
 @dataclass
@@ -212,7 +214,7 @@ class _Lowering:
                     self.values[node] = self._call(node)
             else:
                 kept = pruned(folded(self.nodes), self._output(node), self.dtype)
-                nodes = (replace(each, operation=aten.typed(each.operation, self.dtype)) for each in kept.nodes)
+                nodes = (replace(node, operation=aten.typed(node.operation, self.dtype)) for node in kept.nodes)
                 return Graph(tuple(nodes), self.dtype, normalised=_logarithms(node) is not None)
         raise ModelError("the exported program returns nothing; expected logits")
 
@@ -296,5 +298,5 @@ def _constant(node: torch.fx.Node, arguments: tuple[Any, ...], options: Mapping[
 
 def _holds(arguments: Any, kind: Any) -> bool:  # noqa: ANN401 - what a call is given
     if isinstance(arguments, tuple | list):
-        return any(_holds(each, kind) for each in arguments)
+        return any(_holds(argument, kind) for argument in arguments)
     return isinstance(arguments, kind)

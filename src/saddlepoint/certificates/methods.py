@@ -175,6 +175,14 @@ def worst_margins(
 
     Each margin's bound is the better one of the method's and of the intervals', the last affine operations folded into
     the margin (Gowal et al. 2018, section 3): plain CROWN alone can be looser. Where a bound is NaN, none was found.
+
+    Args:
+        graph: of the classifier, in the arithmetic of the method.
+        region: the input sets, B of them.
+        labels: the class y of each, (B,).
+        method: a name in `METHODS`.
+        effort: how long it may try, and how much memory it may take.
+        evidence: whether what proves the bounds is kept.
     """
     known, passes = METHODS[method].ranges(graph, region, effort, keep=evidence)
     rows = differences(labels, graph, known[0][0])
@@ -232,7 +240,7 @@ def _by_constants(problem: Problem) -> Margins:
     parts = problem.effort.parts(places, graph, sets=len(rows))
     flat = [problem.propagated(lines, rows[:, part], problem.lost) for part in parts]
     least, lost = (
-        torch.cat(each, 1) for each in zip(*((one.least(problem.region), one.lost) for one in flat), strict=True)
+        torch.cat(columns, 1) for columns in zip(*((one.least(problem.region), one.lost) for one in flat), strict=True)
     )
     return Margins(least, least + lost, _slopes(graph, flat))
 
@@ -248,18 +256,20 @@ def _by_lines(problem: Problem, margins: Margins) -> Margins:
         for part in parts:
             if effort.over:
                 return
-            found = problem.propagated(lines, rows[:, part], problem.lost)
-            yield part, found.least(region), found.lost, found.slope(graph)
+            functional = problem.propagated(lines, rows[:, part], problem.lost)
+            yield part, functional.least(region), functional.lost, functional.slope(graph)
 
     return margins.raised(others())
 
 
-def _slopes(graph: Graph, found: Sequence[Functional]) -> Tensor:
+def _slopes(graph: Graph, functionals: Sequence[Functional]) -> Tensor:
     """Return the functionals of the input, (B, S, *shape); without memory of their own where all are zero."""
-    if any(each.input is not None for each in found):
-        return torch.cat([each.slope(graph) for each in found], 1)
-    some = found[0].constant
-    return some.new_zeros(1).expand(len(some), sum(each.constant.shape[1] for each in found), *graph.shape)
+    if any(functional.input is not None for functional in functionals):
+        return torch.cat([functional.slope(graph) for functional in functionals], 1)
+    some = functionals[0].constant
+    return some.new_zeros(1).expand(
+        len(some), sum(functional.constant.shape[1] for functional in functionals), *graph.shape
+    )
 
 
 def _worst(graph: Graph, region: InputSet, rows: Tensor, bound: Tensor) -> Tensor:
@@ -276,24 +286,24 @@ def _by_slopes(problem: Problem, margins: Margins) -> Margins:
     open_ = (margins.least[0] <= 0).nonzero().squeeze(1)
     if not len(open_):
         return margins
-    given = problem.ranges
-    kept = {i: slope.clone() for i, slope in start(graph, given, len(rows)).items()}
+    preactivations = problem.ranges
+    kept = {i: slope.clone() for i, slope in start(graph, preactivations, len(rows)).items()}
 
     def searched(part: Tensor) -> Others:
         own = rows[part].unsqueeze(1)
 
         def bounded(slopes: Slopes, size: Sizes | None = None) -> Functional:
-            return problem.propagated(crown.relax(graph, given, slopes), own, size)
+            return problem.propagated(crown.relax(graph, preactivations, slopes), own, size)
 
-        begin = start(graph, given, len(part))
+        begin = start(graph, preactivations, len(part))
         done = lambda best: effort.over or bool((best > 0).all())  # noqa: E731
         slopes = ascend(graph, lambda s: bounded(s).least(region).squeeze(1), begin, _OUTPUT_STEPS, stop=done)
         for i, slope in slopes.items():
             kept[i][part] = slope
         with torch.no_grad():
-            found = bounded(slopes, problem.lost)
+            functional = bounded(slopes, problem.lost)
             # Of P margins with slopes of their own, each is a set with one functional: (P, 1) is (1, P) here.
-            return part, found.least(region).T, found.lost.T, found.slope(graph).transpose(0, 1)
+            return part, functional.least(region).T, functional.lost.T, functional.slope(graph).transpose(0, 1)
 
     raised = margins.raised(map(searched, effort.parts(open_, graph, recorded=True)))
     return replace(raised, slopes=kept)
@@ -306,10 +316,10 @@ def _by_steepness(problem: Problem, margins: Margins) -> Margins:
     here = bounds.interval(graph, Box(centre, centre), graph.dtype)
     flat = crown.flat(graph, crown.ranges(graph, here))
     fall = reach(steepness(graph, problem.known, rows[0]))
-    found = problem.propagated(flat, rows, bounds.sizes(graph, here))
+    functional = problem.propagated(flat, rows, bounds.sizes(graph, here))
     # `steepness` allows for its own rounding; `reach` sums n products in float64, which n·2⁻⁵³ ≪ 1e-6 covers.
-    value = found.least(Box(centre, centre)) - fall * (1 + 1e-6)
-    return margins.raised([(torch.arange(rows.shape[1], device=rows.device), value, found.lost, None)])
+    value = functional.least(Box(centre, centre)) - fall * (1 + 1e-6)
+    return margins.raised([(torch.arange(rows.shape[1], device=rows.device), value, functional.lost, None)])
 
 
 @torch.no_grad()
@@ -343,9 +353,9 @@ def _by_programs(problem: Problem, margins: Margins, *, exact: bool) -> Margins:
         return torch.tensor([place]), value, lost, downhill
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        found = dict(zip(places, pool.map(solved, places), strict=True))
-    duals = {place: torch.from_numpy(bound.dual) for place, bound in found.items() if bound.dual is not None}
-    return replace(margins.raised(map(others, found.keys(), found.values())), duals=duals)
+        solutions = dict(zip(places, pool.map(solved, places), strict=True))
+    duals = {place: torch.from_numpy(bound.dual) for place, bound in solutions.items() if bound.dual is not None}
+    return replace(margins.raised(map(others, solutions.keys(), solutions.values())), duals=duals)
 
 
 METHODS: dict[str, Method] = {

@@ -176,6 +176,7 @@ class Question:
         reduced = self.cost - dual @ self.left
         value = float(dual @ self.right + np.where(reduced > 0, reduced * low, reduced * high).sum() + self.constant)
         size = self.behind + float(np.abs(dual) @ (self.sizes + _SMALL))
+        # γ_n ≈ n·u for the longest sum of each kind that `value` adds up; eps is 2u, so that 8 is ample for the rest.
         lost = (self.terms + len(self.cost) + len(self.right) + 8) * np.finfo(np.float64).eps * size
         return (float(value - lost), float(lost)) if math.isfinite(value - lost) else (-math.inf, 0.0)
 
@@ -201,9 +202,9 @@ class Bound:
 def by_lines(made: Program, row: Matrix, terms: int) -> Bound:
     """Return the bound of the linear program, by the solver's multipliers; see `dual_bound`."""
     asked = Question.of(made, row, terms)
-    found = asked.solver().solve({})
-    value, lost = asked.bound(found.dual)
-    return Bound(value, lost, found.dual, _input(made, found))
+    solution = asked.solver().solve({})
+    value, lost = asked.bound(solution.dual)
+    return Bound(value, lost, solution.dual, _input(made, solution))
 
 
 def by_integers(
@@ -229,13 +230,13 @@ def by_integers(
 
     def node(held: Mapping[int, float], above: float) -> "_Node":
         nonlocal best, point
-        found = solver.solve(held, deadline - time.monotonic())
-        value, lost = asked.bound(found.dual, held)
-        if found.point is None and empty.bound(found.dual, held)[0] > 0:
+        solution = solver.solve(held, deadline - time.monotonic())
+        value, lost = asked.bound(solution.dual, held)
+        if solution.point is None and empty.bound(solution.dual, held)[0] > 0:
             value = math.inf  # no point of the set has these signs
-        if (at := _input(made, found)) is not None and (here := reached(at)) < best:
+        if (at := _input(made, solution)) is not None and (here := reached(at)) < best:
             best, point = here, at
-        return _Node(max(value, above), lost, len(held), held, found.point)
+        return _Node(max(value, above), lost, len(held), held, solution.point)
 
     leaves = [node({}, -math.inf)]
     while (worst := leaves[0]).value < best - GAP * (1 + abs(best)) and time.monotonic() < deadline:
@@ -280,6 +281,7 @@ class _Gains:
             at = 0.5 if point is None else float(point[i])
             sides = ((side, abs(at - side)) for side in (0.0, 1.0))
             gains = [away * (self.sums[i, side] + mean) / (self.counts[i, side] + 1) for side, away in sides]
+            # By the floor, a variable with no promise on one side is still ranked by its other (Achterberg 2007).
             return max(gains[0], 1e-6 * mean) * max(gains[1], 1e-6 * mean)
 
         return max(free, key=promise)
@@ -287,14 +289,15 @@ class _Gains:
     def learn(self, i: int, side: float, before: _Node, after: _Node) -> None:
         """Take in what one child gained."""
         away = 0.0 if before.point is None else abs(float(before.point[i]) - side)
+        # Nearer than the solver's own tolerance, a gain per distance is noise.
         if away > 1e-6 and math.isfinite(after.value) and math.isfinite(before.value):
             self.sums[i, side] += (after.value - before.value) / away
             self.counts[i, side] += 1
 
 
-def _input(made: Program, found: Solution) -> Matrix | None:
+def _input(made: Program, solution: Solution) -> Matrix | None:
     """Return the input of a solution, in its box."""
-    return None if found.point is None else np.clip(found.point[: len(made.low[0])], made.low[0], made.high[0])
+    return None if solution.point is None else np.clip(solution.point[: len(made.low[0])], made.low[0], made.high[0])
 
 
 def _affine(operation: Affine, parents: list[Expression], nodes: list[Node]) -> Expression:
@@ -343,5 +346,5 @@ def _tensor(rows: Matrix, node: Node) -> Tensor:
 
 
 def _flat(side: Tensor) -> Matrix:
-    found: Matrix = side[0].detach().double().cpu().flatten().numpy()
-    return found
+    matrix: Matrix = side[0].detach().double().cpu().flatten().numpy()
+    return matrix

@@ -72,8 +72,8 @@ def careful_sum(terms: Tensor) -> Tensor:
     runs = whole.reshape(*terms.shape[:-1], RUN, parts)
     while (half := runs.shape[-2] // 2) > 0:
         runs = runs[..., :half, :] + runs[..., half:, :]
-    found: Tensor = runs.squeeze(-2).sum(-1, dtype=torch.float64) + tail.sum(-1, dtype=torch.float64)
-    return found
+    total: Tensor = runs.squeeze(-2).sum(-1, dtype=torch.float64) + tail.sum(-1, dtype=torch.float64)
+    return total
 
 
 def outward(lower: Tensor, upper: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -22,10 +22,10 @@ _RATE, _DECAY = 0.3, 0.95
 """Of Adam: larger and sooner smaller steps than in Xu et al. 2021 get as far in two thirds of them."""
 
 
-def start(graph: Graph, given: Ranges, count: int) -> Slopes:
+def start(graph: Graph, preactivations: Ranges, count: int) -> Slopes:
     """Return the slopes of the smallest relaxations for `count` bounds, from the ranges of each activation's input."""
     slopes = {}
-    for i, (lower, upper) in given.items():
+    for i, (lower, upper) in preactivations.items():
         begin = graph.activation(i).start(lower, upper)
         slopes[i] = begin.expand(count, *begin.shape[1:]).clone()
     return slopes

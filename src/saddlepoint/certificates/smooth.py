@@ -53,6 +53,7 @@ class Smooth:
         if self.dip is not None:
             bottom = self.function(torch.full_like(lower, self.dip)) - 1e-6  # the place of the dip is rounded
             least = torch.where((lower < self.dip) & (upper > self.dip), torch.minimum(least, bottom), least)
+        # torch's functions are right to a few units in the last place of a value that |z| + 1 bounds: 8 covers these.
         slack = 8 * torch.finfo(lower.dtype).eps * (lower.abs() + upper.abs() + 1) + self.jump
         return least - slack, most + slack
 
@@ -61,6 +62,7 @@ class Smooth:
         with torch.enable_grad():
             middle = ((lower + upper) / 2).detach().requires_grad_()
             (slope,) = torch.autograd.grad(self.function(middle).sum(), middle)
+        # f' changes by at most max |f''| per unit; its own formula loses a few units in the last place.
         reach = self.curvature * (upper - lower) / 2 + 8 * torch.finfo(lower.dtype).eps * (1 + slope.abs())
         return slope - reach, slope + reach
 

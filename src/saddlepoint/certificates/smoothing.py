@@ -50,7 +50,7 @@ class Radii:
     def verdict(self, y: Labels, eps: float) -> tuple[Verdict, ...]:
         """Return CERTIFIED where g predicts y on the whole ℓ2 ball of radius ε, with confidence 1 − α; else UNKNOWN."""
         proven = (self.label == y.cpu()) & (self.radius > eps)
-        return tuple(Verdict.CERTIFIED if each else Verdict.UNKNOWN for each in proven.tolist())
+        return tuple(Verdict.CERTIFIED if radius else Verdict.UNKNOWN for radius in proven.tolist())
 
 
 @final

@@ -76,9 +76,9 @@ class Solver:
             return Solution(None, -np.abs(np.asarray(ray)) * self._rows if exists else none)
         if status != self._optimal:
             return Solution(None, none)
-        found = self._highs.getSolution()
-        dual = np.minimum(np.asarray(found.row_dual), 0) * self._rows * self._size
-        return Solution(np.asarray(found.col_value) * self._columns, dual)
+        solution = self._highs.getSolution()
+        dual = np.minimum(np.asarray(solution.row_dual), 0) * self._rows * self._size
+        return Solution(np.asarray(solution.col_value) * self._columns, dual)
 
     def _hold(self, held: Mapping[int, float]) -> None:
         for column in {*self._held, *held}:

@@ -25,9 +25,9 @@ class BPDA(nn.Module):
 
     def __init__(self, function: Transform, substitute: Transform | None = None) -> None:
         super().__init__()
-        for name, given in (("function", function), ("substitute", substitute)):
-            if not (callable(given) or (given is None and name == "substitute")):
-                raise InputError(f"BPDA got {name}={given!r}; expected a function of a batch of pixels")
+        for name, callee in (("function", function), ("substitute", substitute)):
+            if not (callable(callee) or (callee is None and name == "substitute")):
+                raise InputError(f"BPDA got {name}={callee!r}; expected a function of a batch of pixels")
         self.function = function
         self.substitute = substitute
 
@@ -52,8 +52,8 @@ class BPDA(nn.Module):
 
     def extra_repr(self) -> str:
         """Name the functions that are no modules, by which one defence differs from another."""
-        plain = (each for each in (self.function, self.substitute) if not isinstance(each, nn.Module))
-        return ", ".join(getattr(each, "__qualname__", repr(each)) for each in plain)
+        plain = (part for part in (self.function, self.substitute) if not isinstance(part, nn.Module))
+        return ", ".join(getattr(part, "__qualname__", repr(part)) for part in plain)
 
 
 class _Exact(Function):

@@ -110,7 +110,9 @@ class Classifier(nn.Module):
 
         A module of bfloat16 or float16 gets pixels of its type, and its logits become float32.
         """
-        first = next((each.dtype for each in self.module.parameters() if each.is_floating_point()), torch.float32)
+        first = next(
+            (parameter.dtype for parameter in self.module.parameters() if parameter.is_floating_point()), torch.float32
+        )
         low = first in (torch.bfloat16, torch.float16)
         output = self.module(normalised.to(first) if low else normalised)
         names = None if self.names is None else len(self.names)
@@ -158,11 +160,11 @@ class Classifier(nn.Module):
         if index.isdecimal() and self.name_of(int(index)) == name:
             return int(index)
         names = [_plain(name) for name in self.names or ()]
-        found = [index for index, name in enumerate(names) if name == _plain(text)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise InputError(f"class {text!r} is ambiguous; expected one of the indices {', '.join(map(str, found))}")
+        matches = [index for index, name in enumerate(names) if name == _plain(text)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise InputError(f"class {text!r} is ambiguous; expected one of the indices {', '.join(map(str, matches))}")
         hint = meant(_plain(text), names, most=3)
         raise InputError(f"no class is called {text!r} in {self.name}: expected a name or an index{hint}")
 
@@ -195,7 +197,7 @@ def absorb(total: "hashlib._Hash", name: str, value: object) -> None:
 def _parts(value: object) -> list[Tensor]:
     """Return plain tensors that tell what a module keeps in its state: a tensor in any layout, or anything beside."""
     if isinstance(value, tuple | list):
-        return [part for each in value for part in _parts(each)]
+        return [part for item in value for part in _parts(item)]
     if not isinstance(value, Tensor):
         return [torch.frombuffer(bytearray(f"{type(value).__name__} {value!r}".encode()), dtype=torch.uint8)]
     if value.is_quantized:

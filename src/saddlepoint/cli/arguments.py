@@ -22,14 +22,14 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse, and refuse what is unknown here, where the flags that it may have meant are known."""
-        found, extra = super().parse_known_args(args, namespace)
-        if hasattr(found, "images"):  # argparse takes no more of them after the first flag
-            found.images += [text for text in extra if not text.startswith("-")]
+        known, extra = super().parse_known_args(args, namespace)
+        if hasattr(known, "images"):  # argparse takes no more of them after the first flag
+            known.images += [text for text in extra if not text.startswith("-")]
             extra = [text for text in extra if text.startswith("-")]
         if extra:
             hint = meant(extra[0].partition("=")[0], self._option_string_actions, shown=str)
             self.error(f"unknown argument {extra[0]!r}{hint}")
-        return found, extra
+        return known, extra
 
     def error(self, message: str) -> NoReturn:
         """Raise InputError with argparse's finding."""
@@ -59,12 +59,12 @@ class Number(float):
 def numbers(text: str) -> list[float]:
     """Parse finite numbers or fractions, separated by commas."""
     try:
-        found = [fraction(part) for part in text.split(",")]
+        values = [fraction(part) for part in text.split(",")]
     except (ValueError, ZeroDivisionError):
-        found = [math.nan]
-    if not all(map(math.isfinite, found)):
+        values = [math.nan]
+    if not all(map(math.isfinite, values)):
         raise argparse.ArgumentTypeError(f"{text!r} given; expected one number, or one per channel: 0.49,0.48,0.45")
-    return found
+    return values
 
 
 def positive(text: str) -> int:
@@ -89,14 +89,14 @@ def requirement(text: str) -> tuple[str, float, float | None, str | None]:
     Raises:
         InputError: it is none.
     """
-    found = re.fullmatch(
+    match = re.fullmatch(
         r"(clean|attacked|certified|robust)>=([0-9.]+)(?:@(?:(linf|l2|l1):)?([0-9./e-]+))?", text.replace(" ", "")
     )
     try:
-        share = float(found[2]) if found else -1.0
-        eps: Any = None if found is None or found[4] is None else float(Number(found[4]))
+        share = float(match[2]) if match else -1.0
+        eps: Any = None if match is None or match[4] is None else float(Number(match[4]))
     except (ValueError, argparse.ArgumentTypeError):
         share, eps = -1.0, None
-    if found is None or not 0 <= share <= 1:
+    if match is None or not 0 <= share <= 1:
         raise InputError(f'--require {text!r} given; expected a rule such as "certified>=0.8@8/255"')
-    return ("certified" if found[1] == "robust" else found[1]), share, eps, found[3]
+    return ("certified" if match[1] == "robust" else match[1]), share, eps, match[3]

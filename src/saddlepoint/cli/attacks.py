@@ -22,7 +22,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser.set_defaults(run=_run)
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from saddlepoint.attacks.registry import ATTACKS, SUITES, to_dict
     from saddlepoint.attacks.wrappers import attack_of
     from saddlepoint.cli.table import table
@@ -47,7 +47,7 @@ def _run(given: argparse.Namespace) -> int:
         }
         for name, suite in SUITES.items()
     ]
-    if given.json:
+    if args.json:
         print(json.dumps({"attacks": rows, "suites": suites}, ensure_ascii=False))
     else:
         table(rows)

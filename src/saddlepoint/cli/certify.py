@@ -43,14 +43,14 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser.set_defaults(run=_run)
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from saddlepoint.cli.evaluate.run import run
     from saddlepoint.errors import InputError
 
-    if given.method == "none":
+    if args.method == "none":
         raise InputError("--method is none; expected auto, or one of saddlepoint certify --help")
-    if (given.method == "smoothing") != (given.sigma is not None):
+    if (args.method == "smoothing") != (args.sigma is not None):
         raise InputError("--sigma is the noise of --method smoothing; expected both, such as --sigma 0.25, or neither")
-    given.suite, given.certify, given.strict = "none", given.method, False
-    given.earlier, given.near, given.no_checks = None, None, True
-    return run(given)
+    args.suite, args.certify, args.strict = "none", args.method, False
+    args.earlier, args.near, args.no_checks = None, None, True
+    return run(args)

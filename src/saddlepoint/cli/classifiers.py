@@ -29,29 +29,29 @@ def photo_flags(parser: Any) -> None:  # noqa: ANN401
     add("--squash", action="store_true", help="both sides to --resize, whatever the photograph's shape")
 
 
-def classifier_of(given: Namespace, device: str) -> "Classifier":
+def classifier_of(args: Namespace, device: str) -> "Classifier":
     """Return the classifier that the flags stand for."""
     from saddlepoint.models import load_classifier
 
-    found = load_classifier(
-        given.model, weights=given.weights, mean=given.mean, std=given.std, bgr=given.bgr, device=device
+    classifier = load_classifier(
+        args.model, weights=args.weights, mean=args.mean, std=args.std, bgr=args.bgr, device=device
     )
-    found.preprocessing = _preprocessing(given, found.preprocessing)
-    return found
+    classifier.preprocessing = _preprocessing(args, classifier.preprocessing)
+    return classifier
 
 
-def _preprocessing(given: Namespace, own: "Preprocessing") -> "Preprocessing":
-    if given.squash and given.resize is None:
+def _preprocessing(args: Namespace, own: "Preprocessing") -> "Preprocessing":
+    if args.squash and args.resize is None:
         raise InputError("--squash brings both sides to --resize; expected --resize N with it")
-    if given.resize is not None:
-        return replace(own, resize=given.resize, crop=given.crop, squash=given.squash)
-    return own if given.crop is None else replace(own, crop=given.crop)
+    if args.resize is not None:
+        return replace(own, resize=args.resize, crop=args.crop, squash=args.squash)
+    return own if args.crop is None else replace(own, crop=args.crop)
 
 
-def require_photos(given: Namespace, data: "Dataset") -> None:
+def require_photos(args: Namespace, data: "Dataset") -> None:
     """Refuse flags of photographs where the data are arrays."""
     for flag in ("resize", "crop"):
-        if getattr(given, flag) is not None and not data.photos:
+        if getattr(args, flag) is not None and not data.photos:
             raise InputError(
-                f"--{flag} is {getattr(given, flag)}, and {given.data} holds arrays; expected photographs: drop it"
+                f"--{flag} is {getattr(args, flag)}, and {args.data} holds arrays; expected photographs: drop it"
             )

@@ -35,7 +35,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser.set_defaults(run=_run)
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     import json
     from pathlib import Path
 
@@ -45,48 +45,55 @@ def _run(given: argparse.Namespace) -> int:
     from saddlepoint.results.folder.form import require_evaluation
     from saddlepoint.results.records.comparison import compare, in_words, shown
 
-    runs = [open_run(given.first), open_run(given.second)]
+    runs = [open_run(args.first), open_run(args.second)]
     for run in runs:
         require_evaluation(run.spec, str(run.path))
-    found = compare(*runs)
-    rows = [{"norm": each.norm, **row} for each in found for row in shown(each)]
-    worse = [line for each in found for line in _worse(each, given.no_worse)]
-    if given.json:
-        print(json.dumps({"comparisons": [each.summary() for each in found], "worse": worse}, ensure_ascii=False))
+    comparisons = compare(*runs)
+    rows = [{"norm": comparison.norm, **row} for comparison in comparisons for row in shown(comparison)]
+    worse = [line for comparison in comparisons for line in _worse(comparison, args.no_worse)]
+    if args.json:
+        print(
+            json.dumps(
+                {"comparisons": [comparison.summary() for comparison in comparisons], "worse": worse},
+                ensure_ascii=False,
+            )
+        )
     else:
         names = " → ".join(str(run.spec["model"]["reference"]) for run in runs)
         print(f"{names} · {runs[0].spec['data']['reference']}\n")
         table(rows)
-        for each in found:
-            print(f"\n{each.norm} ε {spelled(each.eps)}: {in_words(each)}")
+        for comparison in comparisons:
+            print(f"\n{comparison.norm} ε {spelled(comparison.eps)}: {in_words(comparison)}")
         for line in worse:
             print(f"worse: {line}")
-    if given.markdown:
-        write_bytes(Path(given.markdown).absolute(), _markdown(found, rows).encode())
+    if args.markdown:
+        write_bytes(Path(args.markdown).absolute(), _markdown(comparisons, rows).encode())
     return int(bool(worse))
 
 
-def _worse(each: "Comparison", asked: list[str]) -> list[str]:
+def _worse(comparison: "Comparison", asked: list[str]) -> list[str]:
     from saddlepoint.errors import InputError
     from saddlepoint.results import spelled
 
     lines = []
     for kind in asked:
-        if kind not in each.differences:
+        if kind not in comparison.differences:
             raise InputError(f"--no-worse {kind} given; expected runs that both have certificates")
-        one = each.differences[kind]
+        one = comparison.differences[kind]
         if one.won < one.lost and one.p < 0.05:
-            lines.append(
-                f"{kind} accuracy at {each.norm} ε {spelled(each.eps)}: {100 * one.change:+.1f} points, p {one.p:.2g}"
-            )
+            ball = f"{comparison.norm} ε {spelled(comparison.eps)}"
+            lines.append(f"{kind} accuracy at {ball}: {100 * one.change:+.1f} points, p {one.p:.2g}")
     return lines
 
 
-def _markdown(found: "list[Comparison]", rows: list[dict[str, object]]) -> str:
+def _markdown(comparisons: "list[Comparison]", rows: list[dict[str, object]]) -> str:
     from saddlepoint.results import spelled
     from saddlepoint.results.records.comparison import in_words
 
     cells = [list(rows[0]), ["--:"] * len(rows[0]), *(list(map(str, row.values())) for row in rows)]
     lines = [f"| {' | '.join(row)} |" for row in cells]
-    lines += ["", *(f"- {each.norm} ε {spelled(each.eps)}: {in_words(each)}" for each in found)]
+    lines += [
+        "",
+        *(f"- {comparison.norm} ε {spelled(comparison.eps)}: {in_words(comparison)}" for comparison in comparisons),
+    ]
     return "\n".join(lines) + "\n"

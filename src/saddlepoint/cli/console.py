@@ -110,7 +110,7 @@ def bounded() -> Iterator[None]:
 
 def told_errors(run: RunFolder) -> int:
     """Print on standard error how many examples have an error, and the first; return how many."""
-    failed = {each.id: each.error for each in run.records() if isinstance(each, Failed)}
+    failed = {record.id: record.error for record in run.records() if isinstance(record, Failed)}
     if failed:
         identity, error = next(iter(failed.items()))
         count = f"{len(failed)} example{'s' if len(failed) > 1 else ''}"
@@ -120,15 +120,17 @@ def told_errors(run: RunFolder) -> int:
 
 def told_findings(run: RunFolder) -> bool:
     """Print the signs of a misled search on standard error; return whether there are any."""
-    summary, met = run.summary(), sum(each.met for each in samples_of(run).values())
+    summary, met = run.summary(), sum(sample.met for sample in samples_of(run).values())
     examples = max((threat["examples"] for threat in summary["threats"]), default=0)
-    found = findings(summary["doubts"], examples, summary["robust"], met=met)
-    for finding in found:
+    signs = findings(summary["doubts"], examples, summary["robust"], met=met)
+    for finding in signs:
         print(f"saddlepoint: {finding.text}: {', '.join(_showing(run, finding.name))}", file=sys.stderr)
-    return bool(found)
+    return bool(signs)
 
 
 def _showing(run: RunFolder, sign: str, most: int = 3) -> list[str]:
     """Return the ids of some examples that show a sign."""
-    found = dict.fromkeys(each.id for each in run.records() if isinstance(each, Attacked) and sign in each.doubts)
-    return [*islice(found, most), *(["…"] if len(found) > most else [])]
+    showing = dict.fromkeys(
+        record.id for record in run.records() if isinstance(record, Attacked) and sign in record.doubts
+    )
+    return [*islice(showing, most), *(["…"] if len(showing) > most else [])]

@@ -25,19 +25,19 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser.set_defaults(run=_run)
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from saddlepoint.cli.table import table
     from saddlepoint.models import CODE, FOLDER, KINDS
 
     rows: list[dict[str, object]]
-    if given.kind is None:
+    if args.kind is None:
         kinds = [*KINDS.values(), CODE, FOLDER]
         rows = [{"reference": kind.form, "what": kind.about, "licence": kind.licence} for kind in kinds]
-    elif given.kind not in KINDS:
-        raise InputError(f"unknown kind {given.kind!r}; expected one of {', '.join(KINDS)}")
+    elif args.kind not in KINDS:
+        raise InputError(f"unknown kind {args.kind!r}; expected one of {', '.join(KINDS)}")
     else:
-        rows = [KINDS[given.kind].facts(name) for name in KINDS[given.kind].names()]
+        rows = [KINDS[args.kind].facts(name) for name in KINDS[args.kind].names()]
         if not rows:
-            raise InputError(f"models of the kind {KINDS[given.kind].form} cannot be listed here; name one")
-    print(json.dumps({"models": rows}, ensure_ascii=False)) if given.json else table(rows)
+            raise InputError(f"models of the kind {KINDS[args.kind].form} cannot be listed here; name one")
+    print(json.dumps({"models": rows}, ensure_ascii=False)) if args.json else table(rows)
     return 0

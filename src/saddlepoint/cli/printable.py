@@ -29,7 +29,7 @@ class Printable:
 
 def escaped(text: str) -> str:
     """Return text with control characters as escapes."""
-    return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+    return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
 
 
 def console(*, stderr: bool = False, **options: Any) -> "Console":  # noqa: ANN401 - those of rich
@@ -38,8 +38,8 @@ def console(*, stderr: bool = False, **options: Any) -> "Console":  # noqa: ANN4
     from rich.segment import Segment
 
     class Escaping(Console):
-        def render(self, *given: Any, **named: Any) -> Iterable[Segment]:  # noqa: ANN401
-            for part in super().render(*given, **named):
+        def render(self, *segments: Any, **named: Any) -> Iterable[Segment]:  # noqa: ANN401
+            for part in super().render(*segments, **named):
                 yield part if part.control else Segment(escaped(part.text), part.style)
 
     stream = sys.stderr if stderr else sys.stdout

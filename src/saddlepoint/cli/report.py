@@ -21,15 +21,15 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser.set_defaults(run=_run)
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from saddlepoint.report import write_report
     from saddlepoint.results import open_run
 
-    run = open_run(given.run_folder)
-    baseline = None if given.compare is None else open_run(given.compare)
-    out = given.out or Path(given.run_folder) / "report.html"
-    path = write_report(run, out, images=not given.no_images, baseline=baseline)
-    print(json.dumps({"report": str(path)}, ensure_ascii=False) if given.json else path)
+    run = open_run(args.run_folder)
+    baseline = None if args.compare is None else open_run(args.compare)
+    out = args.out or Path(args.run_folder) / "report.html"
+    path = write_report(run, out, images=not args.no_images, baseline=baseline)
+    print(json.dumps({"report": str(path)}, ensure_ascii=False) if args.json else path)
     return 0

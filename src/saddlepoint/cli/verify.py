@@ -47,27 +47,27 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser.set_defaults(run=_run)
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from saddlepoint import __version__
     from saddlepoint.evaluation.verification import SUBJECTS
     from saddlepoint.results import Failed, check_run, mark_verified
 
-    audit = _audit(given)
-    broken, looked, missing = check_run(given.run_folder), list(audit.checks()), audit.missing()
-    failed = [*broken, *(f"{each.key}: {each.why}" for each in looked if each.why is not None)]
-    counts = {subject: _counted([each for each in looked if each.subject == subject]) for subject in SUBJECTS}
-    errors = len({each.id for each in audit.run.records() if isinstance(each, Failed)})
+    audit = _audit(args)
+    broken, looked, missing = check_run(args.run_folder), list(audit.checks()), audit.missing()
+    failed = [*broken, *(f"{check.key}: {check.why}" for check in looked if check.why is not None)]
+    counts = {subject: _counted([check for check in looked if check.subject == subject]) for subject in SUBJECTS}
+    errors = len({record.id for record in audit.run.records() if isinstance(record, Failed)})
     told = {
         "checked": len(looked),
         "failed": failed,
-        "marginal": [each.key for each in looked if each.marginal],
+        "marginal": [check.key for check in looked if check.marginal],
         "counts": counts,
         "missing": len(missing),
         "errors": errors,
         "seed": audit.seed,
         "unknown": UNKNOWN,
     }
-    if given.json:
+    if args.json:
         print(json.dumps(told, ensure_ascii=False))
     else:
         _print(audit, told)
@@ -79,7 +79,7 @@ def _run(given: argparse.Namespace) -> int:
     return 0
 
 
-def _audit(given: argparse.Namespace) -> "Audit":
+def _audit(args: argparse.Namespace) -> "Audit":
     import secrets
 
     from saddlepoint.data.datasets import load_dataset, matched
@@ -90,29 +90,29 @@ def _audit(given: argparse.Namespace) -> "Audit":
     from saddlepoint.results import open_run
 
     for name in ("certificates", "standing"):
-        if not 0 <= getattr(given, name) <= 1:
-            raise InputError(f"--{name} is {getattr(given, name):g}; expected a share from 0 to 1")
-    run = open_run(given.run_folder)
+        if not 0 <= getattr(args, name) <= 1:
+            raise InputError(f"--{name} is {getattr(args, name):g}; expected a share from 0 to 1")
+    run = open_run(args.run_folder)
     model, data = run.spec["model"]["reference"], run.spec["data"]
-    if given.model is None:
-        require_no_code(model, f"the run {given.run_folder!r}")
-    named = {name: getattr(given, name) for name in ("weights", "mean", "std", "bgr")}
-    classifier = load_classifier(given.model or model, **named)
+    if args.model is None:
+        require_no_code(model, f"the run {args.run_folder!r}")
+    named = {name: getattr(args, name) for name in ("weights", "mean", "std", "bgr")}
+    classifier = load_classifier(args.model or model, **named)
     try:
         classifier.preprocessing = preprocessing(**run.spec["model"]["preprocessing"])
     except WeightsError as error:
-        raise InputError(f"the specification of {given.run_folder!r} cannot be followed: {error}") from None
-    found = load_dataset(given.data or data["reference"])
-    examples = found.select(limit=data.get("limit"), first=data.get("first"), seed=run.spec["seed"])
-    seed = secrets.randbelow(2**31) if given.seed is None else given.seed
-    return Audit(run, classifier, matched(examples, classifier), given.certificates, given.standing, seed)
+        raise InputError(f"the specification of {args.run_folder!r} cannot be followed: {error}") from None
+    dataset = load_dataset(args.data or data["reference"])
+    examples = dataset.select(limit=data.get("limit"), first=data.get("first"), seed=run.spec["seed"])
+    seed = secrets.randbelow(2**31) if args.seed is None else args.seed
+    return Audit(run, classifier, matched(examples, classifier), args.certificates, args.standing, seed)
 
 
 def _counted(looked: "list[Checked]") -> dict[str, int]:
     return {
         "checked": len(looked),
-        "failed": sum(each.why is not None for each in looked),
-        "exact": sum(each.exact for each in looked),
+        "failed": sum(check.why is not None for check in looked),
+        "exact": sum(check.exact for check in looked),
     }
 
 

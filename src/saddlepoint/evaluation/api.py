@@ -34,7 +34,7 @@ from saddlepoint.evaluation.session import Done, Observe, run
 from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, described_model
 from saddlepoint.evaluation.stopping import Ends, Until
 from saddlepoint.geometry import Ball
-from saddlepoint.results import Bracket, Judged, Record, RunFolder, brackets, judged, open_run, percent
+from saddlepoint.results import Bracket, Judgement, Record, RunFolder, brackets, judgements, open_run, percent
 from saddlepoint.results.records.bracket import UNION, largest, union
 from saddlepoint.results.records.record import VOTES
 from saddlepoint.typing import Images
@@ -79,20 +79,20 @@ class Evaluation:
         """Return the records: `Attacked`, `Certified`, `Voted` or `Failed`."""
         return self.run.records()
 
-    def verdicts(self) -> list[Judged]:
-        """Return the verdict of each example under each threat."""
+    def judgements(self) -> list[Judgement]:
+        """Return how each example stands under each threat."""
         return list(self._judged)
 
     @cached_property
-    def _judged(self) -> tuple[Judged, ...]:
-        return tuple(judged(self.records()))
+    def _judged(self) -> tuple[Judgement, ...]:
+        return tuple(judgements(self.records()))
 
     @cached_property
     def brackets(self) -> list[Bracket]:
         """One bracket per threat, by norm and ε: what was asked for says whether anything was proven or searched."""
         spec = self.run.spec
         proven, searched = bool(spec["certify"]), bool(spec["suite"])
-        return [replace(each, proven=proven, searched=searched) for each in brackets(self._judged)]
+        return [replace(bracket, proven=proven, searched=searched) for bracket in brackets(self._judged)]
 
     @cached_property
     def robust_accuracy(self) -> Bracket:
@@ -109,7 +109,7 @@ class Evaluation:
 
     def __repr__(self) -> str:
         """Return the brackets, one line each, where the records are, and what did not run."""
-        lines = [" · ".join(_cells(each)) for each in self._shown]
+        lines = [" · ".join(_cells(bracket)) for bracket in self._shown]
         head = "ball · clean · certified · under attack · undecided · examples"
         return "\n".join([head, *lines, str(self.run.path), *([self.note] if self.note else [])])
 
@@ -118,7 +118,7 @@ class Evaluation:
         head = "".join(
             f"<th>{name}</th>" for name in ("ball", "clean", "certified", "under attack", "undecided", "examples")
         )
-        rows = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in _cells(each))}</tr>" for each in self._shown)
+        rows = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in _cells(bracket))}</tr>" for bracket in self._shown)
         return f"<table><tr>{head}</tr>{rows}</table><p>{self.robust_accuracy.in_words()}</p>"
 
     @property
@@ -127,9 +127,9 @@ class Evaluation:
         return self.run.summary()
 
 
-def _cells(each: Bracket) -> tuple[str, ...]:
-    shares = (percent(each.share(count)) for count in (each.clean, each.certified, each.attacked))
-    return (each.ball, *shares, str(each.counts["undecided"]), str(each.examples))
+def _cells(bracket: Bracket) -> tuple[str, ...]:
+    shares = (percent(bracket.share(count)) for count in (bracket.clean, bracket.certified, bracket.attacked))
+    return (bracket.ball, *shares, str(bracket.counts["undecided"]), str(bracket.examples))
 
 
 def evaluate(
@@ -257,35 +257,35 @@ def _voting(
     """Return the fields of a smoothed classifier, whose radii are ℓ2's."""
     if suite != () or certify != "auto":
         raise InputError("a smoothed classifier is certified by its votes alone; expected suite=() and certify='auto'")
-    if (other := next((each.norm for each in threats if each.norm != "l2"), None)) is not None:
+    if (other := next((threat.norm for threat in threats if threat.norm != "l2"), None)) is not None:
         raise InputError(f"smoothing certifies balls of ℓ2, and the norm is {other!r}; expected sp.L2(0.5)")
-    largest = max(each.eps for each in threats)
+    largest = max(threat.eps for threat in threats)
     if not smoothed.largest_radius > largest:
         least = samples_needed(largest, smoothed.sigma, smoothed.alpha)
         raise InputError(
             f"{smoothed.samples} votes certify a radius of {smoothed.largest_radius:.4g} at most, and eps is "
             f"{largest:g}; expected at least {least} votes, or a larger sigma"
         )
-    return {each.name: getattr(smoothed, each.name) for each in fields(smoothed) if each.name != "classifier"}
+    return {field.name: getattr(smoothed, field.name) for field in fields(smoothed) if field.name != "classifier"}
 
 
-def _threats(given: Ball | ThreatModel | Sequence[Ball | ThreatModel]) -> tuple[ThreatModel, ...]:
-    balls = [given] if isinstance(given, Ball | ThreatModel) else list(given)
-    threats = [each if isinstance(each, ThreatModel) else _threat(each) for each in balls]
-    if not threats or len({each.box for each in threats}) > 1:
-        raise InputError(f"threats is {given!r}; expected balls in one box, such as [sp.Linf(8 / 255), sp.L2(0.5)]")
-    return tuple(sorted(set(threats), key=lambda each: (each.norm, each.eps)))
+def _threats(asked: Ball | ThreatModel | Sequence[Ball | ThreatModel]) -> tuple[ThreatModel, ...]:
+    balls = [asked] if isinstance(asked, Ball | ThreatModel) else list(asked)
+    threats = [ball if isinstance(ball, ThreatModel) else _threat(ball) for ball in balls]
+    if not threats or len({threat.box for threat in threats}) > 1:
+        raise InputError(f"threats is {asked!r}; expected balls in one box, such as [sp.Linf(8 / 255), sp.L2(0.5)]")
+    return tuple(sorted(set(threats), key=lambda threat: (threat.norm, threat.eps)))
 
 
 def _able(suite: Step | Sequence[Step], balls: Sequence[Ball]) -> tuple[Step, ...]:
     """Return the steps whose attacks search any of the balls; each ball must have one."""
     if suite == ():
         return ()
-    found = [able(suite, ball) for ball in balls]
-    for each in found:
-        check_suite(each)
+    suites = [able(suite, ball) for ball in balls]
+    for searching in suites:
+        check_suite(searching)
     steps = suite if isinstance(suite, Sequence) else (suite,)
-    return tuple(step for step in steps if any(step in some for some in found))
+    return tuple(step for step in steps if any(step in some for some in suites))
 
 
 def _threat(ball: object) -> ThreatModel:
@@ -333,8 +333,8 @@ def _activations(classifier: Classifier, x: Images) -> int:
     """Return how many numbers the layers of a model compute for an image."""
     sizes, leaves = list[int](), [part for part in classifier.module.modules() if not list(part.children())]
 
-    def count(part: nn.Module, given: object, found: object) -> None:
-        sizes.append(found.numel() if isinstance(found, torch.Tensor) else 0)
+    def count(part: nn.Module, inputs: object, output: object) -> None:
+        sizes.append(output.numel() if isinstance(output, torch.Tensor) else 0)
 
     hooks = [leaf.register_forward_hook(count) for leaf in leaves if not isinstance(leaf, torch.jit.ScriptModule)]
     try:

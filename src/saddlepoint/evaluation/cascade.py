@@ -58,12 +58,12 @@ def evaluate_shard(job: Job, places: Sequence[int]) -> Iterator[WithImages]:
         with ThreadPoolExecutor(READERS) as pool:
             coming = pool.map(partial(read, job), part)  # while the model predicts, the next images are decoded
             while chunk := list(islice(coming, size)):
-                for place, reason in (each for each in chunk if not isinstance(each, Example)):
+                for place, reason in (item for item in chunk if not isinstance(item, Example)):
                     yield from errors(job, place, reason)
-                found = [each for each in chunk if isinstance(each, Example)]
-                if found:
-                    yield from _unpredicted(job, found)
-                    examples += [each for each in found if each.finite]
+                loaded = [item for item in chunk if isinstance(item, Example)]
+                if loaded:
+                    yield from _unpredicted(job, loaded)
+                    examples += [example for example in loaded if example.finite]
         yield from _cascade(job, examples)
 
 
@@ -77,48 +77,52 @@ def _unpredicted(job: Job, examples: list[Example]) -> Iterator[WithImages]:
     except torch.OutOfMemoryError:
         raise
     except FAILURES:
-        reasons = {each.index: reason for each in examples if (reason := _failure(job, each))}
+        reasons = {example.index: reason for example in examples if (reason := _failure(job, example))}
         if len(reasons) == len(examples) >= SYSTEMATIC:
             raise
         for index, reason in reasons.items():
             yield from errors(job, index, reason)
 
 
-def _failure(job: Job, each: Example) -> str | None:
+def _failure(job: Job, example: Example) -> str | None:
     """Return why the model fails on one example; None where it does not."""
     try:
-        _predict(job, [each])
+        _predict(job, [example])
     except FAILURES as error:
-        each.finite = False
+        example.finite = False
         return why(error)
     return None
 
 
 def _cascade(job: Job, examples: list[Example]) -> Iterator[WithImages]:
     for threat in job.spec.threats:
-        for each in examples:
-            each.begin(threat, job.earlier)
+        for example in examples:
+            example.begin(threat, job.earlier)
         first, *rest = job.spec.certify or ("",)
         if first:
-            yield from _prove(job, threat, first, [each for each in examples if each.open])
-        chosen = {each.id for each in examples if each.proven and audited(job.spec.seed, each.id, len(job.data))}
+            yield from _prove(job, threat, first, [example for example in examples if example.open])
+        chosen = {
+            example.id for example in examples if example.proven and audited(job.spec.seed, example.id, len(job.data))
+        }
         if job.spec.suite:
-            left = [each for each in examples if not each.searched and (not each.proven or each.id in chosen)]
+            left = [
+                example for example in examples if not example.searched and (not example.proven or example.id in chosen)
+            ]
             yield from _attack(job, threat, left)
         else:
-            yield from (_wrong(job, threat, each) for each in examples if not each.right)
+            yield from (_wrong(job, threat, example) for example in examples if not example.right)
         for method in rest:
-            yield from _prove(job, threat, method, [each for each in examples if each.open])
+            yield from _prove(job, threat, method, [example for example in examples if example.open])
 
 
 def _predict(job: Job, examples: list[Example]) -> None:
     """Note what the untouched model says of the clean images, at the batch shape of the specification."""
-    x = torch.stack([each.sample.x for each in examples])
+    x = torch.stack([example.sample.x for example in examples])
     padded = torch.cat([x, x[-1:].expand(job.spec.batch_size - len(x), *x.shape[1:])])
     logits = job.classifier.predict(padded, box=job.spec.threats[0].box).logits[: len(x)].cpu()
-    margins = losses.margin(logits, torch.tensor([each.sample.y for each in examples]))
-    for each, label, margin in zip(examples, logits.argmax(1).tolist(), margins.tolist(), strict=True):
-        each.clean_label, each.clean_margin = label, margin
+    margins = losses.margin(logits, torch.tensor([example.sample.y for example in examples]))
+    for example, label, margin in zip(examples, logits.argmax(1).tolist(), margins.tolist(), strict=True):
+        example.clean_label, example.clean_margin = label, margin
 
 
 def _prove(job: Job, threat: ThreatModel, method: str, examples: list[Example]) -> Iterator[WithImages]:
@@ -131,8 +135,8 @@ def _prove(job: Job, threat: ThreatModel, method: str, examples: list[Example]) 
         if not job.spec.suite:
             raise
         if len(examples) > 1:
-            for each in examples:
-                yield from _prove(job, threat, method, [each])
+            for example in examples:
+                yield from _prove(job, threat, method, [example])
             return
         job.notes.append(f"{method} failed on {examples[0].id!r}: {one_line(error)}")
         if method == job.spec.certify[-1]:
@@ -140,8 +144,8 @@ def _prove(job: Job, threat: ThreatModel, method: str, examples: list[Example]) 
 
 
 def _proven(job: Job, threat: ThreatModel, method: str, examples: list[Example]) -> list[WithImages]:
-    x = torch.stack([each.sample.x for each in examples])
-    y = torch.tensor([each.sample.y for each in examples])
+    x = torch.stack([example.sample.x for example in examples])
+    y = torch.tensor([example.sample.y for example in examples])
     proof = certify(
         job.classifier,
         x,
@@ -154,31 +158,31 @@ def _proven(job: Job, threat: ThreatModel, method: str, examples: list[Example])
         graphs=job.graphs,
     )
     if job.evidence is not None:
-        keep_evidence(job.evidence, threat, [each.id for each in examples], proof)
+        keep_evidence(job.evidence, threat, [example.id for example in examples], proof)
     rows = zip(
         examples, proof.verdict, proof.lower_bound.tolist(), proof.tolerance.tolist(), proof.seconds, strict=True
     )
-    found, last = list[WithImages](), method == job.spec.certify[-1]
-    for each, verdict, bound, tolerance, seconds in rows:
-        each.proven = verdict == "certified"
-        if each.proven or last:
-            record = certified(each, threat, method, lower_bound=bound, tolerance=tolerance, seconds=seconds)
-            found.append((record, None, None))
-    return found
+    records, last = list[WithImages](), method == job.spec.certify[-1]
+    for example, verdict, bound, tolerance, seconds in rows:
+        example.proven = verdict == "certified"
+        if example.proven or last:
+            record = certified(example, threat, method, lower_bound=bound, tolerance=tolerance, seconds=seconds)
+            records.append((record, None, None))
+    return records
 
 
-def _wrong(job: Job, threat: ThreatModel, each: Example) -> WithImages:
+def _wrong(job: Job, threat: ThreatModel, example: Example) -> WithImages:
     """Return the record of a misclassified example where no attack runs: there is nothing to prove."""
-    return certified(each, threat, job.spec.certify[-1], lower_bound=-math.inf, tolerance=0.0), None, None
+    return certified(example, threat, job.spec.certify[-1], lower_bound=-math.inf, tolerance=0.0), None, None
 
 
 def _attack(job: Job, threat: ThreatModel, examples: list[Example]) -> Iterator[WithImages]:
     """Attack what is neither broken nor wrong; the others have their record at once."""
-    for each in examples:
-        if each.broken is not None:
-            record, point = each.broken
-            yield replace(record, eps=threat.eps), point, each.sample.x.numpy()
-    open_ = {each.id: each for each in examples if each.broken is None}
+    for example in examples:
+        if example.broken is not None:
+            record, point = example.broken
+            yield replace(record, eps=threat.eps), point, example.sample.x.numpy()
+    open_ = {example.id: example for example in examples if example.broken is None}
     for search in (_transferred, _far, _searched):
         while open_:
             try:
@@ -187,19 +191,21 @@ def _attack(job: Job, threat: ThreatModel, examples: list[Example]) -> Iterator[
             except ModelError as error:  # the others go on, and come to the same rows without it
                 if error.example not in open_:
                     raise
-                each = open_.pop(error.example)
-                yield failed(job, each.index, threat, str(error), each.sample), None, None
+                example = open_.pop(error.example)
+                yield failed(job, example.index, threat, str(error), example.sample), None, None
 
 
 def _transferred(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> Iterator[WithImages]:
     """Try the points of an earlier run, and take from what is open what they break."""
     if job.points is None:
         return
-    starts = inputs(job.points, [(each.index, each.sample) for each in open_.values() if each.right], threat)
+    starts = inputs(
+        job.points, [(example.index, example.sample) for example in open_.values() if example.right], threat
+    )
     for row in run_attack(job.classifier, starts, (TRY,), replace(_setting(job, threat), stop=0.0)):
         if row.success:
-            found = replace(row, attack=NAME)
-            yield _broken(found, open_.pop(str(row.input.id)), method_line(job.spec.attacks(threat.norm)), threat)
+            transferred = replace(row, attack=NAME)
+            yield _broken(transferred, open_.pop(str(row.input.id)), method_line(job.spec.attacks(threat.norm)), threat)
         else:
             open_[str(row.input.id)].spent = row.passes
 
@@ -210,54 +216,54 @@ def _far(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> Iterator[W
         return
     bar = job.points.bars.get((threat.norm, threat.eps), math.inf)
     examples = [e for e in open_.values() if e.right and not e.probed and job.points.share(e.sample, threat) > bar]
-    given = [Input(e.index, e.id, e.sample.x, e.sample.y, threat.eps) for e in examples]
+    inputs = [Input(e.index, e.id, e.sample.x, e.sample.y, threat.eps) for e in examples]
     method = method_line((PROBE,))
-    for row in run_attack(job.classifier, given, (PROBE,), _setting(job, threat)):
-        each = open_[str(row.input.id)]
-        found = replace(row, passes=row.passes + each.spent)
+    for row in run_attack(job.classifier, inputs, (PROBE,), _setting(job, threat)):
+        example = open_[str(row.input.id)]
+        probed = replace(row, passes=row.passes + example.spent)
         if row.success:
-            yield _broken(found, open_.pop(each.id), method_line((PROBE,)), threat, PROBED)
-        elif row.margin > bar * each.clean_margin:
-            told = attacked(found, open_.pop(each.id).sample.digest, threat.norm, method, PROBED)
-            yield told, row.x_adv.cpu().numpy(), each.sample.x.numpy()
+            yield _broken(probed, open_.pop(example.id), method_line((PROBE,)), threat, PROBED)
+        elif row.margin > bar * example.clean_margin:
+            told = attacked(probed, open_.pop(example.id).sample.digest, threat.norm, method, PROBED)
+            yield told, row.x_adv.cpu().numpy(), example.sample.x.numpy()
         else:
-            each.spent, each.probed = found.passes, True
+            example.spent, example.probed = probed.passes, True
 
 
-def _broken(row: Row, each: Example, method: str, threat: ThreatModel, name: str = SUITE) -> WithImages:
+def _broken(row: Row, example: Example, method: str, threat: ThreatModel, name: str = SUITE) -> WithImages:
     """Return the record of a broken example, and note that it is.
 
     Raises:
         AttackError: the example was certified.
     """
-    found, point = attacked(row, each.sample.digest, threat.norm, method, name), row.x_adv.cpu().numpy()
-    each.broken = found, point
-    if each.proven:
+    record, point = attacked(row, example.sample.digest, threat.norm, method, name), row.x_adv.cpu().numpy()
+    example.broken = record, point
+    if example.proven:
         raise AttackError(
-            f"{each.id!r} was certified at {threat.norm} eps {spelled(threat.eps)} and is broken by {row.attack}; "
+            f"{example.id!r} was certified at {threat.norm} eps {spelled(threat.eps)} and is broken by {row.attack}; "
             "this is a defect of saddlepoint: please report it"
         )
-    return found, point, each.sample.x.numpy()
+    return record, point, example.sample.x.numpy()
 
 
 def _searched(job: Job, threat: ThreatModel, open_: dict[str, Example]) -> Iterator[WithImages]:
     """Attack what is open, and take from it what has its record."""
     spec, pending, suite = job.spec, job.pending, job.spec.attacks(threat.norm)
     method, before = method_line(suite), prefix(threat.norm, threat.eps)
-    given = [Input(e.index, e.id, e.sample.x, e.sample.y, threat.eps) for e in open_.values()]
+    inputs = [Input(e.index, e.id, e.sample.x, e.sample.y, threat.eps) for e in open_.values()]
     setting = replace(
         _setting(job, threat),
         earlier={} if pending is None else pending.of(before),
-        settled=None if pending is None else lambda each: pending.note(f"{before}{each.input.id}", each.settled()),
+        settled=None if pending is None else lambda row: pending.note(f"{before}{row.input.id}", row.settled()),
     )
-    for row in run_attack(job.classifier, given, suite, setting, spec.precision):  # type: ignore[arg-type]
-        each = open_.pop(str(row.input.id))
-        found = replace(row, passes=row.passes + each.spent)
+    for row in run_attack(job.classifier, inputs, suite, setting, spec.precision):  # type: ignore[arg-type]
+        example = open_.pop(str(row.input.id))
+        searched = replace(row, passes=row.passes + example.spent)
         if row.success:
-            yield _broken(found, each, method, threat)
+            yield _broken(searched, example, method, threat)
         else:
-            told = attacked(found, each.sample.digest, threat.norm, method)
-            yield told, row.x_adv.cpu().numpy(), each.sample.x.numpy()
+            told = attacked(searched, example.sample.digest, threat.norm, method)
+            yield told, row.x_adv.cpu().numpy(), example.sample.x.numpy()
 
 
 def _setting(job: Job, threat: ThreatModel) -> Setting:

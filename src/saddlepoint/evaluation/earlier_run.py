@@ -58,7 +58,7 @@ class Points:
         if self.near is None:
             return {}
         shares = {ball: [share for _, share in of.values()] for ball, of in self.stood.items()}
-        return {ball: float(np.quantile(np.array(each), self.near)) for ball, each in shares.items()}
+        return {ball: float(np.quantile(np.array(share), self.near)) for ball, share in shares.items()}
 
     def find(self, sample: Sample, threat: ThreatModel) -> NDArray[np.float32] | None:
         """Return the point at the largest radius that is no larger, else at the smallest; None without one."""
@@ -81,13 +81,16 @@ def points_of(run: RunFolder, norms: Sequence[str], near: float | None = None) -
     require_evaluation(run.spec, str(run.path))
     radii: dict[tuple[str, str], tuple[str, list[float]]] = {}
     stood: dict[tuple[str, float], dict[str, tuple[str, float]]] = {}
-    for each in run.records():
-        if not isinstance(each, Attacked) or each.norm not in norms:
+    for record in run.records():
+        if not isinstance(record, Attacked) or record.norm not in norms:
             continue
-        if each.kept:
-            radii.setdefault((each.norm, each.id), (str(each.digest), []))[1].append(each.eps)
-        if each.stands and each.clean_margin > 0:
-            stood.setdefault((each.norm, each.eps), {})[each.id] = str(each.digest), each.margin / each.clean_margin
+        if record.kept:
+            radii.setdefault((record.norm, record.id), (str(record.digest), []))[1].append(record.eps)
+        if record.stands and record.clean_margin > 0:
+            stood.setdefault((record.norm, record.eps), {})[record.id] = (
+                str(record.digest),
+                record.margin / record.clean_margin,
+            )
     if not radii and not stood:
         raise InputError(f"{str(run.path)!r} has attacked nothing in {' or '.join(norms)}; expected a run that did")
     return Points(run, radii, stood, near)
@@ -95,9 +98,9 @@ def points_of(run: RunFolder, norms: Sequence[str], near: float | None = None) -
 
 def inputs(points: Points, samples: Sequence[tuple[int, Sample]], threat: ThreatModel) -> list[Input]:
     """Return the examples that have a point, with it as the start of a search; one from outside Δ is projected."""
-    found = [(place, sample, points.find(sample, threat)) for place, sample in samples]
+    starts = [(place, sample, points.find(sample, threat)) for place, sample in samples]
     with_start = list[Input]()
-    for place, sample, point in found:
+    for place, sample, point in starts:
         if point is not None:
             region = threat.ball.at(sample.x[None], *(threat.box or (None, None)))
             start = region.project(torch.from_numpy(point.copy())[None] - sample.x[None])[0]

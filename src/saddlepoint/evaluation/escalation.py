@@ -41,17 +41,17 @@ class Sampled:
 
 def samples_of(run: RunFolder) -> dict[str, Sampled]:
     """Return what became of the sample in each norm in which one was drawn."""
-    largest = {each["norm"]: each["eps"] for each in run.spec["threats"]}
-    found = {norm: _sample_of(run, norm, eps) for norm, eps in largest.items()}
-    return {norm: each for norm, each in found.items() if each is not None}
+    largest = {threat["norm"]: threat["eps"] for threat in run.spec["threats"]}
+    samples = {norm: _sample_of(run, norm, eps) for norm, eps in largest.items()}
+    return {norm: sample for norm, sample in samples.items() if sample is not None}
 
 
 def _sample_of(run: RunFolder, norm: str, eps: float) -> Sampled | None:
     spec = run.spec
     shares = [step["share"] for step in spec["suite"] if step["name"] == OnSample.__name__]
-    attacks = [each for each in _attacked(run) if (each.norm, each.eps) == (norm, eps)]
-    standing = [each for each in attacks if each.stands]
-    stood = sum(any(in_sample(share, spec["seed"], each.id) for share in shares) for each in standing)
+    attacks = [attacked for attacked in _attacked(run) if (attacked.norm, attacked.eps) == (norm, eps)]
+    standing = [attacked for attacked in attacks if attacked.stands]
+    stood = sum(any(in_sample(share, spec["seed"], attacked.id) for share in shares) for attacked in standing)
     fell = sum(map(_broke, attacks))
     return Sampled(stood + fell, fell, len(standing)) if stood + fell else None
 
@@ -77,7 +77,7 @@ def escalated(job: Job, folder: Path, keep: Keep = "broken") -> tuple[Job, Path]
 
 
 def _attacked(run: RunFolder) -> list[Attacked]:
-    return [each for each in run.records() if isinstance(each, Attacked)]
+    return [record for record in run.records() if isinstance(record, Attacked)]
 
 
 def _broke(attack: Attacked) -> bool:

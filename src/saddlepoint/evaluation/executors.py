@@ -125,7 +125,7 @@ class Workers:
             (done,), _ = ray.wait(list(waiting), num_returns=1)
             idle.append(waiting.pop(done))
             try:
-                found = ray.get(done)
+                records = ray.get(done)
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
             except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError):
@@ -133,7 +133,7 @@ class Workers:
                     f"workers died {DEATHS} times on the same examples; if their memory ran out, expected a smaller "
                     "--batch-size or fewer workers; the same command goes on"
                 ) from None
-            yield from found
+            yield from records
 
     def _started(self, job: Job) -> list[Any]:
         """Return the actors; they are started once, and take the job's model and data with their first piece."""

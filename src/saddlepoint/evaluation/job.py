@@ -39,8 +39,8 @@ class Job:
     @property
     def smoothed(self) -> SmoothedClassifier | None:
         """The smoothed classifier that is evaluated; None where it is the model itself."""
-        given = self.spec.smoothing
-        return None if given is None else SmoothedClassifier(classifier=self.classifier, **given)
+        smoothing = self.spec.smoothing
+        return None if smoothing is None else SmoothedClassifier(classifier=self.classifier, **smoothing)
 
 
 @dataclass

@@ -43,21 +43,21 @@ def keep_evidence(folder: Path, threat: ThreatModel, identities: Sequence[str], 
 
 def attacked(row: Row, digest: str, norm: str, method: str, name: str = SUITE) -> Attacked:
     """Return the record of an example that was attacked."""
-    given = row.input
-    delta = (row.x_adv.cpu().double() - given.x.cpu().double())[None]
-    label = torch.tensor([given.y], device=row.clean.device)
+    source = row.input
+    delta = (row.x_adv.cpu().double() - source.x.cpu().double())[None]
+    label = torch.tensor([source.y], device=row.clean.device)
     return Attacked(
-        id=str(given.id),
-        index=given.index,
+        id=str(source.id),
+        index=source.index,
         digest=digest,
-        label=given.y,
+        label=source.y,
         norm=norm,
-        eps=given.eps,
+        eps=source.eps,
         name=name,
         method=method,
         clean_label=int(row.clean.argmax()),
         clean_margin=margin(row.clean[None], label).item() + 0.0,
-        clean_correct=int(row.clean.argmax()) == given.y,
+        clean_correct=int(row.clean.argmax()) == source.y,
         success=row.success,
         accuracy=row.accuracy,
         attack=row.attack,
@@ -76,16 +76,22 @@ def attacked(row: Row, digest: str, norm: str, method: str, name: str = SUITE) -
 
 
 def certified(
-    each: Example, threat: ThreatModel, name: str, *, lower_bound: float, tolerance: float, seconds: float | None = None
+    example: Example,
+    threat: ThreatModel,
+    name: str,
+    *,
+    lower_bound: float,
+    tolerance: float,
+    seconds: float | None = None,
 ) -> Certified:
     """Return the record of a bound on the margin; of a misclassified example −∞."""
     return Certified(
-        **_of(each, threat),
+        **_of(example, threat),
         name=name,
-        method=bound_line(name, right=each.right),
-        clean_label=each.clean_label,
-        clean_margin=each.clean_margin,
-        clean_correct=each.right,
+        method=bound_line(name, right=example.right),
+        clean_label=example.clean_label,
+        clean_margin=example.clean_margin,
+        clean_correct=example.right,
         lower_bound=lower_bound,
         tolerance=tolerance,
         seconds=seconds,
@@ -107,25 +113,27 @@ def failed(job: Job, place: int, threat: ThreatModel, error: str, sample: Sample
     )
 
 
-def voted(each: Example, threat: ThreatModel, smoothing: Mapping[str, Any], *, radius: float, seconds: float) -> Voted:
+def voted(
+    example: Example, threat: ThreatModel, smoothing: Mapping[str, Any], *, radius: float, seconds: float
+) -> Voted:
     """Return the record of votes under noise."""
     return Voted(
-        **_of(each, threat),
+        **_of(example, threat),
         name=VOTES,
         method=votes_line(smoothing),
-        clean_label=each.clean_label,
-        clean_correct=each.right,
+        clean_label=example.clean_label,
+        clean_correct=example.right,
         radius=radius,
         seconds=seconds,
     )
 
 
-def _of(each: Example, threat: ThreatModel) -> dict[str, Any]:
+def _of(example: Example, threat: ThreatModel) -> dict[str, Any]:
     """Return which example a record is of, and under which threat."""
-    sample = each.sample
+    sample = example.sample
     return {
-        "id": each.id,
-        "index": each.index,
+        "id": example.id,
+        "index": example.index,
         "digest": sample.digest,
         "label": sample.y,
         "norm": threat.norm,

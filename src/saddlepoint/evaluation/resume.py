@@ -72,22 +72,29 @@ class Earlier:
     def of(self, identities: Sequence[str]) -> "Earlier":
         """Return what was found of some examples, with their points at hand: it can be sent to another machine."""
         records = {identity: self.records[identity] for identity in identities if identity in self.records}
-        kept = [each for own in records.values() for each in own if isinstance(each, Attacked) and each.kept]
+        kept = [record for own in records.values() for record in own if isinstance(record, Attacked) and record.kept]
         if self.point is None or not kept:
             return Earlier(records)
-        points = {(each.id, each.eps, each.norm): self.point(each.id, each.eps, each.norm) for each in kept}
+        points = {
+            (settled.id, settled.eps, settled.norm): self.point(settled.id, settled.eps, settled.norm)
+            for settled in kept
+        }
         return Earlier(records, _AtHand(points))
 
     def attack(self, identity: str, threat: ThreatModel) -> Attacked | None:
         """Return the attack on an example under a threat; None if there is none without an error."""
-        return next((each for each in self._under(identity, threat) if isinstance(each, Attacked)), None)
+        return next((record for record in self._under(identity, threat) if isinstance(record, Attacked)), None)
 
     def proof(self, identity: str, threat: ThreatModel) -> Proof | None:
         """Return the certificate of an example under a threat, likewise."""
-        return next((each for each in self._under(identity, threat) if isinstance(each, Certified | Voted)), None)
+        return next((record for record in self._under(identity, threat) if isinstance(record, Certified | Voted)), None)
 
     def _under(self, identity: str, threat: ThreatModel) -> list[Record]:
-        return [each for each in self.records.get(identity, ()) if (each.norm, each.eps) == (threat.norm, threat.eps)]
+        return [
+            record
+            for record in self.records.get(identity, ())
+            if (record.norm, record.eps) == (threat.norm, threat.eps)
+        ]
 
 
 def earlier_of(folder: Path, identities: set[str], written: Mapping[str, Record]) -> Earlier:
@@ -115,7 +122,7 @@ class Pending:
 
     def of(self, prefix: str) -> Mapping[str, Settled]:
         """Return what was settled earlier under keys with this prefix, by what follows it."""
-        return {key[len(prefix) :]: each for key, each in self._found.items() if key.startswith(prefix)}
+        return {key[len(prefix) :]: settled for key, settled in self._found.items() if key.startswith(prefix)}
 
     def note(self, key: str, settled: Settled) -> None:
         """Take note of what is settled of an example."""
@@ -136,8 +143,10 @@ class Pending:
         if not self._found:
             remove(self._path)
             return
-        told = {key: _plain(each) for key, each in self._found.items()}
-        points = {key: each.best.delta.cpu().numpy() for key, each in self._found.items() if each.best is not None}
+        told = {key: _plain(settled) for key, settled in self._found.items()}
+        points = {
+            key: settled.best.delta.cpu().numpy() for key, settled in self._found.items() if settled.best is not None
+        }
         write_bytes(self._path, save(points, {"format": "saddlepoint-pending", "settled": json.dumps(told)}))
 
     def _read(self) -> dict[str, Settled]:
@@ -149,7 +158,7 @@ class Pending:
             with safe_open(self._path, framework="numpy") as file:
                 told: dict[str, Any] = json.loads(file.metadata()["settled"])
                 points = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-            return {key: _settled(each, points.get(key)) for key, each in told.items()}
+            return {key: _settled(fields, points.get(key)) for key, fields in told.items()}
         except Exception as error:  # whatever broken bytes lead to
             raise RunError(
                 f"{str(self._path)!r} cannot be read ({type(error).__name__}); remove it: the same command "

@@ -72,10 +72,10 @@ def checks(job: Job, summary: Mapping[str, Any]) -> list[Check]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            found = _of_attacks(job)
+            outcomes = _of_attacks(job)
         except FAILURES as error:  # the evaluation is done, and must not be lost for this
-            found = [Check("the model can be attacked", "fail", one_line(error), "nothing was checked by attacks")]
-    return [*found, *_of_records(job, summary), *_of_data(job)]
+            outcomes = [Check("the model can be attacked", "fail", one_line(error), "nothing was checked by attacks")]
+    return [*outcomes, *_of_records(job, summary), *_of_data(job)]
 
 
 def check(job: Job, folder: Path, summary: Mapping[str, Any]) -> None:
@@ -83,7 +83,7 @@ def check(job: Job, folder: Path, summary: Mapping[str, Any]) -> None:
     path = folder / CHECKS
     if path.exists() and read_document(path).get("rows") == summary["rows"]:
         return
-    write_document(path, {"rows": summary["rows"], "checks": [each.plain() for each in checks(job, summary)]})
+    write_document(path, {"rows": summary["rows"], "checks": [check.plain() for check in checks(job, summary)]})
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,9 @@ class _Sample:
         samples, threat = _readable(job.data, places[:SAMPLE]), job.spec.largest[-1]
         if not samples:
             return cls(job, threat, torch.zeros(0, 1, 1, 1), torch.zeros(0, dtype=torch.long))
-        whole = cls(job, threat, torch.stack([each.x for each in samples]), torch.tensor([each.y for each in samples]))
+        whole = cls(
+            job, threat, torch.stack([sample.x for sample in samples]), torch.tensor([sample.y for sample in samples])
+        )
         right = whole.logits(whole.x).argmax(1) == whole.y
         return cls(job, threat, whole.x[right], whole.y[right])
 
@@ -115,8 +117,8 @@ class _Sample:
         """Return which of the first `most` an attack breaks."""
         spec, x, y = self.job.spec, self.x[:most], self.y[:most]
         ball, box = BALLS[self.threat.norm](eps), self.threat.box
-        found = attack(self.job.classifier, x, y, ball, method, seed=spec.seed, batch_size=spec.batch_size, box=box)
-        return found.success.cpu()
+        result = attack(self.job.classifier, x, y, ball, method, seed=spec.seed, batch_size=spec.batch_size, box=box)
+        return result.success.cpu()
 
     def broken(self, method: Attack, eps: float) -> int:
         """Return how many an attack breaks."""
@@ -137,8 +139,10 @@ def _of_attacks(job: Job) -> list[Check]:
     sample = _Sample.of(job)
     if not len(sample.y):
         return []
-    found = [_in(each, job, check) for each in job.spec.largest for check in _of_ball(replace(sample, threat=each))]
-    return [*found, _slopes(sample), _deterministic(sample)]
+    outcomes = [
+        _in(threat, job, check) for threat in job.spec.largest for check in _of_ball(replace(sample, threat=threat))
+    ]
+    return [*outcomes, _slopes(sample), _deterministic(sample)]
 
 
 def _in(threat: ThreatModel, job: Job, check: Check) -> Check:
@@ -263,13 +267,13 @@ def _of_data(job: Job) -> list[Check]:
     samples = _readable(data, sorted(places))
     if not samples:
         return []
-    x, y = torch.stack([each.x for each in samples]).flatten(1), torch.tensor([each.y for each in samples])
-    found = {threat: _close(x, y, threat) for threat in job.spec.largest}
-    twins = next(iter(found.values()))[1]
+    x, y = torch.stack([sample.x for sample in samples]).flatten(1), torch.tensor([sample.y for sample in samples])
+    near = {threat: _close(x, y, threat) for threat in job.spec.largest}
+    twins = next(iter(near.values()))[1]
     images = Counter(row.numpy().tobytes() for row in x)
     copies = sum(count - 1 for count in images.values())
     return [
-        *(_in(threat, job, _apart(samples, close)) for threat, (close, _) in found.items()),
+        *(_in(threat, job, _apart(samples, close)) for threat, (close, _) in near.items()),
         Check(
             "no image occurs twice",
             "pass" if not copies else "warn",

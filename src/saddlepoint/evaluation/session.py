@@ -115,7 +115,7 @@ def _parts(
 ) -> Iterator[tuple[_Part, list[Tally]]]:
     """Yield the parts of the order, and the tallies of all records up to each, one tally per threat."""
     asked = {"proven": bool(job.spec.certify), "searched": bool(job.spec.suite)}
-    tallies, known = [Tally(each.norm, each.eps, **asked) for each in job.spec.threats], dict[str, list[Record]]()
+    tallies, known = [Tally(threat.norm, threat.eps, **asked) for threat in job.spec.threats], dict[str, list[Record]]()
     for record in writer.earlier.values():
         known.setdefault(record.id, []).append(record)
     places, size = order(job, early=early), workers * job.spec.batch_size

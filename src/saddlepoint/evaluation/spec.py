@@ -77,12 +77,12 @@ class Spec:
     @property
     def norms(self) -> tuple[str, ...]:
         """The norms of the threats, each once, in their order."""
-        return tuple(dict.fromkeys(each.norm for each in self.threats))
+        return tuple(dict.fromkeys(threat.norm for threat in self.threats))
 
     @property
     def largest(self) -> tuple[ThreatModel, ...]:
         """The threat of the largest ε in each norm."""
-        return tuple({each.norm: each for each in self.threats}.values())
+        return tuple({threat.norm: threat for threat in self.threats}.values())
 
     def attacks(self, norm: str) -> tuple[Step, ...]:
         """Return the attacks of the suite that search balls of a norm."""
@@ -94,7 +94,7 @@ class Spec:
             "kind": "evaluation",
             "model": dict(self.model),
             "data": dict(self.data),
-            "threats": [{**asdict(each), "box": each.box and list(each.box)} for each in self.threats],
+            "threats": [{**asdict(threat), "box": threat.box and list(threat.box)} for threat in self.threats],
             "suite": [to_dict(step) for step in self.suite],
             "certify": list(self.certify),
             "seed": self.seed,
@@ -116,7 +116,7 @@ class Spec:
         """
         if plain.get("kind") != "evaluation":
             raise InputError(f"the specification is of kind {plain.get('kind')!r}; expected that of an evaluation")
-        threats = [ThreatModel(each["norm"], each["eps"], _box(each["box"])) for each in plain["threats"]]
+        threats = [ThreatModel(threat["norm"], threat["eps"], _box(threat["box"])) for threat in plain["threats"]]
         return cls(
             model=plain["model"],
             data=plain["data"],
@@ -134,8 +134,8 @@ class Spec:
         )
 
 
-def _box(given: Sequence[float] | None) -> tuple[float, float] | None:
-    return None if given is None else (float(given[0]), float(given[1]))
+def _box(box: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if box is None else (float(box[0]), float(box[1]))
 
 
 def described_model(classifier: Classifier) -> dict[str, Any]:

@@ -28,12 +28,12 @@ class Rule:
     eps: float | None = None
     norm: str | None = None
 
-    def of(self, found: Sequence[Bracket]) -> list[Bracket]:
+    def of(self, brackets: Sequence[Bracket]) -> list[Bracket]:
         """Return the brackets that the rule is about; it is met when each of them meets it."""
-        of_norm = [each for each in found if self.norm in (None, each.norm)]
+        of_norm = [bracket for bracket in brackets if self.norm in (None, bracket.norm)]
         if self.eps is None:
             return largest(of_norm)
-        return [each for each in of_norm if isclose(each.eps, self.eps)]
+        return [bracket for bracket in of_norm if isclose(bracket.eps, self.eps)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +59,17 @@ class Until:
         looks = self.looks or 0
         return [ceil(whole * look / looks) for look in range(1, looks + 1)]
 
-    def reached(self, seen: int, whole: int, found: Sequence[Bracket]) -> bool:
+    def reached(self, seen: int, whole: int, brackets: Sequence[Bracket]) -> bool:
         """Whether no further example is needed."""
-        if not self.due(seen, whole) or not found:
+        if not self.due(seen, whole) or not brackets:
             return False
-        narrow = self.width is not None and self._narrow(seen, whole, found)
-        decided = bool(self.rules) and all(self.decided(rule, seen, whole, found) is not None for rule in self.rules)
+        narrow = self.width is not None and self._narrow(seen, whole, brackets)
+        decided = bool(self.rules) and all(self.decided(rule, seen, whole, brackets) is not None for rule in self.rules)
         return narrow or decided
 
-    def decided(self, rule: Rule, seen: int, whole: int, found: Sequence[Bracket]) -> bool | None:
+    def decided(self, rule: Rule, seen: int, whole: int, brackets: Sequence[Bracket]) -> bool | None:
         """Return whether a rule holds for all examples; None while that is open."""
-        ends = [self.ends(seen, whole, each, len(found))[rule.kind] for each in rule.of(found)]
+        ends = [self.ends(seen, whole, bracket, len(brackets))[rule.kind] for bracket in rule.of(brackets)]
         if any(high < rule.least for _, high in ends):
             return False
         return True if ends and all(low >= rule.least for low, _ in ends) else None
@@ -105,11 +105,11 @@ class Until:
             ends[kind] = (low / whole, high / whole)
         return ends
 
-    def _narrow(self, seen: int, whole: int, found: Sequence[Bracket]) -> bool:
+    def _narrow(self, seen: int, whole: int, brackets: Sequence[Bracket]) -> bool:
         """Whether the accuracies at the largest ε of each norm are known to within the width."""
-        for each in largest(found):
-            ends = self.ends(seen, whole, each, len(found))
-            asked = (*(("attacked",) if each.searched else ()), *(("certified",) if each.proven else ()))
+        for bracket in largest(brackets):
+            ends = self.ends(seen, whole, bracket, len(brackets))
+            asked = (*(("attacked",) if bracket.searched else ()), *(("certified",) if bracket.proven else ()))
             if any(ends[kind][1] - ends[kind][0] > (self.width or 0.0) for kind in asked):
                 return False
         return True

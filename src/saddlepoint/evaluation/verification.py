@@ -106,8 +106,8 @@ class Audit:
 
     def __post_init__(self) -> None:
         if self.classifier.digest() != self.spec.model["digest"]:
-            given = self.spec.model.get("weights")
-            hint = f"; the run was made with --weights {given}" if given else ""
+            weights = self.spec.model.get("weights")
+            hint = f"; the run was made with --weights {weights}" if weights else ""
             raise InputError(
                 f"the model {self.classifier.name} is not the one that was evaluated ({self.spec.model['reference']}): "
                 "their digests differ; expected that very model, or a copy: --model REF; with --mean, --std and --bgr "
@@ -135,13 +135,15 @@ class Audit:
 
     def missing(self) -> list[str]:
         """Return the ids of examples that lack records, so that the run is not finished."""
-        said = {each.key: each for each in self._records if not isinstance(each, Failed)}
-        failed = {each.id for each in self._records if isinstance(each, Failed)}
-        return [each for each in self.data.ids if each not in failed and not complete(self.spec, each, said)]
+        said = {record.key: record for record in self._records if not isinstance(record, Failed)}
+        failed = {record.id for record in self._records if isinstance(record, Failed)}
+        return [
+            identity for identity in self.data.ids if identity not in failed and not complete(self.spec, identity, said)
+        ]
 
     def checks(self) -> Iterator[Checked]:
         """Yield what every claim comes to when it is checked again, the cheap ones first."""
-        records, threats = self._records, {(each.norm, each.eps): each for each in self.spec.threats}
+        records, threats = self._records, {(threat.norm, threat.eps): threat for threat in self.spec.threats}
         if self.spec.data["examples"] != len(self.data):
             said = f"the specification speaks of {self.spec.data['examples']} examples, and there are {len(self.data)}"
             yield Checked("record", "spec.json", said)
@@ -151,13 +153,13 @@ class Audit:
             yield Checked("record", record.key, why)
             if why is None:
                 sound.append(record)
-        attacks = [each for each in sound if isinstance(each, Attacked)]
-        proofs = [each for each in sound if isinstance(each, Certified | Voted)]
-        yield from self._predictions([each for each in sound if isinstance(each, Attacked | Certified)])
+        attacks = [record for record in sound if isinstance(record, Attacked)]
+        proofs = [record for record in sound if isinstance(record, Certified | Voted)]
+        yield from self._predictions([record for record in sound if isinstance(record, Attacked | Certified)])
         yield from self._points(attacks, threats)
         yield from self._certificates(proofs, threats)
         yield from self._searches(attacks, proofs)
-        yield from self._errors([each for each in records if isinstance(each, Failed)])
+        yield from self._errors([record for record in records if isinstance(record, Failed)])
 
     @cached_property
     def _records(self) -> list[Record]:
@@ -217,47 +219,47 @@ class Audit:
 
     def _predictions(self, records: Sequence[Attacked | Certified]) -> Iterator[Checked]:
         """Predict every clean image again, at the batch shape of the evaluation; votes are counted again elsewhere."""
-        places = sorted({each.index for each in records})
+        places = sorted({record.index for record in records})
         known = dict[int, tuple[int, float, bool]]()
         for part in _parts(places, self.size):
             samples = [self.data.read(place) for place in part]
-            x, y = torch.stack([each.x for each in samples]), torch.tensor([each.y for each in samples])
+            x, y = torch.stack([sample.x for sample in samples]), torch.tensor([sample.y for sample in samples])
             whole = torch.cat([x, x[-1:].expand(self.size - len(x), *x.shape[1:])])
             logits = self.classifier.predict(whole, box=self.spec.threats[0].box).logits[: len(x)].cpu()
             top = logits.topk(2).values
             near = (top[:, 0] - top[:, 1]) <= MARGINAL * logits.abs().amax(1)
             labels, margins = logits.argmax(1).tolist(), losses.margin(logits, y).tolist()
             known |= dict(zip(part, zip(labels, margins, near.tolist(), strict=True), strict=True))
-        for each in records:
-            label, margin, marginal = known[each.index]
-            right = each.clean_correct == (each.clean_label == each.label)
-            same = each.clean_label == label and abs(each.clean_margin - margin) <= 1e-3 * max(1.0, abs(margin))
+        for record in records:
+            label, margin, marginal = known[record.index]
+            right = record.clean_correct == (record.clean_label == record.label)
+            same = record.clean_label == label and abs(record.clean_margin - margin) <= 1e-3 * max(1.0, abs(margin))
             holds = right and (same or marginal)
             why = None if holds else f"its clean image is of class {label}, by a margin of {margin:.4g}"
-            yield Checked("prediction", each.key, why, marginal)
+            yield Checked("prediction", record.key, why, marginal)
 
     def _points(self, attacks: Sequence[Attacked], threats: Threats) -> Iterator[Checked]:
         """Hold every point that was kept against the set and the untouched model."""
-        for part in _parts([each for each in attacks if each.broken and each.kept], self.size):
-            found = [(each, self._point(each)) for each in part]
-            yield from (Checked("point", each.key, point) for each, point in found if isinstance(point, str))
-            there = [(each, point) for each, point in found if not isinstance(point, str)]
-            samples = {each.index: self.data.read(each.index) for each, _ in there}
-            alike = [(each, point) for each, point in there if point.shape == samples[each.index].x.shape]
+        for part in _parts([attacked for attacked in attacks if attacked.broken and attacked.kept], self.size):
+            kept = [(attacked, self._point(attacked)) for attacked in part]
+            yield from (Checked("point", attacked.key, point) for attacked, point in kept if isinstance(point, str))
+            there = [(attacked, point) for attacked, point in kept if not isinstance(point, str)]
+            samples = {attacked.index: self.data.read(attacked.index) for attacked, _ in there}
+            alike = [(attacked, point) for attacked, point in there if point.shape == samples[attacked.index].x.shape]
             if len(alike) < len(there):
                 yield Checked("point", part[0].key, "a point among these has another shape than its image")
             if not alike:
                 continue
             x_adv = torch.stack([point for _, point in alike])
             logits = self.classifier.predict(x_adv, box=None).logits.cpu()
-            margins = losses.margin(logits, torch.tensor([each.label for each, _ in alike]))
+            margins = losses.margin(logits, torch.tensor([attacked.label for attacked, _ in alike]))
             largest = logits.abs().amax(1)
-            for (each, point), margin, scale in zip(alike, margins, largest, strict=True):
+            for (attacked, point), margin, scale in zip(alike, margins, largest, strict=True):
                 marginal = bool(margin.abs() <= MARGINAL * scale)
-                why = _geometry(samples[each.index], point, threats[each.norm, each.eps])
+                why = _geometry(samples[attacked.index], point, threats[attacked.norm, attacked.eps])
                 if why is None and not marginal:
-                    why = self._differs(each, float(margin))
-                yield Checked("point", each.key, why, marginal)
+                    why = self._differs(attacked, float(margin))
+                yield Checked("point", attacked.key, why, marginal)
 
     def _differs(self, attack: Attacked, margin: float) -> str | None:
         """Return why the margin at a point is not that of its record."""
@@ -277,7 +279,7 @@ class Audit:
     def _certificates(self, proofs: Sequence[Proof], threats: Threats) -> Iterator[Checked]:
         """Follow the evidence of some certificates, or compute them again where none was kept."""
         graphs: tuple[Graph, Graph] | None = None
-        for proof in self._drawn("certificate", [each for each in proofs if each.proven], self.certificates):
+        for proof in self._drawn("certificate", [proof for proof in proofs if proof.proven], self.certificates):
             sample, threat = self.data.read(proof.index), threats[proof.norm, proof.eps]
             if isinstance(proof, Voted):
                 yield self._votes(proof, sample)
@@ -315,29 +317,31 @@ class Audit:
     def _votes(self, proof: Voted, sample: Sample) -> Checked:
         """Vote again, with the same noise."""
         smoothed = SmoothedClassifier(classifier=self.classifier, **(self.spec.smoothing or {}))
-        found = smoothed.certify(sample.x[None], ids=[proof.id])
-        if not int(found.label) == sample.y == proof.clean_label or not float(found.radius) > proof.eps:
-            return _proves_nothing(proof, "radius", float(found.radius))
-        return _compared(proof, "radius", float(found.radius), proof.radius, 0.0)
+        vote = smoothed.certify(sample.x[None], ids=[proof.id])
+        if not int(vote.label) == sample.y == proof.clean_label or not float(vote.radius) > proof.eps:
+            return _proves_nothing(proof, "radius", float(vote.radius))
+        return _compared(proof, "radius", float(vote.radius), proof.radius, 0.0)
 
     def _searches(self, attacks: Sequence[Attacked], proofs: Sequence[Proof]) -> Iterator[Checked]:
         """Search again around some of the examples that stand: nobody else can say that nothing is found."""
         if not self.spec.suite:
             return
-        stood: list[Attacked | Proof] = [each for each in attacks if not each.success and each.name != PROBED]
-        stood += [each for each in proofs if each.proven]
-        examples = list({each.id: each for each in stood}.values())
-        chosen = sorted({each.index for each in self._drawn("standing", examples, self.standing)})
+        stood: list[Attacked | Proof] = [
+            attacked for attacked in attacks if not attacked.success and attacked.name != PROBED
+        ]
+        stood += [proof for proof in proofs if proof.proven]
+        examples = list({attacked.id: attacked for attacked in stood}.values())
+        chosen = sorted({attacked.index for attacked in self._drawn("standing", examples, self.standing)})
         job = replace(self.job, spec=replace(self.job.spec, certify=(), points=None))
-        found = (new for new, *_ in evaluate_shard(job, chosen) if isinstance(new, Attacked | Failed))
-        again = {(new.id, new.norm, new.eps): new for new in found}
-        for each in stood:
-            if each.index in chosen and (new := again.get((each.id, each.norm, each.eps))) is not None:
-                yield _searched(each, new)
+        renewed = (new for new, *_ in evaluate_shard(job, chosen) if isinstance(new, Attacked | Failed))
+        again = {(new.id, new.norm, new.eps): new for new in renewed}
+        for attacked in stood:
+            if attacked.index in chosen and (new := again.get((attacked.id, attacked.norm, attacked.eps))) is not None:
+                yield _searched(attacked, new)
 
     def _errors(self, failed: Sequence[Failed]) -> Iterator[Checked]:
         """Try some examples with an error again."""
-        few = {each.index: each.key for each in reversed(self._ordered("error", failed)[:_ERRORS])}
+        few = {record.index: record.key for record in reversed(self._ordered("error", failed)[:_ERRORS])}
         job = replace(self.job, spec=replace(self.job.spec, certify=self.spec.certify[:1], suite=()))
         job = job if self.spec.certify else self.job
         for index in sorted(few):
@@ -352,7 +356,7 @@ class Audit:
         return self._ordered(what, records)[: math.ceil(share * len(records))]
 
     def _ordered(self, what: str, records: Sequence[R]) -> list[R]:
-        return sorted(records, key=lambda each: random.key(self.seed, what, each.key))
+        return sorted(records, key=lambda record: random.key(self.seed, what, record.key))
 
 
 def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
@@ -387,7 +391,7 @@ def _searched(before: Attacked | Proof, new: Attacked | Failed) -> Checked:
         return Checked("search", before.key, f"it stands, says its record, and {new.attack} breaks it")
     if not isinstance(before, Attacked):
         return Checked("search", before.key)
-    exact = all(getattr(before, each) == getattr(new, each) for each in _EXACT)
+    exact = all(getattr(before, field) == getattr(new, field) for field in _EXACT)
     apart = before.margin - new.margin > _APART * abs(before.clean_margin)
     why = f"a search comes to a margin of {new.margin:.4g}, not {before.margin:.4g}" if apart else None
     return Checked("search", before.key, why, exact=exact)

@@ -14,18 +14,22 @@ from saddlepoint.evaluation.records import WithImages, voted
 def evaluate_votes(job: Job, places: Sequence[int], smoothed: SmoothedClassifier) -> Iterator[WithImages]:
     """Yield the records of the examples at these places of the data; abstaining counts as misclassified."""
     for place in places:
-        each = read(job, place)
-        if not isinstance(each, Example):
-            yield from errors(job, *each)
+        example = read(job, place)
+        if not isinstance(example, Example):
+            yield from errors(job, *example)
             continue
         begin = perf_counter()
         try:
-            found = smoothed.certify(each.sample.x[None], ids=[each.id])
+            vote = smoothed.certify(example.sample.x[None], ids=[example.id])
         except torch.OutOfMemoryError:
             raise
         except FAILURES as error:
             yield from errors(job, place, why(error))
             continue
-        seconds, each.clean_label = perf_counter() - begin, int(found.label)
+        seconds, example.clean_label = perf_counter() - begin, int(vote.label)
         for threat in job.spec.threats:
-            yield voted(each, threat, job.spec.smoothing or {}, radius=float(found.radius), seconds=seconds), None, None
+            yield (
+                voted(example, threat, job.spec.smoothing or {}, radius=float(vote.radius), seconds=seconds),
+                None,
+                None,
+            )

@@ -70,16 +70,39 @@ class Ball(ABC):
     def ascent(
         self, g: Images, length: PerExample, low: Images, high: Images, sparsity: float | PerExample = 0.0
     ) -> Images:
-        """Return a step of steepest ascent, ‖v‖ ≤ length, without coordinates that the box low ≤ v ≤ high blocks."""
+        """Return a step of steepest ascent, ‖v‖ ≤ length, without coordinates that the box low ≤ v ≤ high blocks.
+
+        Args:
+            g: the gradient, (B, C, H, W).
+            length: of the step in the norm of the ball, (B,).
+            low: how far each coordinate may fall, ≤ 0, like g.
+            high: how far it may rise, ≥ 0, like g.
+            sparsity: the share of coordinates that a step in ℓ1 moves; 0 moves one.
+        """
         blocked = ((g > 0) & (high <= 0)) | ((g < 0) & (low >= 0))
         return spread(length, g) * self.steepest(g.masked_fill(blocked, 0), sparsity)
 
     def onto_hyperplane(self, d: Images, w: Images, b: PerExample, low: Images, high: Images) -> Images:
-        """Return argmin ‖z − d‖ over {z : ⟨w, z⟩ = b, low ≤ z ≤ high}; as far as the box allows, if that is empty."""
+        """Return argmin ‖z − d‖ over {z : ⟨w, z⟩ = b, low ≤ z ≤ high}; as far as the box allows, if that is empty.
+
+        Args:
+            d: the points, (B, C, H, W).
+            w: normals of the hyperplanes, like d.
+            b: their offsets, (B,).
+            low: least coordinates, like d.
+            high: largest coordinates, like d.
+        """
         return onto_hyperplane(self.moves, d, w, b, low, high)
 
     def toward(self, w: Images, gap: PerExample, low: Images, high: Images) -> Images:
-        """Return argmin ‖v‖ over {v : ⟨w, v⟩ = gap, low ≤ v ≤ high}, the step of `onto_hyperplane`."""
+        """Return argmin ‖v‖ over {v : ⟨w, v⟩ = gap, low ≤ v ≤ high}, the step of `onto_hyperplane`.
+
+        Args:
+            w: normals of the hyperplanes, (B, C, H, W).
+            gap: what the step must gain in ⟨w, v⟩, (B,).
+            low: how far each coordinate may fall, ≤ 0, like w.
+            high: how far it may rise, ≥ 0, like w.
+        """
         return toward(self.moves, w, gap, low, high)
 
     @abstractmethod
@@ -88,11 +111,25 @@ class Ball(ABC):
 
     @abstractmethod
     def nearest(self, d: Images, radius: PerExample, low: Images, high: Images) -> Images:
-        """Return argmin ‖z − d‖₂ over ball ∩ box, up to rounding."""
+        """Return argmin ‖z − d‖₂ over ball ∩ box, up to rounding.
+
+        Args:
+            d: the points, (B, C, H, W).
+            radius: ε, (B,).
+            low: least coordinates, like d.
+            high: largest coordinates, like d.
+        """
 
     @abstractmethod
     def farthest(self, g: Images, radius: PerExample, low: Images, high: Images) -> Images:
-        """Return argmax ⟨g, z⟩ over ball ∩ box, up to rounding."""
+        """Return argmax ⟨g, z⟩ over ball ∩ box, up to rounding.
+
+        Args:
+            g: the directions, (B, C, H, W).
+            radius: ε, (B,).
+            low: least coordinates, like g.
+            high: largest coordinates, like g.
+        """
 
     @abstractmethod
     def moves(self, slope: Images, room: Images, gap: PerExample) -> Images:

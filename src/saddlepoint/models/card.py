@@ -56,7 +56,7 @@ def read(content: object) -> Card:
     )
 
 
-def preprocessing(**given: Any) -> Preprocessing:  # noqa: ANN401 - that is what is checked
+def preprocessing(**values: Any) -> Preprocessing:  # noqa: ANN401 - that is what is checked
     """Return a preprocessing whose values are of the right types.
 
     Raises:
@@ -68,11 +68,11 @@ def preprocessing(**given: Any) -> Preprocessing:  # noqa: ANN401 - that is what
         "interpolation": (lambda value: value in INTERPOLATIONS, " or ".join(INTERPOLATIONS)),
         "squash": (lambda value: isinstance(value, bool), "true or false"),
     }
-    for key in given:
+    for key in values:
         if key not in known:
             raise WeightsError(f"its preprocessing has {_show(key)}; expected {', '.join(known)}")
-        _typed(given, key, *known[key])
-    return Preprocessing(**given)
+        _typed(values, key, *known[key])
+    return Preprocessing(**values)
 
 
 def _digest(key: str, entry: object) -> str:
@@ -85,10 +85,10 @@ def _part(key: str, value: object) -> dict[str, Any]:
     return value
 
 
-def _typed(given: Mapping[str, Any], key: str, fits: Callable[[Any], bool], expected: str) -> Any:  # noqa: ANN401
-    if not fits(given.get(key)):
-        raise WeightsError(f"its {key} is {_show(given.get(key))}; expected {expected}")
-    return given.get(key)
+def _typed(values: Mapping[str, Any], key: str, fits: Callable[[Any], bool], expected: str) -> Any:  # noqa: ANN401
+    if not fits(values.get(key)):
+        raise WeightsError(f"its {key} is {_show(values.get(key))}; expected {expected}")
+    return values.get(key)
 
 
 def _optional(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -100,7 +100,7 @@ def _is_text(value: object) -> bool:
 
 
 def _is_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _is_count(value: object) -> bool:

@@ -238,7 +238,7 @@ def _understood(reference: str) -> Iterator[None]:
 
 def _numbers(config: Mapping[str, Any], key: str, channels: int) -> list[float]:
     """Return one finite number, or one per channel."""
-    values = [float(each) for each in config[key]]
+    values = [float(number) for number in config[key]]
     if len(values) not in (1, channels) or not all(map(math.isfinite, values)):
         raise WeightsError(f"its {key} is {list(config[key])!r}; expected {channels} finite numbers, one per channel")
     return values
@@ -262,7 +262,7 @@ def _square(size: Mapping[str, Any]) -> int:
 
 def _filter(name: str | int) -> Any:  # noqa: ANN401 - checked by the table
     known = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-    found = known.get(name) if isinstance(name, int) else name
-    if found not in known.values():
+    method = known.get(name) if isinstance(name, int) else name
+    if method not in known.values():
         raise InputError(f"the model's interpolation is {name!r}; expected one of {', '.join(known.values())}")
-    return found
+    return method

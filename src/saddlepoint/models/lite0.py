@@ -46,9 +46,9 @@ def fit_in_order(module: nn.Module, state: dict[str, Tensor], source: str) -> No
     own = module.state_dict()
     if len(own) != len(state):
         raise WeightsError(f"the weights of {source} hold {len(state)} tensors; expected {len(own)}: {_MEND}")
-    for (name, mine), (other, given) in zip(own.items(), state.items(), strict=True):
-        if mine.shape != given.shape:
-            shapes = f"{tuple(given.shape)}; expected {tuple(mine.shape)} for {name}"
+    for (name, mine), (other, theirs) in zip(own.items(), state.items(), strict=True):
+        if mine.shape != theirs.shape:
+            shapes = f"{tuple(theirs.shape)}; expected {tuple(mine.shape)} for {name}"
             raise WeightsError(f"the weights of {source} have {other} of shape {shapes}: {_MEND}")
     fit(module, dict(zip(own, state.values(), strict=True)), source)
 

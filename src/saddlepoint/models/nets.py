@@ -32,11 +32,11 @@ def reference(name: str, shape: Shape, classes: int) -> str:
 
 def load(place: str | None, weights: Path | None) -> Classifier:
     """Return an architecture, untrained unless weights are given."""
-    found = _PLACE.fullmatch(place or "")
-    if found is None:
+    match = _PLACE.fullmatch(place or "")
+    if match is None:
         raise InputError(f"unknown architecture 'net:{place or ''}'; expected {FORM}, such as net:small:1x28x28:10")
-    channels, height, width, classes = map(int, found.groups()[1:])
-    module = make(found.group(1), (channels, height, width), classes)
+    channels, height, width, classes = map(int, match.groups()[1:])
+    module = make(match.group(1), (channels, height, width), classes)
     if weights is not None:
         fit(module, read_weights(weights), str(weights))
     return Classifier(module)

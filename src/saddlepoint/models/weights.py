@@ -57,10 +57,10 @@ def fit(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
         state = OrderedDict(state)
         setattr(state, "_metadata", getattr(own, "_metadata", {}))  # noqa: B010 - no declared attribute
     try:
-        found = module.load_state_dict(state, strict=False)
+        mismatch = module.load_state_dict(state, strict=False)
     except (RuntimeError, ValueError) as error:
         raise WeightsError(f"the weights of {source} do not fit: {_first_finding(error)}; {_MEND}") from None
-    for kind, keys in (("missing", found.missing_keys), ("unexpected", found.unexpected_keys)):
+    for kind, keys in (("missing", mismatch.missing_keys), ("unexpected", mismatch.unexpected_keys)):
         if keys:
             raise WeightsError(
                 f"the weights of {source} do not fit: {keys[0]} is {kind}; {_MEND}; the file's first key is "
@@ -130,8 +130,8 @@ def _unprefixed(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str
         return state
     for key in state:
         prefix = key.removesuffix(first)
-        if key.endswith(f".{first}") and (all(each.startswith(prefix) for each in state) or _has(state, prefix, own)):
-            return {each.removeprefix(prefix): state[each] for each in state if each.startswith(prefix)}
+        if key.endswith(f".{first}") and (all(key.startswith(prefix) for key in state) or _has(state, prefix, own)):
+            return {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
     return state
 
 

@@ -77,8 +77,8 @@ def imagenet_names() -> list[str]:
 def _names() -> list[str]:
     from torchvision import models
 
-    found: list[str] = models.list_models(module=models)
-    return found
+    names: list[str] = models.list_models(module=models)
+    return names
 
 
 def _entry(name: str, wanted: str) -> Any:  # noqa: ANN401 - torchvision has no types

@@ -11,14 +11,14 @@ from saddlepoint.results import (
     Attacked,
     Bracket,
     Certified,
-    Judged,
+    Judgement,
     RunFolder,
     Standing,
     Voted,
     brackets,
     by_label,
     compare,
-    judged,
+    judgements,
     namer,
     percent,
     verified,
@@ -39,12 +39,12 @@ STANDINGS = (Standing.CERTIFIED, Standing.UNDECIDED, Standing.BROKEN, Standing.M
 def content(run: RunFolder, *, images: bool, baseline: RunFolder | None = None) -> dict[str, Any]:
     """Return the values of the template."""
     records = run.records()
-    verdicts = judged(records)
-    found, name = brackets(verdicts), namer(run.spec)
-    last, norms = found[-1], list(dict.fromkeys(each.norm for each in found))
-    under_last = [each for each in verdicts if (each.norm, each.eps) == (last.norm, last.eps)]
-    whole = union(verdicts) if len(norms) > 1 else last
-    attacks = [each for each in records if isinstance(each, Attacked)]
+    examples = judgements(records)
+    of_balls, name = brackets(examples), namer(run.spec)
+    last, norms = of_balls[-1], list(dict.fromkeys(bracket.norm for bracket in of_balls))
+    under_last = [judgement for judgement in examples if (judgement.norm, judgement.eps) == (last.norm, last.eps)]
+    whole = union(examples) if len(norms) > 1 else last
+    attacks = [record for record in records if isinstance(record, Attacked)]
     summary = run.summary()
     return {
         "version": __version__,
@@ -55,19 +55,25 @@ def content(run: RunFolder, *, images: bool, baseline: RunFolder | None = None) 
         "verdict": whole.in_words(),
         "norms": [NORMS[norm] for norm in norms],
         "box": _box(run.spec),
-        "bars": [_bar(each) for each in (found if whole is last else [*found, whole])],
-        "curves": [_curve(of) for norm in norms if len(of := [each for each in found if each.norm == norm]) > 1],
+        "bars": [_bar(bracket) for bracket in (of_balls if whole is last else [*of_balls, whole])],
+        "curves": [
+            _curve(of) for norm in norms if len(of := [bracket for bracket in of_balls if bracket.norm == norm]) > 1
+        ],
         "level": f"{LEVEL:.0%}",
-        "balls": [_ball(each.norm, each.eps) for each in found],
-        "attacks": _contributions(found),
+        "balls": [_ball(bracket.norm, bracket.eps) for bracket in of_balls],
+        "attacks": _contributions(of_balls),
         "convergence": [(passes, percent(last.share(left))) for passes, left in last.convergence],
         "baseline": None if baseline is None else baseline.spec["model"]["reference"],
         "comparison": []
         if baseline is None
-        else [{"ball": _ball(each.norm, each.eps), **row} for each in compare(baseline, run) for row in shown(each)],
+        else [
+            {"ball": _ball(comparison.norm, comparison.eps), **row}
+            for comparison in compare(baseline, run)
+            for row in shown(comparison)
+        ],
         "classes": _classes(under_last, name),
         "last": _ball(last.norm, last.eps),
-        "gallery": [_shown(*each, name) for each in gallery(run, attacks)] if images else [],
+        "gallery": [_shown(*pair, name) for pair in gallery(run, attacks)] if images else [],
         "images": images,
         "doubts": summary["doubts"],
         "checks": run.checks(),
@@ -75,7 +81,7 @@ def content(run: RunFolder, *, images: bool, baseline: RunFolder | None = None) 
         "suite": [_described(step) for step in run.spec["suite"]],
         "certify": run.spec.get("certify", []),
         "votes": run.spec.get("smoothing"),
-        "methods": sorted({each.method for each in records if isinstance(each, Certified | Voted)}),
+        "methods": sorted({record.method for record in records if isinstance(record, Certified | Voted)}),
         "spec": run.spec,
         "command": shlex.join(run.provenance[-1].get("command", [])) if run.provenance else "",
         "sessions": run.provenance,
@@ -89,22 +95,22 @@ def _box(spec: Mapping[str, Any]) -> str:
     return f"pixels stay in [{box[0]:g}, {box[1]:g}]" if box else "pixels may leave [0, 1]"
 
 
-def _bar(each: Bracket) -> dict[str, Any]:
+def _bar(bracket: Bracket) -> dict[str, Any]:
     """Return one stacked bar: where each part begins and how long it is, in per cent of the examples."""
     parts, begin = [], 0.0
     for standing in STANDINGS:
-        share = 100 * (each.share(each.counts[standing]) or 0.0)
-        parts.append({"standing": str(standing), "begin": begin, "share": share, "count": each.counts[standing]})
+        share = 100 * (bracket.share(bracket.counts[standing]) or 0.0)
+        parts.append({"standing": str(standing), "begin": begin, "share": share, "count": bracket.counts[standing]})
         begin += share
-    low, high = each.interval(each.certified)[0] if each.proven else 0.0, each.interval(each.attacked)[1]
+    low, high = bracket.interval(bracket.certified)[0] if bracket.proven else 0.0, bracket.interval(bracket.attacked)[1]
     return {
-        "ball": "all at once" if each.norm == UNION else _ball(each.norm, each.eps),
+        "ball": "all at once" if bracket.norm == UNION else _ball(bracket.norm, bracket.eps),
         "parts": parts,
-        "examples": each.examples,
-        "clean": each.share(each.clean),
-        "certified": each.share(each.certified) if each.proven else None,
-        "attacked": each.share(each.attacked),
-        "searched": each.searched,
+        "examples": bracket.examples,
+        "clean": bracket.share(bracket.clean),
+        "certified": bracket.share(bracket.certified) if bracket.proven else None,
+        "attacked": bracket.share(bracket.attacked),
+        "searched": bracket.searched,
         "low": 100 * low,
         "high": 100 * high,
     }
@@ -114,37 +120,37 @@ def _ball(norm: str, eps: float) -> str:
     return f"{NORMS[norm][0]} ε {spelled(eps)}"
 
 
-def _curve(found: Sequence[Bracket]) -> dict[str, Any]:
+def _curve(of_norm: Sequence[Bracket]) -> dict[str, Any]:
     """Return the corners of accuracy against ε, in a square of 100; at ε = 0 both ends are the clean accuracy."""
-    most = found[-1].eps
+    most = of_norm[-1].eps
 
     def line(count: Callable[[Bracket], int]) -> list[tuple[float, float]]:
-        ends = [(each.eps, each.share(count(each)) or 0.0) for each in found]
+        ends = [(bracket.eps, bracket.share(count(bracket)) or 0.0) for bracket in of_norm]
         return [
             (100 * eps / most, 100 - 100 * share)
-            for eps, share in [(0.0, found[0].share(found[0].clean) or 0.0), *ends]
+            for eps, share in [(0.0, of_norm[0].share(of_norm[0].clean) or 0.0), *ends]
         ]
 
-    certified, attacked = line(lambda each: each.certified), line(lambda each: each.attacked)
+    certified, attacked = line(lambda bracket: bracket.certified), line(lambda bracket: bracket.attacked)
     return {
         "certified": certified,
         "attacked": attacked,
-        "norm": NORMS[found[0].norm][0],
-        "eps": [(100 * each.eps / most, spelled(each.eps)) for each in found],
+        "norm": NORMS[of_norm[0].norm][0],
+        "eps": [(100 * bracket.eps / most, spelled(bracket.eps)) for bracket in of_norm],
     }
 
 
-def _contributions(found: Sequence[Bracket]) -> list[tuple[str, list[int]]]:
+def _contributions(of_balls: Sequence[Bracket]) -> list[tuple[str, list[int]]]:
     """Return how many examples each attack of the cascade broke, at each radius."""
     total = Counter[str]()
-    for each in found:
-        total.update(each.attacks)
+    for bracket in of_balls:
+        total.update(bracket.attacks)
     names = [name for name, _ in sorted(total.items(), key=lambda pair: (-pair[1], pair[0]))]
-    return [(name, [each.attacks.get(name, 0) for each in found]) for name in names]
+    return [(name, [bracket.attacks.get(name, 0) for bracket in of_balls]) for name in names]
 
 
-def _classes(verdicts: Sequence[Judged], name: Callable[[int | None], str]) -> list[dict[str, Any]]:
-    return [{"name": name(label), "bar": _bar(each)} for label, each in by_label(verdicts).items()]
+def _classes(examples: Sequence[Judgement], name: Callable[[int | None], str]) -> list[dict[str, Any]]:
+    return [{"name": name(label), "bar": _bar(tally)} for label, tally in by_label(examples).items()]
 
 
 def _shown(attack: Attacked, pictures: Mapping[str, Any], name: Callable[[int | None], str]) -> dict[str, Any]:

@@ -35,12 +35,12 @@ def gallery(run: RunFolder, attacks: Sequence[Attacked]) -> Iterator[tuple[Attac
 def _spread(attacks: Sequence[Attacked]) -> list[Attacked]:
     """Return the first examples of each class in turn, each example once, at the smallest radius that broke it."""
     smallest: dict[str, Attacked] = {}
-    for attack in sorted(attacks, key=lambda each: (each.eps, each.index)):
+    for attack in sorted(attacks, key=lambda attack: (attack.eps, attack.index)):
         if attack.kept:
             smallest.setdefault(attack.id, attack)
     turn = Counter[int | None]()
     places = []
-    for attack in sorted(smallest.values(), key=lambda each: each.index):
+    for attack in sorted(smallest.values(), key=lambda attack: attack.index):
         places.append((turn[attack.label], attack.label, attack.index, attack))
         turn[attack.label] += 1
     return [attack for *_, attack in sorted(places, key=lambda place: place[:3])][:MOST]

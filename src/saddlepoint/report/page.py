@@ -23,9 +23,9 @@ def report(run: RunFolder, *, images: bool = True, baseline: RunFolder | None = 
 
     if not run.rows().num_rows:
         raise RunError(f"{str(run.path)!r} has no record yet; expected a run that has begun")
-    for each in (run, baseline):
-        if each is not None:
-            require_evaluation(each.spec, str(each.path))
+    for folder in (run, baseline):
+        if folder is not None:
+            require_evaluation(folder.spec, str(folder.path))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -37,7 +37,14 @@ def report(run: RunFolder, *, images: bool = True, baseline: RunFolder | None = 
 
 
 def write_report(run: RunFolder, out: str | Path, *, images: bool = True, baseline: RunFolder | None = None) -> Path:
-    """Write `report` to a file, whole or not at all, and return its path."""
+    """Write `report` to a file, whole or not at all, and return its path.
+
+    Args:
+        run: an evaluation's folder.
+        out: the file to write.
+        images: whether adversarial examples are shown; the page is then about ten times as large.
+        baseline: another run, with which this one is compared.
+    """
     path = Path(out).absolute()
     write_bytes(path, report(run, images=images, baseline=baseline).encode("utf-8"))
     return path

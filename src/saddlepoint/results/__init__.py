@@ -13,7 +13,7 @@ from saddlepoint.results.records.record import Attacked, Certified, Failed, Reco
 from saddlepoint.results.records.schema import COLUMNS, SCHEMA_VERSION
 from saddlepoint.results.records.summary import summarise
 from saddlepoint.results.records.tally import Tally, by_label, namer
-from saddlepoint.results.records.verdicts import Judged, Standing, Verdict, judged
+from saddlepoint.results.records.verdicts import Judgement, Standing, Verdict, judgements
 
 __all__ = [
     "COLUMNS",
@@ -24,7 +24,7 @@ __all__ = [
     "Comparison",
     "Difference",
     "Failed",
-    "Judged",
+    "Judgement",
     "Keep",
     "Record",
     "RunError",
@@ -42,7 +42,7 @@ __all__ = [
     "compare",
     "difference",
     "digest",
-    "judged",
+    "judgements",
     "mark_verified",
     "namer",
     "open_run",

@@ -52,12 +52,12 @@ def never_false(certifier: Certifier, seed: int) -> Outcome:
     classifier, x = Classifier(drawn.module), drawn.x
     try:
         y = classifier.predict(x).label
-        found = _largest(certifier, classifier, x, y, draw)
+        largest = _largest(certifier, classifier, x, y, draw)
     except ModelError:
         return "refused"
-    if found is None:
+    if largest is None:
         return "open"
-    ball, bound = found
+    ball, bound = largest
     points = _points(ball.at(x.expand(_POINTS, -1, -1, -1)), seed)
     exact = None if any(kind.startswith("typed") for kind in drawn.kinds) else _double(drawn.module, points)
     if exact is not None:
@@ -129,9 +129,9 @@ def _ascended(module: nn.Module, ball: Ball, points: Images, y: Tensor) -> Image
 @torch.no_grad()
 def _largest_number(module: nn.Module, x: Tensor) -> float:
     """Return the largest number that a module's layers hand on."""
-    found = [0.0]
+    largest = [0.0]
     hooks = [
-        part.register_forward_hook(lambda _, __, out: found.append(float(out.abs().amax())))
+        part.register_forward_hook(lambda _, __, out: largest.append(float(out.abs().amax())))
         for part in module.modules()
         if not isinstance(part, nn.Sequential)
     ]
@@ -140,7 +140,7 @@ def _largest_number(module: nn.Module, x: Tensor) -> float:
     finally:
         for hook in hooks:
             hook.remove()
-    return max(found)
+    return max(largest)
 
 
 def holds_at_samples(certifier: Certifier) -> None:
@@ -175,8 +175,8 @@ def below_closed_forms(certifier: Certifier) -> None:
         fall = torch.as_tensor(ball.eps) * ball.dual_norm(rows).reshape(5, 4)
         others = logits.gather(1, y[:, None]) - logits - fall
         due = others.scatter(1, y[:, None], torch.inf).amin(1)
-        found = _bounds(certifier, classifier, x, y, ball).double()
-        _require(bool((found <= due + 1e-5).all()), f"bounds {found.tolist()} in {ball}; exact are {due.tolist()}")
+        bounds = _bounds(certifier, classifier, x, y, ball).double()
+        _require(bool((bounds <= due + 1e-5).all()), f"bounds {bounds.tolist()} in {ball}; exact are {due.tolist()}")
 
 
 def below_brute_force(certifier: Certifier) -> None:
@@ -185,8 +185,8 @@ def below_brute_force(certifier: Certifier) -> None:
         layers, classifier, x, y = _tiny(seed)
         for eps in (0.05, 0.3):
             due = min(least_margin(layers, x, eps, int(y), other) for other in {0, 1, 2} - {int(y)})
-            found = float(_bounds(certifier, classifier, x, y, Linf(eps))[0])
-            _require(found <= due + 1e-5, f"a bound of {found:.6g} at eps {eps}, seed {seed}; the least is {due:.6g}")
+            bound = float(_bounds(certifier, classifier, x, y, Linf(eps))[0])
+            _require(bound <= due + 1e-5, f"a bound of {bound:.6g} at eps {eps}, seed {seed}; the least is {due:.6g}")
 
 
 def sees_what_is_planted(certifier: Certifier) -> None:
@@ -255,19 +255,19 @@ def never_looser(*certifiers: Certifier, slack: float = 1e-3) -> None:
     for seed in range(6):
         _, classifier, x, y = _tiny(seed)
         for eps in (0.02, 0.1, 0.4):
-            found = [float(_bounds(certifier, classifier, x, y, Linf(eps))[0]) for certifier in certifiers]
-            _require(all(a <= b + slack for a, b in pairwise(found)), f"bounds {found} at eps {eps}, seed {seed}")
+            bounds = [float(_bounds(certifier, classifier, x, y, Linf(eps))[0]) for certifier in certifiers]
+            _require(all(a <= b + slack for a, b in pairwise(bounds)), f"bounds {bounds} at eps {eps}, seed {seed}")
 
 
 def _bounds(certifier: Certifier, classifier: Classifier, x: Images, y: Labels, ball: Ball) -> PerExample:
     """Return what a certifier says, held to what it must look like."""
-    found = certifier(classifier, x, y, ball)
-    if not isinstance(found, Tensor) or found.shape != y.shape:
-        shape = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else ""
+    bounds = certifier(classifier, x, y, ball)
+    if not isinstance(bounds, Tensor) or bounds.shape != y.shape:
+        shape = f" of shape {tuple(bounds.shape)}" if isinstance(bounds, Tensor) else ""
         raise LawViolation(
-            f"the certifier returned a {type(found).__name__}{shape}; expected a tensor of {len(y)} lower bounds"
+            f"the certifier returned a {type(bounds).__name__}{shape}; expected a tensor of {len(y)} lower bounds"
         )
-    return found
+    return bounds
 
 
 def _require(holds: bool, message: str) -> None:
@@ -327,9 +327,9 @@ def least_margin(layers: list[nn.Linear], x: Images, eps: float, label: int, oth
             matrix, offset = active[:, None] * matrix, active * offset
         weight, bias = weights[2]
         row = weight[label] - weight[other]
-        found = linprog(row @ matrix, np.concatenate(left), np.concatenate(right), bounds=np.stack([low, high], 1))
-        if found.success:
-            best = min(best, found.fun + row @ offset + bias[label] - bias[other])
+        solution = linprog(row @ matrix, np.concatenate(left), np.concatenate(right), bounds=np.stack([low, high], 1))
+        if solution.success:
+            best = min(best, solution.fun + row @ offset + bias[label] - bias[other])
     return float(best)
 
 

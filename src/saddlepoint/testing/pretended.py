@@ -65,7 +65,7 @@ class _There(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        there = next(each for each in tree_flatten((args, kwargs or {}))[0] if isinstance(each, _There))
+        there = next(value for value in tree_flatten((args, kwargs or {}))[0] if isinstance(value, _There))
         return _run(func, args, kwargs or {}, there.waits)
 
     # Python lists as indices are made into tensors of the CPU before a dispatch sees them.
@@ -104,7 +104,7 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _run(func: Any, args: Any, kwargs: Any, waits: "Counter[str]") -> Any:
     name, flat = func.name(), tree_flatten((args, kwargs))[0]
-    there = any(isinstance(each, _There) for each in flat)
+    there = any(isinstance(value, _There) for value in flat)
     target = kwargs.get("device")
     comes = target is not None and torch.device(target) == DEVICE
     leaves = there and target is not None and not comes
@@ -117,20 +117,20 @@ def _run(func: Any, args: Any, kwargs: Any, waits: "Counter[str]") -> Any:
             return value.held
         return torch.device("cpu") if isinstance(value, torch.device) else value
 
-    found = func(*tree_map(bare, args), **tree_map(bare, kwargs))
+    result = func(*tree_map(bare, args), **tree_map(bare, kwargs))
     if name == "aten::_local_scalar_dense" or leaves or not (there or comes):
-        return found
-    if args and isinstance(args[0], _There) and found is args[0].held:
+        return result
+    if args and isinstance(args[0], _There) and result is args[0].held:
         return args[0]  # in place
-    return tree_map(lambda each: _There(each, waits) if type(each) is Tensor else each, found)
+    return tree_map(lambda value: _There(value, waits) if type(value) is Tensor else value, result)
 
 
 def _refuse_mixture(name: str, flat: list[Any]) -> None:
     if name.startswith(_MAY_MIX):
         return
-    for each in flat:
-        if isinstance(each, Tensor) and not isinstance(each, _There) and each.dim() > 0:
-            shape = tuple(each.shape)
+    for value in flat:
+        if isinstance(value, Tensor) and not isinstance(value, _There) and value.dim() > 0:
+            shape = tuple(value.shape)
             raise RuntimeError(f"{name}: expected all tensors on one device, and one of shape {shape} is on the CPU")
 
 
@@ -138,7 +138,7 @@ def _waits(name: str, args: Any, *, leaves: bool) -> Iterator[str]:
     if name in _WAITING:
         yield name
     elif name == "aten::index.Tensor":
-        if any(isinstance(each, Tensor) and each.dtype == torch.bool for each in args[1]):
+        if any(isinstance(index, Tensor) and index.dtype == torch.bool for index in args[1]):
             yield "index by mask"
     elif name == "aten::copy_" and not isinstance(args[0], _There):
         yield "copied to the CPU"
@@ -157,8 +157,8 @@ def pretended() -> "Iterator[Counter[str]]":
             there = device is not None and torch.device(device) == DEVICE
             if isinstance(data, _There):
                 return data if there or device is None else data.to(device)
-            found = make(data, *args, **({} if there else {"device": device}), **settings)
-            return _There(found, waits) if there else found
+            tensor = make(data, *args, **({} if there else {"device": device}), **settings)
+            return _There(tensor, waits) if there else tensor
 
         return made
 
@@ -191,10 +191,10 @@ def stays_on_its_device(action: Callable[[torch.device], Any]) -> "Counter[str]"
     due = tree_flatten(action(torch.device("cpu")))[0]
     try:
         with pretended() as waits:
-            found = tree_flatten(action(DEVICE))[0]
+            leaves = tree_flatten(action(DEVICE))[0]
     except RuntimeError as error:
         raise LawViolation(f"on an accelerator: {' '.join(str(error).split())}") from error
-    held = [each.held if isinstance(each, _There) else each for each in found]
+    held = [value.held if isinstance(value, _There) else value for value in leaves]
     same = len(held) == len(due) and all(
         torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a == b
         for a, b in zip(held, due, strict=True)

@@ -44,8 +44,8 @@ def trace(
 
         while not bool(attack.finished(state).all()):
             delta, steps = attack.ask(problem, state), [*steps, state]
-            found = evaluate(attack, problem, state, delta, given, differentiate=True)
-            points.append(found.delta)
-            losses.append(found.objective)
-            state = attack.tell(problem, state, told(attack, found, found.logits.argmax(1) != y))
+            look = evaluate(attack, problem, state, delta, given, differentiate=True)
+            points.append(look.delta)
+            losses.append(look.objective)
+            state = attack.tell(problem, state, told(attack, look, look.logits.argmax(1) != y))
     return Trace(torch.stack(points), torch.stack(losses), tuple(steps))

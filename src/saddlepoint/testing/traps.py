@@ -203,13 +203,13 @@ def with_units(unit: Callable[[], nn.Module]) -> Defence:
     """Return what makes the twin, of the same weights, with other units instead of ReLUs; InputError if it has none."""
 
     def defend(twin: Classifier) -> Classifier:
-        defended, found = copy.deepcopy(twin), False
+        defended, layered = copy.deepcopy(twin), False
         for parent in list(defended.modules()):
             for name, child in list(parent.named_children()):
                 if isinstance(child, nn.ReLU):
                     setattr(parent, name, unit())
-                    found = True
-        if not found:
+                    layered = True
+        if not layered:
             raise InputError(f"{twin.name} has no nn.ReLU that could be replaced; expected one at least")
         return defended
 

@@ -192,16 +192,16 @@ def _finished(run: Run, final: state.State, architecture: str | None, test: Sour
         classifier.module.load_state_dict(final.best)
     classifier.eval()
     classifier.module.to(memory_format=torch.contiguous_format)  # as files hold it
-    found = accuracies(classifier, run.validation, run.recipe, run.device, program=run.program)
+    measures = accuracies(classifier, run.validation, run.recipe, run.device, program=run.program)
     if test is not None:
-        found |= accuracies(classifier, test, run.recipe, run.device, "test", run.program)
+        measures |= accuracies(classifier, test, run.recipe, run.device, "test", run.program)
     if run.processes.rank == 0:
         _write_metrics(run.folder, final.metrics)
         write_bytes(run.folder / CURVES, drawn(final.metrics, run.recipe.name).encode())
         if architecture is not None:
             card: dict[str, Any] = {
                 **json.loads(run.specification),
-                "accuracies": found,
+                "accuracies": measures,
                 "torch": version("torch"),
                 "saddlepoint": version("saddlepoint"),
                 "device": str(run.device),
@@ -210,7 +210,7 @@ def _finished(run: Run, final: state.State, architecture: str | None, test: Sour
             save_classifier(classifier, run.folder, architecture=architecture, card=card)
         else:
             save_file(classifier.module.state_dict(), run.folder / WEIGHTS)
-    return Trained(classifier, run.folder, tuple(final.metrics), found)
+    return Trained(classifier, run.folder, tuple(final.metrics), measures)
 
 
 def _write_metrics(folder: Path, metrics: Sequence[dict[str, float]]) -> None:

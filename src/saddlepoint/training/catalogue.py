@@ -34,8 +34,8 @@ class Objective:
     @cached_property
     def settings(self) -> tuple[str, ...]:
         """The names of its settings."""
-        found = signature(self.function).parameters.values()
-        return tuple(each.name for each in found if each.kind is Parameter.KEYWORD_ONLY)
+        parameters = signature(self.function).parameters.values()
+        return tuple(parameter.name for parameter in parameters if parameter.kind is Parameter.KEYWORD_ONLY)
 
     @property
     def robust(self) -> bool:

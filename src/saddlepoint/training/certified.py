@@ -61,10 +61,10 @@ def ibp(
         smoothing: the share of the label that is spread over all classes.
     """
     logits, statistics = _clean(classifier, x, graded=kappa > 0)
-    graph, found, worst = _intervals(program, around(x, ball, (0.0, 1.0)), y, statistics)
+    graph, boxes, worst = _intervals(program, around(x, ball, (0.0, 1.0)), y, statistics)
     loss, right = _mixed(logits, y, worst, kappa, smoothing)
     if tightness > 0:
-        loss = loss + tightness * looseness(graph, found)
+        loss = loss + tightness * looseness(graph, boxes)
     return Terms(loss, right)
 
 
@@ -93,9 +93,9 @@ def crown_ibp(
     """
     region = around(x, ball, (0.0, 1.0))
     logits, statistics = _clean(classifier, x, graded=kappa > 0)
-    graph, found, worst = _intervals(program, region, y, statistics)
+    graph, boxes, worst = _intervals(program, region, y, statistics)
     if beta > 0:
-        worst = (1 - beta) * worst + beta * _by_crown(graph, region, ends(found), y)
+        worst = (1 - beta) * worst + beta * _by_crown(graph, region, ends(boxes), y)
     return Terms(*_mixed(logits, y, worst, kappa, smoothing))
 
 
@@ -185,8 +185,8 @@ def _intervals(
 ) -> tuple[Graph, list[Interval], Logits]:
     """Return the graph at the present weights, the intervals of its nodes, and the worst logits."""
     graph = program.graph(live=torch.is_grad_enabled(), instead=statistics)
-    found = intervals(graph, region)
-    return graph, found, worst_logits(graph, found, y)
+    boxes = intervals(graph, region)
+    return graph, boxes, worst_logits(graph, boxes, y)
 
 
 def _clean(classifier: Classifier, x: Images, *, graded: bool = False) -> tuple[Logits, Mapping[Tensor, Tensor]]:

@@ -29,18 +29,18 @@ TIGHT = 0.5
 
 def intervals(graph: Graph, region: InputSet) -> list[Interval]:
     """Return the interval of every node."""
-    found = [_centred(*outward(region.lower, region.upper, graph.dtype))]
+    boxes = [_centred(*outward(region.lower, region.upper, graph.dtype))]
     for node in graph.nodes[1:]:
-        found.append(_image(node.operation, [found[parent] for parent in node.parents]))
-    return found
+        boxes.append(_image(node.operation, [boxes[parent] for parent in node.parents]))
+    return boxes
 
 
-def ends(found: list[Interval]) -> Bounds:
+def ends(boxes: list[Interval]) -> Bounds:
     """Return the intervals as lower and upper ends."""
-    return tuple((centre - radius, centre + radius) for centre, radius in found)
+    return tuple((centre - radius, centre + radius) for centre, radius in boxes)
 
 
-def worst_logits(graph: Graph, found: list[Interval], y: Labels) -> Logits:
+def worst_logits(graph: Graph, boxes: list[Interval], y: Labels) -> Logits:
     """Return upper bounds of z_j − z_y, (B, K), 0 at j = y, the last affine operation folded into the differences.
 
     Folding is never looser than the difference of the logits' own bounds (Gowal et al. 2018, section 3).
@@ -52,22 +52,22 @@ def worst_logits(graph: Graph, found: list[Interval], y: Labels) -> Logits:
         (moved,) = last.operation.transpose(rows.reshape(-1, *last.shape))
         assert moved is not None  # noqa: S101 - an operation reads its one parent
         moved = moved.reshape(*rows.shape[:2], -1)
-        centre, radius = (part.flatten(1).unsqueeze(2) for part in found[last.parents[0]])
+        centre, radius = (part.flatten(1).unsqueeze(2) for part in boxes[last.parents[0]])
         worst = (moved @ centre + moved.abs() @ radius).squeeze(2)
         if last.operation.offset is not None:
             worst = worst + rows @ last.operation.offset.flatten()
     else:
-        centre, radius = (part.flatten(1) for part in found[-1])
+        centre, radius = (part.flatten(1) for part in boxes[-1])
         worst = centre + radius - (centre - radius).gather(1, y[:, None])
     return worst.masked_fill(label, 0.0)
 
 
-def looseness(graph: Graph, found: list[Interval]) -> Tensor:
+def looseness(graph: Graph, boxes: list[Interval]) -> Tensor:
     """Return 1/(τm) Σ max(0, τ − r_0/r_i) over the m activations, r the mean radius of intervals, per example.
 
     The regulariser of Shi et al. 2021 (eq. 7).
     """
-    mean = [radius.sum(tuple(range(1, radius.ndim))) / radius[0].numel() for _, radius in found]  # no copy, no fill
+    mean = [radius.sum(tuple(range(1, radius.ndim))) / radius[0].numel() for _, radius in boxes]  # no copy, no fill
     inputs = [graph.nodes[i].parents[0] for i in graph.activations]
     gaps = [torch.relu(TIGHT - mean[0] / mean[i].clamp(min=1e-12)) for i in inputs]
     return torch.stack(gaps).mean(0) / TIGHT if gaps else torch.zeros_like(mean[0])

@@ -94,22 +94,22 @@ class _Loss(nn.Module):
         super().__init__()
         self.classifier, self.run = run.classifier, run
 
-    def forward(self, x: Images, y: Labels, key: Keys, t: float, given: Images | None, delta: Images | None) -> Terms:
-        objective = _objective(self.run, t, key, given, delta)
+    def forward(self, x: Images, y: Labels, key: Keys, t: float, x_adv: Images | None, delta: Images | None) -> Terms:
+        objective = _objective(self.run, t, key, x_adv, delta)
         mixed = self.run.recipe.mixed and self.run.program is None
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=mixed):
             return objective(self.classifier, x, y)
 
 
 def _objective(
-    run: Run, t: float, key: Keys, given: Images | None, delta: Images | None
+    run: Run, t: float, key: Keys, x_adv: Images | None, delta: Images | None
 ) -> Callable[[Classifier, Images, Labels], Terms]:
-    """Return the recipe's objective at a share t of the run; `given` are points of an inner maximum that was found."""
+    """Return the recipe's objective at a share t of the run; `x_adv` is a maximiser that is known."""
     recipe = run.recipe
     known = {
         "ball": BALLS[recipe.norm](radius(recipe, t)),
         "key": key,
-        "x_adv": given,
+        "x_adv": x_adv,
         "delta": delta,
         "program": run.program,
     }
@@ -154,7 +154,7 @@ def _step(
 def _perturbed_backward(classifier: Classifier, again: Callable[..., Terms], terms: Terms, gamma: float) -> Terms:
     """Take the gradient at θ + v, v the step of relative length γ that raises the loss most, layer by layer.
 
-    Adversarial weight perturbation (Wu, Xia & Wang 2020, eq. 8); the points of the inner maximisation are used again.
+    Adversarial weight x_adv (Wu, Xia & Wang 2020, eq. 8); the points of the inner maximisation are used again.
     """
     layers = [p for p in classifier.parameters() if p.grad is not None and p.ndim > 1]
     moves = [gamma * p.detach().norm() / p.grad.norm().clamp(min=1e-12) * p.grad for p in layers if p.grad is not None]
@@ -162,7 +162,7 @@ def _perturbed_backward(classifier: Classifier, again: Callable[..., Terms], ter
     with torch.no_grad():
         for parameter, move in zip(layers, moves, strict=True):
             parameter.add_(move)
-    perturbed = again(given=terms.x_adv)
+    perturbed = again(x_adv=terms.x_adv)
     perturbed.loss.mean().backward()  # type: ignore[no-untyped-call]
     with torch.no_grad():
         for parameter, move in zip(layers, moves, strict=True):
@@ -245,14 +245,14 @@ def _optimiser(run: Run) -> torch.optim.Optimizer:
 
 
 def _resumed(run: Run, optimiser: torch.optim.Optimizer) -> State:
-    found = state.load(run.folder, run.specification)
-    if found is None:
+    kept = state.load(run.folder, run.specification)
+    if kept is None:
         return State(0, {}, {})
-    run.classifier.module.load_state_dict(found.weights)
-    optimiser.load_state_dict(found.optimiser)
-    if found.average is not None:
-        found.average = {name: value.to(run.device) for name, value in found.average.items()}
-    return found
+    run.classifier.module.load_state_dict(kept.weights)
+    optimiser.load_state_dict(kept.optimiser)
+    if kept.average is not None:
+        kept.average = {name: value.to(run.device) for name, value in kept.average.items()}
+    return kept
 
 
 def _save(run: Run, now: State, optimiser: torch.optim.Optimizer) -> None:

@@ -43,9 +43,9 @@ def accuracies(
             if program is not None:
                 proven += int(certified.certified(classifier, program, x, y, recipe.ball).sum())
     classifier.train(training)
-    found = {f"{prefix}_clean": clean / count}
-    found |= {f"{prefix}_robust": robust / count} if recipe.eps > 0 else {}
-    return found | ({f"{prefix}_certified": proven / count} if program is not None else {})
+    shares = {f"{prefix}_clean": clean / count}
+    shares |= {f"{prefix}_robust": robust / count} if recipe.eps > 0 else {}
+    return shares | ({f"{prefix}_certified": proven / count} if program is not None else {})
 
 
 @contextmanager

@@ -326,8 +326,8 @@ def _cross_entropy(logits: Logits, y: Labels, smoothing: float) -> PerExample:
 
 def _divergence(p: Tensor, q: Tensor) -> PerExample:
     """Return KL(p ‖ q) of each row, from log-probabilities."""
-    each: Tensor = p.exp() * (p - q)
-    return each.sum(1)
+    terms: Tensor = p.exp() * (p - q)
+    return terms.sum(1)
 
 
 def _right(logits: Logits, y: Labels) -> Mask:

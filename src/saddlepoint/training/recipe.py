@@ -161,7 +161,7 @@ def load_recipe(reference: str, data: str = "", changes: Mapping[str, Any] | Non
     tables = content.pop("data", {})
     own = tables.get(data.partition(":")[0], {}) if isinstance(tables, dict) else {}
     merged = _merged(_merged({"name": reference, **content}, own), _nested(changes or {}))
-    known = {each.name for each in fields(Recipe)}
+    known = {field.name for field in fields(Recipe)}
     for key in merged:
         if key not in known:
             hint = meant(key, known, otherwise=f"; expected some of {', '.join(sorted(known))}")

@@ -57,21 +57,21 @@ def load(folder: Path, specification: str) -> State | None:
         return None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        found = content.pop("specification")
+        recorded = content.pop("specification")
         state = State(**content)
     except Exception as error:
         reason = " ".join(str(error).split())[:80]
         raise InputError(f"{str(path)!r} cannot be read ({reason}); remove it to begin anew") from None
-    if found != specification:
+    if recorded != specification:
         raise InputError(
-            f"{str(folder)!r} holds another run ({_difference(found, specification)}); expected another --out, or the "
-            "command that began it"
+            f"{str(folder)!r} holds another run ({_difference(recorded, specification)}); expected another --out, "
+            "or the command that began it"
         )
     return state
 
 
-def _difference(found: str, wanted: str) -> str:
+def _difference(other: str, wanted: str) -> str:
     """Return the first line in which two specifications differ."""
-    pairs = zip(found.splitlines(), wanted.splitlines(), strict=False)
+    pairs = zip(other.splitlines(), wanted.splitlines(), strict=False)
     then, now = next(((a, b) for a, b in pairs if a != b), ("of another length", "this one"))
     return f"there {then.strip().rstrip(',')}, here {now.strip().rstrip(',')}"

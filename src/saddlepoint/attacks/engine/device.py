@@ -53,14 +53,14 @@ def skipped(rows: Rows, attack: Attack, assignment: RowAssignment | None) -> Row
 
 def pose_rows(stage: Stage, setting: Setting, tasks: list[Task]) -> Rows:
     """Return the initial rows of these runs."""
-    given = [task.example.input for task in tasks]
-    x = setting.stack([one.x for one in given])
+    inputs = [task.example.input for task in tasks]
+    x = setting.stack([one.x for one in inputs])
     targets = [task.run.target for task in tasks]
     problem = Problem(
         x=x,
-        y=setting.integers([one.y for one in given]),
+        y=setting.integers([one.y for one in inputs]),
         target=None if targets[0] is None else setting.integers([t for t in targets if t is not None]),
-        region=setting.region(given, x),
+        region=setting.region(inputs, x),
         logits=setting.stack([task.example.logits for task in tasks]),
         key=setting.integers([_key(stage, setting, task) for task in tasks]),
         restart=setting.integers([task.run.restart for task in tasks]),
@@ -85,7 +85,7 @@ def _starts(stage: Stage, setting: Setting, tasks: list[Task]) -> Images | None:
 
 
 def _start(stage: Stage, task: Task) -> Tensor | None:
-    best, given = task.example.best, task.example.input
+    best, own = task.example.best, task.example.input
     if not (stage.resume or stage.probe):
-        return given.start
-    return torch.zeros_like(given.x) if best is None else best.delta
+        return own.start
+    return torch.zeros_like(own.x) if best is None else best.delta

@@ -54,16 +54,16 @@ def findings(
         met: how many were in the sample that met a longer attack (`OnSample`).
         fell: how many more fell to the attacks that all that stood met, once it was broken; None if they have not.
     """
-    found = []
+    signs = []
     for name, advice in _ADVICE.items():
         count = doubts.get(name, 0)
         number, share = _CHANCE[name]
         if robust and count > max(number, share * examples):
             text = f"{name}: on {count} of {examples} examples {advice}. Robust accuracy may be overestimated"
-            found.append(Finding(name, count, text))
+            signs.append(Finding(name, count, text))
     if robust and (count := doubts.get(SAMPLE_BROKEN, 0)):
-        found += [Finding(SAMPLE_BROKEN, count, _missed(count, max(met, count), robust, fell))]
-    return tuple(found)
+        signs += [Finding(SAMPLE_BROKEN, count, _missed(count, max(met, count), robust, fell))]
+    return tuple(signs)
 
 
 def _missed(count: int, met: int, robust: int, fell: int | None) -> str:

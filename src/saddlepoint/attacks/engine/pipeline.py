@@ -50,6 +50,13 @@ def run_attack(
     Memory is bounded by the batch, not by the length of the stream. The classifier is frozen while the stream is open
     and restored when it is exhausted or closed; two open streams must be closed in reverse order. The stream leaves the
     caller's global random generators alone.
+
+    Args:
+        classifier: the model.
+        inputs: what to attack; read as rows of the batch become free.
+        suite: the attacks, each of which sees what those before it did not break.
+        setting: what holds for every input.
+        precision: of the search; success is decided in float32.
     """
     check_suite(suite)
     setting = replace(setting, draws=draws_of(suite[0]))
@@ -84,23 +91,23 @@ def clean(model: Frozen, inputs: Iterable[Input], setting: Setting) -> Iterator[
     """
     repeatable: bool | None = None
     for chunk in _batched(inputs, setting.batch):
-        x = setting.stack([given.x for given in _padded(chunk, setting.batch)])
+        x = setting.stack([source.x for source in _padded(chunk, setting.batch)])
         draws = [check_logits(model.decide(x)) for _ in range(setting.draws)]
-        y, classes = setting.integers([given.y for given in chunk]), draws[0].shape[1]
+        y, classes = setting.integers([source.y for source in chunk]), draws[0].shape[1]
         check_classes(y, classes)
         if repeatable is None:
             repeatable = check_repeatable(model.decide, x, draws[0], deterministic=setting.draws == 1)
         targets = _targets(chunk, setting, classes)
         margin, share = setting.judge_draws([logits[: len(chunk)] for logits in draws], y, targets)
         logits = average(draws).clone()  # a compiled module may write its next answer into this one's memory
-        for given, row, gap, wrong in zip(chunk, logits.unbind(), margin.tolist(), share.tolist(), strict=False):
+        for source, row, gap, wrong in zip(chunk, logits.unbind(), margin.tolist(), share.tolist(), strict=False):
             hit, spent = wrong == 1, Passes(forwards=setting.draws)
             best = (
-                Outcome(torch.zeros_like(given.x), gap, hit, False, Passes(), "clean", Fool(), Run()) if hit else None
+                Outcome(torch.zeros_like(source.x), gap, hit, False, Passes(), "clean", Fool(), Run()) if hit else None
             )
             done = hit and gap <= -setting.stop
-            found = Example(given, row, gap, hit, done, repeatable, best, spent)
-            yield found.resumed(setting.earlier.get(str(given.id)))
+            example = Example(source, row, gap, hit, done, repeatable, best, spent)
+            yield example.resumed(setting.earlier.get(str(source.id)))
 
 
 def search(model: Frozen, stage: Stage, examples: Iterator[Example], setting: Setting) -> Iterator[Example]:
@@ -159,14 +166,14 @@ def verify(model: Frozen, examples: Iterator[Example], setting: Setting) -> Iter
     patience = PATIENCE if setting.draws == 1 else math.inf  # fresh draws must not depend on a clock
     for chunk in _batched(examples, setting.batch, patience):
         padded = _padded(chunk, setting.batch)
-        given = [example.input for example in padded]
-        x = setting.stack([one.x for one in given])
+        inputs = [example.input for example in padded]
+        x = setting.stack([one.x for one in inputs])
         delta = setting.stack([_delta(example) for example in padded])
-        region = setting.region(given, x)
+        region = setting.region(inputs, x)
         inside = region.contains(delta).tolist()
         points = x + delta
         draws = [model.decide(points) for _ in range(count)]
-        labels, targets = setting.integers([one.y for one in given]), _targets(given, setting)
+        labels, targets = setting.integers([one.y for one in inputs]), _targets(inputs, setting)
         margin, share = setting.judge_draws(draws, labels, targets)
         norm = region.ball.norm(points.cpu().double() - x.cpu().double())
         logits = average(draws).clone()
@@ -248,10 +255,10 @@ def _delta(example: Example) -> Tensor:
     return torch.zeros_like(example.input.x) if example.best is None else example.best.delta.to(example.input.x.device)
 
 
-def _targets(given: Sequence[Input], setting: Setting, classes: int | None = None) -> Tensor | None:
+def _targets(inputs: Sequence[Input], setting: Setting, classes: int | None = None) -> Tensor | None:
     if not setting.targeted:
         return None
-    target = setting.integers([-1 if one.target is None else one.target for one in given])
+    target = setting.integers([-1 if one.target is None else one.target for one in inputs])
     if classes is not None:
         check_classes(target, classes, "target")
     return target

@@ -81,7 +81,7 @@ class Setting:
     def region(self, inputs: list[Input], x: Images) -> Region:
         """Return Δ for these inputs."""
         lower, upper = self.box or (None, None)
-        eps = torch.tensor([given.eps for given in inputs], dtype=torch.float64)
+        eps = torch.tensor([source.eps for source in inputs], dtype=torch.float64)
         return replace(self.ball, eps=eps).at(x, lower, upper)
 
     def judge_draws(self, draws: list[Logits], y: Labels, target: Labels | None) -> tuple[PerExample, PerExample]:

@@ -73,7 +73,7 @@ class Square(LookAhead):
 
     def ask(self, problem: Problem, state: State) -> Images:
         """Ask for the start, then for one proposal at a time."""
-        return renew(state.answered > 0, lambda given: self._proposal(*given), (problem, state), state.best)
+        return renew(state.answered > 0, lambda rows: self._proposal(*rows), (problem, state), state.best)
 
     def objective(self, problem: Problem, state: State, logits: Logits) -> PerExample:
         """Return the named loss."""
@@ -95,8 +95,8 @@ class Square(LookAhead):
         """Advance the number of the proposal, which alone determines its random draws."""
         answered, channels = state.answered + by, problem.x.shape[1]
         first = answered - answered % schedule.AHEAD
-        given, fresh = (problem.key, first), first > state.answered
-        draws = renew(fresh, lambda given: schedule.draws(*given, channels), given, state.draws)
+        drawn, fresh = (problem.key, first), first > state.answered
+        draws = renew(fresh, lambda rows: schedule.draws(*rows, channels), drawn, state.draws)
         return replace(state, answered=answered, draws=draws)
 
     def finished(self, state: State) -> Mask:

@@ -45,7 +45,7 @@ def _mm(low: Lowering, node: torch.fx.Node, x: Any, mat2: Any) -> Value:
 
 @rule("bmm")
 def _bmm(low: Lowering, node: torch.fx.Node, x: Any, mat2: Any) -> Value:
-    return _product(low, node, *(each[0] if _single(each) else each for each in (x, mat2)))
+    return _product(low, node, *(side[0] if _single(side) else side for side in (x, mat2)))
 
 
 @rule("matmul")
@@ -171,5 +171,5 @@ def _batch_norm(
     moved, shape = running_mean * scale, shape_of(node, 0)
     shift, parts = (-moved, moved.abs()) if bias is None else (bias - moved, bias.abs() + moved.abs())
     wide = (-1, *(1 for _ in shape[1:]))
-    factor, offset, size = (each.reshape(wide) for each in (scale, shift, parts))
+    factor, offset, size = (factor.reshape(wide) for factor in (scale, shift, parts))
     return (scaled(low, node.name, x, shape, factor, offset, parts=size),)

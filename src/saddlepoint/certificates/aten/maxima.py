@@ -105,9 +105,9 @@ def _apart(windows: Tensor, stride: tuple[int, int]) -> Tensor:
     """Return windows with zeros between their rows and columns."""
     count, channels, high, wide = windows.shape
     size = ((high - 1) * stride[0] + 1, (wide - 1) * stride[1] + 1)
-    found = windows.new_zeros(count, channels, *size)
-    found[:, :, :: stride[0], :: stride[1]] = windows
-    return found
+    spread = windows.new_zeros(count, channels, *size)
+    spread[:, :, :: stride[0], :: stride[1]] = windows
+    return spread
 
 
 def _pair(value: Any) -> tuple[int, int]:

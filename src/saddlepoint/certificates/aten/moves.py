@@ -83,16 +83,16 @@ def _joined(low: Lowering, node: torch.fx.Node, tensors: Sequence[Any], dim: int
         filled = _filled(tensors, iter(values), len(values[0]))
         filled = [part.expand(len(values[0]), *part.shape[1:]) for part in filled]
         kept = [
-            part if constants or isinstance(each, Value) else torch.zeros_like(part)
-            for each, part in zip(tensors, filled, strict=True)
+            part if constants or isinstance(tensor, Value) else torch.zeros_like(part)
+            for tensor, part in zip(tensors, filled, strict=True)
         ]
         return torch.cat([part.to(values[0]) for part in kept], dim)
 
     offset = None
     if len(parents) < len(tensors):
-        offset = joined(*(torch.zeros(1, *each.shape, dtype=torch.float64) for each in parents), constants=True)[0]
+        offset = joined(*(torch.zeros(1, *parent.shape, dtype=torch.float64) for parent in parents), constants=True)[0]
     linear = partial(joined, constants=False)
-    return affine(low, node, parents, Affine(linear, tuple(each.shape for each in parents), (), offset, exact=True))
+    return affine(low, node, parents, Affine(linear, tuple(parent.shape for parent in parents), (), offset, exact=True))
 
 
 def _require_rows(node: torch.fx.Node, name: str, named: Mapping[str, Any]) -> None:
@@ -215,16 +215,18 @@ def repeated(node: torch.fx.Node, named: Mapping[str, Any]) -> Tensor:
 
 def _of_three(node: torch.fx.Node, named: Mapping[str, Any]) -> Tensor:
     """Return the constant for three examples; what it is made of may be one for each of them."""
-    found: Tensor
+    constant: Tensor
     try:
-        found = call(node, _filled(named, iter(()), 3))
+        constant = call(node, _filled(named, iter(()), 3))
     except RuntimeError:
         wide = {
-            key: each.expand(3, *each.shape[1:]) if isinstance(each, Tensor) and each.ndim and len(each) == 1 else each
-            for key, each in named.items()
+            key: operand.expand(3, *operand.shape[1:])
+            if isinstance(operand, Tensor) and operand.ndim and len(operand) == 1
+            else operand
+            for key, operand in named.items()
         }
-        found = call(node, _filled(wide, iter(()), 3))
-    return found
+        constant = call(node, _filled(wide, iter(()), 3))
+    return constant
 
 
 def _parents(arguments: Any) -> list[Value]:

@@ -67,8 +67,8 @@ def typed(operation: Operation, dtype: torch.dtype) -> Operation:
         return operation
     weights = tuple(w.to(dtype) if w.is_floating_point() else w for w in operation.weights)
     offset, parts = (
-        None if each is None else unrepeated(each).to(dtype).expand(each.shape)
-        for each in (operation.offset, operation.parts)
+        None if part is None else unrepeated(part).to(dtype).expand(part.shape)
+        for part in (operation.offset, operation.parts)
     )
     return replace(operation, weights=weights, offset=offset, parts=parts)
 
@@ -93,9 +93,9 @@ def arguments_of(node: torch.fx.Node, args: Sequence[Any], options: Mapping[str,
 
 def call(node: torch.fx.Node, named: Mapping[str, Any]) -> Any:
     """Call a node's operation with arguments by their names."""
-    given = {("x" if a.name in ("self", "input") else a.name): a for a in node.target._schema.arguments}  # type: ignore[union-attr]
-    placed = [value for name, value in named.items() if not given[name].kwarg_only]
-    options = {name: value for name, value in named.items() if given[name].kwarg_only}
+    arguments = {("x" if a.name in ("self", "input") else a.name): a for a in node.target._schema.arguments}  # type: ignore[union-attr]
+    placed = [value for name, value in named.items() if not arguments[name].kwarg_only]
+    options = {name: value for name, value in named.items() if arguments[name].kwarg_only}
     return node.target(*placed, **options)  # type: ignore[operator]
 
 
@@ -163,11 +163,11 @@ def refuse(node: torch.fx.Node, why: str) -> ModelError:
     return ModelError(f"the operation {node.target} ({node.name}) {why}; expected it to be affine in the input")
 
 
-def constant(given: Any, x: Value, node: torch.fx.Node) -> Tensor:
+def constant(value: Any, x: Value, node: torch.fx.Node) -> Tensor:
     """Return a constant that broadcasts to one result, without the examples' axis."""
-    if not isinstance(given, Tensor | int | float):
+    if not isinstance(value, Tensor | int | float):
         raise refuse(node, "computes with the number of examples")
-    tensor = torch.as_tensor(given, dtype=torch.float64)
+    tensor = torch.as_tensor(value, dtype=torch.float64)
     if tensor.ndim == len(x.shape) + 1 and tensor.shape[0] == 1:
         return tensor[0]
     if tensor.ndim > len(shape_of(node)):

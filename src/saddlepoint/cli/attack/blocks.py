@@ -13,16 +13,16 @@ SYMBOLS = {"linf": "‖δ‖∞", "l2": "‖δ‖₂", "l1": "‖δ‖₁"}
 _LABEL = 14
 
 
-def blocks(truth: str, found: AttackedImage, settings: Settings) -> list[list[str]]:
+def blocks(truth: str, image: AttackedImage, settings: Settings) -> list[list[str]]:
     """Return the blocks on one image; a first line that begins with a blank is a head of columns."""
     return [
-        _points(found),
-        _trace(found.trace, objective(truth, settings)),
+        _points(image),
+        _trace(image.trace, objective(truth, settings)),
         [
-            _labelled("δ", _norms(found.perturbation)),
-            _labelled("passes", f"{found.forwards} forward, {found.backwards} backward"),
+            _labelled("δ", _norms(image.perturbation)),
+            _labelled("passes", f"{image.forwards} forward, {image.backwards} backward"),
         ],
-        _files(found.files),
+        _files(image.files),
     ]
 
 
@@ -37,8 +37,8 @@ def objective(truth: str, settings: Settings) -> str:
     return f"minus the cross-entropy of {target}"
 
 
-def _points(found: AttackedImage) -> list[str]:
-    clean, now, written = found.clean, found.adversarial, found.written
+def _points(image: AttackedImage) -> list[str]:
+    clean, now, written = image.clean, image.adversarial, image.written
     rows = (
         ("clean", clean, math.exp(-clean.loss), significant(clean.loss)),
         ("adversarial", now, now.true_class_probability, significant(now.loss)),

@@ -34,7 +34,7 @@ class _Points:
     """The three points of one image: what the model says there, the 8-bit crop, and δ in float64."""
 
     clean: View
-    found: View
+    adversarial: View
     final: View
     written: Tensor
     delta: Tensor
@@ -66,26 +66,26 @@ def cases(settings: Settings, group: Group, x: Tensor, result: AttackResult, tra
         Case(
             index=subject.index,
             image=str(subject.path),
-            findings=_findings(settings, group, result, trace, row, _Points(*each)),
+            findings=_findings(settings, group, result, trace, row, _Points(*point)),
             truth=classifier.name_of(int(y[row])),
         )
-        for row, (subject, each) in enumerate(zip(group.subjects, points, strict=True))
+        for row, (subject, point) in enumerate(zip(group.subjects, points, strict=True))
     ]
 
 
 def _findings(
     settings: Settings, group: Group, result: AttackResult, trace: Trace, row: int, points: _Points
 ) -> AttackedImage:
-    subject, clean, found = group.subjects[row], points.clean, points.found
+    subject, clean, adversarial = group.subjects[row], points.clean, points.adversarial
     linf, l2, l1 = (float(ball(1.0).norm(points.delta[None])) for ball in (Linf, L2, L1))
     return AttackedImage(
         clean=Clean(label=clean.label, name=clean.name, probability=clean.probability, loss=clean.loss),
         adversarial=Adversarial(
-            label=found.label,
-            name=found.name,
-            probability=found.probability,
-            true_class_probability=found.true,
-            loss=found.loss,
+            label=adversarial.label,
+            name=adversarial.name,
+            probability=adversarial.probability,
+            true_class_probability=adversarial.true,
+            loss=adversarial.loss,
         ),
         written=_written(points.final, settings.target, int(group.y[row])),
         success=bool(result.success[row]),

@@ -19,36 +19,36 @@ from saddlepoint.files import in_utf8
 from saddlepoint.results import open_run
 
 
-def run(given: Namespace) -> int:
+def run(args: Namespace) -> int:
     """Attack a data set, or go on with it; print the summary, and return the exit code."""
-    for flag, value in (("IMAGE", given.images), ("--label", given.label), ("--target", given.target)):
+    for flag, value in (("IMAGE", args.images), ("--label", args.label), ("--target", args.target)):
         if value:
             raise InputError(f"{flag} and --data were both given; expected one of them")
-    chosen = settings(given)
-    data = _data(given, chosen)
-    job, begin = _job(given, chosen, data), time.perf_counter()
+    chosen = settings(args)
+    data = _data(args, chosen)
+    job, begin = _job(args, chosen, data), time.perf_counter()
     with warned(), bounded():
         question_data(chosen.classifier, data)
-    with interruptible(), bounded(), progress(silent=given.json) as observe:
-        done = evaluate_into(job, chosen.out, keep=given.keep or "broken", observe=observe, warn=_warn)
+    with interruptible(), bounded(), progress(silent=args.json) as observe:
+        done = evaluate_into(job, chosen.out, keep=args.keep or "broken", observe=observe, warn=_warn)
     summary = done.summary
     assert summary is not None, "no clock ends an attack"  # noqa: S101 - an internal invariant
     seconds = time.perf_counter() - begin
-    if given.json:
+    if args.json:
         told = {**job.spec.plain(), "out": in_utf8(str(chosen.out)), "seconds": seconds, "summary": summary}
         print(json.dumps(told, ensure_ascii=False))
     else:
         render(chosen, job.spec.plain(), summary, seconds)
     written = open_run(chosen.out)
     masked = told_findings(written)
-    return 2 if told_errors(written) else int(given.strict and masked)
+    return 2 if told_errors(written) else int(args.strict and masked)
 
 
-def _job(given: Namespace, chosen: Settings, data: Dataset) -> Job:
+def _job(args: Namespace, chosen: Settings, data: Dataset) -> Job:
     """Return the evaluation that the flags ask for: attacks alone, at one radius."""
     spec = Spec(
         model=described_model(chosen.classifier),
-        data=described_data(data, given.limit, given.first),
+        data=described_data(data, args.limit, args.first),
         threats=(ThreatModel(chosen.norm, float(chosen.eps), chosen.bounds),),
         suite=chosen.suite,
         certify=(),
@@ -64,11 +64,11 @@ def _warn(line: str) -> None:
     print(f"saddlepoint: {line}", file=sys.stderr)
 
 
-def _data(given: Namespace, chosen: Settings) -> Dataset:
+def _data(args: Namespace, chosen: Settings) -> Dataset:
     """Return the examples that were asked for, in the form that the model takes."""
-    data = load_dataset(given.data)
-    require_photos(given, data)
-    data = data.select(limit=given.limit, first=given.first, seed=given.seed)
+    data = load_dataset(args.data)
+    require_photos(args, data)
+    data = data.select(limit=args.limit, first=args.first, seed=args.seed)
     with warnings.catch_warnings(), bounded():
         warnings.simplefilter("ignore")
         return matched(data, chosen.classifier)

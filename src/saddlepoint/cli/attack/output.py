@@ -99,12 +99,12 @@ class Case:
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of the JSON object; those of an image that failed are None."""
-        found = (
+        values = (
             asdict(self.findings)
             if self.findings is not None
             else dict.fromkeys(field.name for field in fields(AttackedImage))
         )
-        return {"image": self.image, **found, "error": self.error}
+        return {"image": self.image, **values, "error": self.error}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

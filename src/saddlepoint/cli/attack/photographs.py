@@ -13,27 +13,27 @@ from saddlepoint.cli.attack.trace import Trace, drawn
 from saddlepoint.cli.console import bounded, warned
 
 
-def run(given: Namespace) -> int:
+def run(args: Namespace) -> int:
     """Attack every image, print the outcome, and return the exit code."""
-    with warned(), drawn(given.json) as draw:
-        draw(f"loading {given.model}")
-        chosen = settings(given)
-        subjects = read(given.images, chosen.classifier.preprocessing, chosen.out)
+    with warned(), drawn(args.json) as draw:
+        draw(f"loading {args.model}")
+        chosen = settings(args)
+        subjects = read(args.images, chosen.classifier.preprocessing, chosen.out)
         with bounded():
             outcome = _attack(chosen, subjects, Trace(draw))
-    print(outcome.as_json()) if given.json else render(chosen, outcome)
+    print(outcome.as_json()) if args.json else render(chosen, outcome)
     errors = [case.error for case in outcome.images if case.error]
     for line in (*outcome.findings, *errors):
         print("saddlepoint:", line, file=sys.stderr)
-    return 2 if errors else int(given.strict and bool(outcome.findings))
+    return 2 if errors else int(args.strict and bool(outcome.findings))
 
 
 def _attack(chosen: Settings, subjects: list[Subject], trace: Trace) -> Output:
     cases = [failed(subject, subject.error) for subject in subjects if subject.error is not None]
     total, findings = 0.0, []
     for group in groups(subjects):
-        found, seconds, signs = attack_group(chosen, group, trace)
-        cases += found
+        images, seconds, signs = attack_group(chosen, group, trace)
+        cases += images
         total += seconds
         findings += [sign.text for sign in signs]
     return Output(

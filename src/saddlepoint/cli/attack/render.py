@@ -25,10 +25,10 @@ def render(settings: Settings, outcome: Output) -> None:
     console.print(Text(f"\n{_summary(outcome)}", style=_QUIET))
 
 
-def _print_image(console: Console, case: Case, found: AttackedImage, settings: Settings) -> None:
+def _print_image(console: Console, case: Case, image: AttackedImage, settings: Settings) -> None:
     console.print()
-    console.print(_title(case, found, settings))
-    for block in blocks(case.truth, found, settings):
+    console.print(_title(case, image, settings))
+    for block in blocks(case.truth, image, settings):
         console.print()
         for place, line in enumerate(block):
             quiet = place == 0 and len(block) > 1 and line.startswith(" ")
@@ -47,11 +47,11 @@ def _heading(settings: Settings) -> str:
     return " · ".join(parts)
 
 
-def _title(case: Case, found: AttackedImage, settings: Settings) -> Text:
-    now = found.adversarial.name
-    if found.success and found.clean.label == found.adversarial.label:
+def _title(case: Case, image: AttackedImage, settings: Settings) -> Text:
+    now = image.adversarial.name
+    if image.success and image.clean.label == image.adversarial.label:
         verdict = (f"misclassified: {now}, not {case.truth}", _BROKEN)
-    elif found.success:
+    elif image.success:
         verdict = (f"broken: {case.truth} → {now}", _BROKEN)
     elif settings.target is None:
         verdict = (f"not broken: still {now}", _UNBROKEN)
@@ -61,15 +61,17 @@ def _title(case: Case, found: AttackedImage, settings: Settings) -> Text:
 
 
 def _summary(outcome: Output) -> str:
-    found = [case.findings for case in outcome.images if case.findings is not None]
-    wrong = [each for each in found if each.success and each.clean.label == each.adversarial.label]
-    broken = [each for each in found if each.success and each not in wrong]
+    attacks = [case.findings for case in outcome.images if case.findings is not None]
+    fooled = [attack for attack in attacks if attack.success]
+    wrong = [attack for attack in fooled if attack.clean.label == attack.adversarial.label]
+    broken = [attack for attack in fooled if attack not in wrong]
     parts = [
-        f"{len(broken)} of {len(found)} broken",
-        f"{sum(each.written.success for each in broken)} as written in 8 bits",
-        f"{sum(each.forwards for each in found)} forward and {sum(each.backwards for each in found)} backward passes",
+        f"{len(broken)} of {len(attacks)} broken",
+        f"{sum(attack.written.success for attack in broken)} as written in 8 bits",
+        f"{sum(attack.forwards for attack in attacks)} forward and "
+        f"{sum(attack.backwards for attack in attacks)} backward passes",
         f"{outcome.seconds:.1f} s",
     ]
-    failed = len(outcome.images) - len(found)
+    failed = len(outcome.images) - len(attacks)
     parts[1:1] = [f"{len(wrong)} misclassified from the start"] if wrong else []
     return " · ".join([*parts, f"{failed} failed"] if failed else parts)

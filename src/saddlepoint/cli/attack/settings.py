@@ -29,41 +29,41 @@ FIELDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def chosen_suite(given: Namespace) -> tuple[Step, ...]:
+def chosen_suite(args: Namespace) -> tuple[Step, ...]:
     """Return the attack that the flags stand for, or those of a suite that search the norm.
 
     Raises:
         InputError: a flag was given that the attack does not have, or it does not search the norm, or a suite was asked
             of photographs.
     """
-    if given.attack not in SUITES:
-        return (chosen_method(given),)
+    if args.attack not in SUITES:
+        return (chosen_method(args),)
     for flag in FIELDS:
-        if getattr(given, flag) is not None:
-            raise InputError(_refusal(given.attack, flag, getattr(given, flag)))
-    if given.data is None:
-        raise InputError(f"--attack {given.attack} is a suite, for data sets; expected --data, or one attack")
-    return able(SUITES[given.attack], BALLS[given.norm](1.0))
+        if getattr(args, flag) is not None:
+            raise InputError(_refusal(args.attack, flag, getattr(args, flag)))
+    if args.data is None:
+        raise InputError(f"--attack {args.attack} is a suite, for data sets; expected --data, or one attack")
+    return able(SUITES[args.attack], BALLS[args.norm](1.0))
 
 
-def chosen_method(given: Namespace) -> Attack:
+def chosen_method(args: Namespace) -> Attack:
     """Return the attack that the flags stand for.
 
     Raises:
         InputError: a flag was given that the attack does not have, or it does not search the norm.
     """
-    method, values = named_attack(given.attack), dict[str, Any]()
+    method, values = named_attack(args.attack), dict[str, Any]()
     for flag in FIELDS:
-        value, name = getattr(given, flag), _field(method, flag)
+        value, name = getattr(args, flag), _field(method, flag)
         if value is None:
             continue
         if name is None:
-            raise InputError(_refusal(given.attack, flag, value))
+            raise InputError(_refusal(args.attack, flag, value))
         values[name] = float(value) if isinstance(value, Number) else value
     method = replace(method, **values) if values else method  # type: ignore[type-var]
-    if given.norm not in method.norms:
-        able = ", ".join(name for name, each in ATTACKS.items() if given.norm in each.norms)
-        raise InputError(f"--attack {given.attack} does not search {given.norm} balls; expected one of {able}")
+    if args.norm not in method.norms:
+        able = ", ".join(name for name, attack in ATTACKS.items() if args.norm in attack.norms)
+        raise InputError(f"--attack {args.attack} does not search {args.norm} balls; expected one of {able}")
     return method
 
 
@@ -80,8 +80,8 @@ def named_attack(name: str, flag: str = "--attack") -> Attack:
         raise InputError(
             f"{flag} is {name!r}{hint or ';'} expected one of {', '.join([*ATTACKS, *SUITES])}, or FILE.py:CLASS"
         )
-    found = code.named(name)
-    made = found() if isinstance(found, type) and issubclass(found, Attack) else found
+    attack = code.named(name)
+    made = attack() if isinstance(attack, type) and issubclass(attack, Attack) else attack
     if not isinstance(made, Attack):
         raise InputError(f"{flag} {name} is a {type(made).__name__}; expected a subclass of sp.Attack, or an instance")
     return made
@@ -94,7 +94,7 @@ def _field(attack: Attack, flag: str) -> str | None:
 
 
 def _refusal(attack: str, flag: str, value: object) -> str:
-    having = " or ".join(name for name, each in ATTACKS.items() if _field(each, flag))
+    having = " or ".join(name for name, attack in ATTACKS.items() if _field(attack, flag))
     spelled = f"--{flag.replace('_', '-')} {getattr(value, 'text', value)}"
     return f"{spelled}: {attack} has no such setting; expected --attack {having}"
 
@@ -153,30 +153,30 @@ class Settings:
         return (0.0, 1.0) if self.box == "pixel" else None
 
 
-def settings(given: Namespace) -> Settings:
+def settings(args: Namespace) -> Settings:
     """Return the settings that the flags stand for; cheap refusals come before the model is loaded."""
-    suite, out = chosen_suite(given), make_folder(given.out or _OUT[given.data is not None])
-    if given.eps is not None:
-        check_radius(given.norm, float(given.eps), given.eps.text, name="--eps")
-    classifier = classifier_of(given, given.device or _device())
-    label = None if given.label is None else classifier.label_of(given.label)
-    target = None if given.target is None else classifier.label_of(given.target)
+    suite, out = chosen_suite(args), make_folder(args.out or _OUT[args.data is not None])
+    if args.eps is not None:
+        check_radius(args.norm, float(args.eps), args.eps.text, name="--eps")
+    classifier = classifier_of(args, args.device or _device())
+    label = None if args.label is None else classifier.label_of(args.label)
+    target = None if args.target is None else classifier.label_of(args.target)
     if target is not None and target == label:
         raise InputError(f"--label and --target are both {classifier.name_of(target)!r}; expected two classes")
     return Settings(
-        given.model,
+        args.model,
         classifier,
-        given.norm,
-        _radius(given, classifier) if given.eps is None else given.eps,
-        given.attack,
+        args.norm,
+        _radius(args, classifier) if args.eps is None else args.eps,
+        args.attack,
         suite,
         label,
         target,
-        given.box,
-        given.seed,
-        given.precision,
-        given.batch_size or BATCHES.get(given.attack, _BATCH[given.data is not None]),
-        given.stop or _STOP[given.data is not None],
+        args.box,
+        args.seed,
+        args.precision,
+        args.batch_size or BATCHES.get(args.attack, _BATCH[args.data is not None]),
+        args.stop or _STOP[args.data is not None],
         out,
     )
 
@@ -185,13 +185,13 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _radius(given: Namespace, classifier: Classifier) -> Number:
+def _radius(args: Namespace, classifier: Classifier) -> Number:
     """Return the default for such images."""
-    if not given.images and given.data is None and given.norm == "linf":
+    if not args.images and args.data is None and args.norm == "linf":
         return Number("2/255")  # the lesson's, of the photograph that comes along
     shape, crop = None, classifier.preprocessing.crop
-    if given.data is not None:
-        shape = matched(load_dataset(given.data).select(first=1), classifier).shape
+    if args.data is not None:
+        shape = matched(load_dataset(args.data).select(first=1), classifier).shape
     elif crop is not None:
         shape = (3, crop, crop)
-    return default(given.norm, shape)[0]
+    return default(args.norm, shape)[0]

@@ -103,7 +103,7 @@ def examples(parser: Parser) -> None:
     add("--json", action="store_true", help="print one JSON object and nothing else")
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from saddlepoint.cli.evaluate.run import run
 
-    return run(given)
+    return run(args)

@@ -43,131 +43,129 @@ PASSES, LONG = 300, 120.0
 """What FAST takes for an image that stands, and the seconds of a whole evaluation that are told beforehand."""
 
 
-def run(given: Namespace) -> int:
+def run(args: Namespace) -> int:
     """Evaluate, print the bracket, and return 1 if a requirement is not met."""
-    rules = [Rule(*requirement(text)) for text in given.require]
-    until = _until(given, rules)
-    suite = _suite(given.suite)
-    classifier, earlier = _model(given), None if given.earlier is None else open_run(given.earlier)
-    data = load_dataset(given.data)
-    require_photos(given, data)
-    typed = _typed(given, data, classifier)
+    rules = [Rule(*requirement(text)) for text in args.require]
+    until = _until(args, rules)
+    suite = _suite(args.suite)
+    classifier, earlier = _model(args), None if args.earlier is None else open_run(args.earlier)
+    data = load_dataset(args.data)
+    require_photos(args, data)
+    typed = _typed(args, data, classifier)
     threats = [ThreatModel(norm, float(eps)) for norm, eps in typed]
-    _tell_cost(given, _plain(classifier), data.select(limit=given.limit, first=given.first, seed=given.seed))
+    _tell_cost(args, _plain(classifier), data.select(limit=args.limit, first=args.first, seed=args.seed))
     begin = time.perf_counter()
-    with warned(), bounded(), interruptible(), progress(silent=given.json) as observe, _executor(given) as executor:
-        found = evaluate(
+    with warned(), bounded(), interruptible(), progress(silent=args.json) as observe, _executor(args) as executor:
+        evaluation = evaluate(
             classifier,
             data,
             threats,
             suite=suite,
-            certify="auto" if given.sigma else given.certify,
-            out=given.out,
-            seed=given.seed,
-            limit=given.limit,
-            first=given.first,
-            batch_size=given.batch_size,
-            budget=given.budget,
-            seconds=_seconds(given),
+            certify="auto" if args.sigma else args.certify,
+            out=args.out,
+            seed=args.seed,
+            limit=args.limit,
+            first=args.first,
+            batch_size=args.batch_size,
+            budget=args.budget,
+            seconds=_seconds(args),
             until=until,
             points=earlier,
-            near=given.near,
-            timeout=given.timeout,
-            evidence=given.evidence,
-            checks=not given.no_checks,
+            near=args.near,
+            timeout=args.timeout,
+            evidence=args.evidence,
+            checks=not args.no_checks,
             executor=executor,
             observe=observe,
         )
     seconds = time.perf_counter() - begin
-    gates = [_gate(found, text, rule) for text, rule in zip(given.require, rules, strict=True)]
+    gates = [_gate(evaluation, text, rule) for text, rule in zip(args.require, rules, strict=True)]
     failed = [gate.line for gate in gates if gate.line is not None]
     spelling: Spelling = {(norm, float(eps)): eps.text for norm, eps in typed}
-    if given.json:
+    if args.json:
         told = {
-            "out": str(found.run.path),
+            "out": str(evaluation.run.path),
             "seconds": seconds,
-            "note": found.note,
+            "note": evaluation.note,
             "unmet": failed,
-            "checks": found.run.checks(),
-            **_early(found),
-            **_union(found),
+            "checks": evaluation.run.checks(),
+            **_early(evaluation),
+            **_union(evaluation),
         }
-        print(json.dumps({**told, "summary": found.summary}, ensure_ascii=False))
+        print(json.dumps({**told, "summary": evaluation.summary}, ensure_ascii=False))
     else:
-        print_evaluation(given, _plain(classifier), found, seconds, spelling)
-        for line in check_lines(found.run.checks()):
+        print_evaluation(args, _plain(classifier), evaluation, seconds, spelling)
+        for line in check_lines(evaluation.run.checks()):
             print(line)
         if earlier is not None:
-            print(since_line(earlier, found))
+            print(since_line(earlier, evaluation))
         for line in failed:
             print(line)
-        if not found.run.finished:
-            print(stopped_line(found))
-    if given.markdown:
-        write_bytes(Path(given.markdown).absolute(), markdown(given, found, gates, spelling).encode())
-    return _exit_code(given, found, gates)
+        if not evaluation.run.finished:
+            print(stopped_line(evaluation))
+    if args.markdown:
+        write_bytes(Path(args.markdown).absolute(), markdown(args, evaluation, gates, spelling).encode())
+    return _exit_code(args, evaluation, gates)
 
 
-def _exit_code(given: Namespace, found: Evaluation, gates: Sequence[Gate]) -> int:
+def _exit_code(args: Namespace, evaluation: Evaluation, gates: Sequence[Gate]) -> int:
     """Print what is odd on standard error, and return the exit code."""
-    masked = told_findings(found.run)
-    if told_errors(found.run) and not found.robust_accuracy.examples:
+    masked = told_findings(evaluation.run)
+    if told_errors(evaluation.run) and not evaluation.robust_accuracy.examples:
         return BAD_INPUT
-    if any(gate.met is False for gate in gates) or (given.strict and masked):
+    if any(gate.met is False for gate in gates) or (args.strict and masked):
         return 1
     return UNDECIDED if any(gate.line is not None for gate in gates) else 0
 
 
-def _executor(given: Namespace) -> AbstractContextManager[Executor]:
-    if given.executor == "ray":
-        return Workers(given.workers, given.address, device=given.device)
-    if given.workers > 1 or given.address is not None:
+def _executor(args: Namespace) -> AbstractContextManager[Executor]:
+    if args.executor == "ray":
+        return Workers(args.workers, args.address, device=args.device)
+    if args.workers > 1 or args.address is not None:
         raise InputError("--workers and --address are of ray; expected --executor ray with them")
     return nullcontext(HERE)
 
 
-def _model(given: Namespace) -> Classifier | SmoothedClassifier:
-    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    classifier = classifier_of(given, device)
-    if given.sigma is None:
+def _model(args: Namespace) -> Classifier | SmoothedClassifier:
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    classifier = classifier_of(args, device)
+    if args.sigma is None:
         return classifier
-    chosen = {name: getattr(given, name) for name in ("sigma", "samples", "alpha", "batch_size", "seed")}
+    chosen = {name: getattr(args, name) for name in ("sigma", "samples", "alpha", "batch_size", "seed")}
     return SmoothedClassifier(classifier=classifier, **chosen)
 
 
-def _typed(
-    given: Namespace, data: Dataset, classifier: Classifier | SmoothedClassifier
-) -> Sequence[tuple[str, Number]]:
+def _typed(args: Namespace, data: Dataset, classifier: Classifier | SmoothedClassifier) -> Sequence[tuple[str, Number]]:
     """Return norms and radii as they were typed; the default for such images, which is then printed with its reason."""
-    norms = list(dict.fromkeys(given.norm))
-    if not given.eps:
+    norms = list(dict.fromkeys(args.norm))
+    if not args.eps:
         shape = matched(data.select(first=1), _plain(classifier)).shape
         return [(norm, default(norm, shape)[0]) for norm in norms]
     if len(norms) == 1:
-        return [(norms[0], eps) for eps in given.eps]
-    if len(norms) != len(given.eps):
+        return [(norms[0], eps) for eps in args.eps]
+    if len(norms) != len(args.eps):
         raise InputError(
-            f"--norm names {len(norms)} norms and --eps {len(given.eps)} radii; expected one for each norm, in the "
+            f"--norm names {len(norms)} norms and --eps {len(args.eps)} radii; expected one for each norm, in the "
             "same order, or no --eps"
         )
-    return list(zip(norms, given.eps, strict=True))
+    return list(zip(norms, args.eps, strict=True))
 
 
-def _tell_cost(given: Namespace, classifier: Classifier, data: Dataset) -> None:
+def _tell_cost(args: Namespace, classifier: Classifier, data: Dataset) -> None:
     """Say on standard error what a long search will take, by one pass of one image."""
     sample = next(readable(matched(data, classifier)), None)
-    if sample is None or given.json or given.suite == "none":
+    if sample is None or args.json or args.suite == "none":
         return
     x, seconds = sample.x[None], list[float]()
     for _ in range(2):  # the first one prepares
         begin = time.perf_counter()
         classifier.predict(x)
         seconds.append(time.perf_counter() - begin)
-    each = PASSES * seconds[-1]
-    if each * len(data) > LONG:
+    cost = PASSES * seconds[-1]
+    if cost * len(data) > LONG:
         print(
             f"saddlepoint: a pass takes {1000 * seconds[-1]:.0f} ms for one image, and one that stands some {PASSES}: "
-            f"{len(data)} images may take {each * len(data) / 60:.0f} minutes, less where batches are faster; records "
+            f"{len(data)} images may take {cost * len(data) / 60:.0f} minutes, less where batches are faster; records "
             "are kept as they come, and --limit, --minutes or --width end it early",
             file=sys.stderr,
         )
@@ -183,29 +181,29 @@ def _suite(name: str) -> Step | tuple[Step, ...]:
     return SUITES[name] if name in SUITES else named_attack(name, "--suite")
 
 
-def _seconds(given: Namespace) -> float | None:
-    limit: float | None = given.time if given.minutes is None else 60 * given.minutes
+def _seconds(args: Namespace) -> float | None:
+    limit: float | None = args.time if args.minutes is None else 60 * args.minutes
     return limit
 
 
-def _until(given: Namespace, rules: Sequence[Rule]) -> Until | None:
+def _until(args: Namespace, rules: Sequence[Rule]) -> Until | None:
     """Return what may end the evaluation early, if that was asked for."""
-    if given.looks is not None and given.width is None and _seconds(given) is None:
-        raise InputError(f"--looks is {given.looks}, and nothing to stop at; expected --width or --minutes, too")
-    if given.width is None and (_seconds(given) is None or not rules):
+    if args.looks is not None and args.width is None and _seconds(args) is None:
+        raise InputError(f"--looks is {args.looks}, and nothing to stop at; expected --width or --minutes, too")
+    if args.width is None and (_seconds(args) is None or not rules):
         return None
-    return Until(given.width, tuple(rules), given.looks)
+    return Until(args.width, tuple(rules), args.looks)
 
 
-def _gate(found: Evaluation, text: str, rule: Rule) -> Gate:
+def _gate(evaluation: Evaluation, text: str, rule: Rule) -> Gate:
     """Hold the evaluation against a requirement: these images if all were evaluated, else all of them, at 95 %."""
-    asked = rule.of(found.brackets)
+    asked = rule.of(evaluation.brackets)
     if not asked:
         raise InputError(f"--require {text!r} asks for a ball that was not evaluated; expected one of --norm and --eps")
-    if not found.run.finished:
-        met = found.until.decided(rule, found.done.seen, found.done.whole, found.done.brackets)
+    if not evaluation.run.finished:
+        met = evaluation.until.decided(rule, evaluation.done.seen, evaluation.done.whole, evaluation.done.brackets)
         return Gate(met, None if met else f"{'undecided' if met is None else 'not met'}: {text}")
-    shares = [(each, each.share(getattr(each, rule.kind))) for each in asked]
+    shares = [(requirement, requirement.share(getattr(requirement, rule.kind))) for requirement in asked]
     unmet = next((pair for pair in shares if pair[1] is None or pair[1] < rule.least), None)
     if unmet is None:
         return Gate(True, None)
@@ -213,15 +211,19 @@ def _gate(found: Evaluation, text: str, rule: Rule) -> Gate:
     return Gate(False, f"not met: {text}: {rule.kind} accuracy{where} is {percent(unmet[1]) or 'unknown'}")
 
 
-def _union(found: Evaluation) -> dict[str, object]:
+def _union(evaluation: Evaluation) -> dict[str, object]:
     """Return the bracket of all balls at once, of an evaluation of several norms; it has no radius."""
-    whole = found.robust_accuracy
+    whole = evaluation.robust_accuracy
     told = {name: value for name, value in whole.summary().items() if name not in ("norm", "eps")}
     return {"union": told} if whole.norm == UNION else {}
 
 
-def _early(found: Evaluation) -> dict[str, object]:
+def _early(evaluation: Evaluation) -> dict[str, object]:
     """Return what is known of all images, of an evaluation that ended early."""
-    if found.run.finished:
+    if evaluation.run.finished:
         return {}
-    return {"seen": found.done.seen, "whole": found.done.whole, "ends": {k: list(v) for k, v in found.ends.items()}}
+    return {
+        "seen": evaluation.done.seen,
+        "whole": evaluation.done.whole,
+        "ends": {k: list(v) for k, v in evaluation.ends.items()},
+    }

@@ -27,7 +27,7 @@ exit code: 0 when trained, 2 on bad input or a loss that is no number any more""
 def _recipes() -> list[str]:
     """Return the names of the recipes that come along, without importing what reads them."""
     folder = resources.files("saddlepoint").joinpath("training", "recipes")
-    return sorted(each.name.removesuffix(".toml") for each in folder.iterdir() if each.name.endswith(".toml"))
+    return sorted(path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml"))
 
 
 def register(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -57,23 +57,23 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser.set_defaults(run=_run)
 
 
-def changes(given: argparse.Namespace) -> dict[str, Any]:
+def changes(args: argparse.Namespace) -> dict[str, Any]:
     """Return what the flags change of a recipe.
 
     Raises:
         InputError: a --set has no key or no value.
     """
     changed: dict[str, Any] = {}
-    for text in given.set:
+    for text in args.set:
         key, equals, value = text.partition("=")
         if not key or not equals:
             raise InputError(f"--set {text} given; expected KEY=VALUE, such as --set lr=0.01")
         changed[key.strip()] = _value(value.strip())
     for name in ("arch", "norm", "epochs"):
-        if getattr(given, name) is not None:
-            changed[name] = getattr(given, name)
-    if given.eps is not None:
-        changed["eps"] = float(given.eps)
+        if getattr(args, name) is not None:
+            changed[name] = getattr(args, name)
+    if args.eps is not None:
+        changed["eps"] = float(args.eps)
     return changed
 
 
@@ -87,7 +87,7 @@ def _value(text: str) -> Any:  # noqa: ANN401 - as TOML has it
         return text
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     from saddlepoint.cli.train.run import run
 
-    return run(given, changes(given))
+    return run(args, changes(args))

@@ -20,34 +20,34 @@ from saddlepoint.training.loop import Observe
 from saddlepoint.training.state import State
 
 
-def run(given: Namespace, changed: Mapping[str, Any]) -> int:
+def run(args: Namespace, changed: Mapping[str, Any]) -> int:
     """Train, and say what the model reaches."""
-    recipe = load_recipe(given.recipe, given.data, changed)
-    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    recipe = load_recipe(args.recipe, args.data, changed)
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     begin = time.perf_counter()
     follows = int(os.environ.get("RANK", "0")) > 0  # of several processes one speaks
-    with _progress(silent=given.json or follows) as draw, tensorboard(None if follows else given.tensorboard) as log:
+    with _progress(silent=args.json or follows) as draw, tensorboard(None if follows else args.tensorboard) as log:
         watchers = [watch for watch in (draw, log) if watch is not None]
 
         def observe(now: State, steps: int) -> None:
             for watch in watchers:
                 watch(now, steps)
 
-        start = None if given.start is None else load_classifier(given.start)
-        trained = train(start, given.data, recipe, out=given.out, seed=given.seed, device=device, observe=observe)
+        start = None if args.start is None else load_classifier(args.start)
+        trained = train(start, args.data, recipe, out=args.out, seed=args.seed, device=device, observe=observe)
     seconds = time.perf_counter() - begin
     if follows:
         return 0
-    if given.json:
+    if args.json:
         told = {"out": str(trained.folder), "recipe": recipe.plain(), "seconds": seconds, **_told(trained)}
         print(json.dumps(told, ensure_ascii=False))
         return 0
-    model = given.start or recipe.arch
-    print(f"{recipe.name} · {given.data} · {model} · {_ball(recipe.norm, recipe.eps)}seed {given.seed}\n")
+    model = args.start or recipe.arch
+    print(f"{recipe.name} · {args.data} · {model} · {_ball(recipe.norm, recipe.eps)}seed {args.seed}\n")
     if trained.accuracies:
         table([_row(name, share) for name, share in trained.accuracies.items()])
     print(f"\n{len(trained.metrics)} epochs · {seconds:.1f} s in this session · {trained.folder}")
-    print(f"saddlepoint attack --data {given.data} --model {trained.folder}")
+    print(f"saddlepoint attack --data {args.data} --model {trained.folder}")
     return 0
 
 

@@ -127,7 +127,7 @@ def read_pickle(path: Path) -> Arrays:
 def _values(entry: object) -> np.ndarray | None:
     if isinstance(entry, Array):
         return entry.values
-    if isinstance(entry, list) and all(type(each) is int for each in entry):
+    if isinstance(entry, list) and all(type(part) is int for part in entry):
         return np.array(entry, np.int64)
     return None
 
@@ -153,7 +153,7 @@ def _check_ratio(path: Path, unfolded: int, packed: int) -> None:
 
 
 def _one_of(path: Path, sizes: Mapping[str, object], names: tuple[str, ...]) -> str:
-    found = next((name for name in names if name in sizes), None)
-    if found is None:
+    present = next((name for name in names if name in sizes), None)
+    if present is None:
         refuse(path, f"it holds {', '.join(sorted(sizes)) or 'nothing'}; expected one of {', '.join(names)}")
-    return found
+    return present

@@ -100,7 +100,7 @@ def _is_imagenet(classifier: Classifier, count: int) -> bool:
 
 def _wordnet(name: str) -> int:
     info: Any = import_module("timm.data.imagenet_info")
-    order = {each: index for index, each in enumerate(info.ImageNetInfo("imagenet-1k").label_names())}
+    order = {synset: index for index, synset in enumerate(info.ImageNetInfo("imagenet-1k").label_names())}
     if name not in order:
         raise InputError(f"{name} is none of ImageNet's 1000 WordNet ids{meant(name, order, shown=str)}")
     return order[name]

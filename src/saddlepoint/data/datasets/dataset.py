@@ -151,10 +151,10 @@ class Dataset:
         labels = {self.labels[place] for place in self.places}
         return f"Dataset({self.name!r}: {len(self)} {kind}{shape}, {len(labels)} classes)"
 
-    def _levels(self, found: Stored | Image.Image) -> Stored:
-        if not isinstance(found, Image.Image):
-            return found
-        levels = preprocess(found.convert("L") if self.grey else found, self.recipe).numpy()
+    def _levels(self, stored: Stored | Image.Image) -> Stored:
+        if not isinstance(stored, Image.Image):
+            return stored
+        levels = preprocess(stored.convert("L") if self.grey else stored, self.recipe).numpy()
         return levels[:1] if self.grey else levels
 
 
@@ -170,24 +170,24 @@ def from_arrays(x: object, what: str) -> np.ndarray:
     Raises:
         InputError: they are of another shape, or their pixels are others.
     """
-    found = torch.as_tensor(x).detach().cpu()
-    if found.dim() == 3:
-        raise InputError(f"{what} has shape {tuple(found.shape)}; expected (N, C, H, W): x[:, None] adds the channel")
-    if found.dim() != 4:
-        raise InputError(f"{what} has shape {tuple(found.shape)}; expected (N, C, H, W)")
-    if found.shape[3] in (1, 3) and found.shape[1] not in (1, 3):
-        raise InputError(f"{what} has shape {tuple(found.shape)}; expected channels first: x.permute(0, 3, 1, 2)")
-    if found.dtype == torch.uint8 or not found.numel():
-        return found.numpy()
-    if not found.is_floating_point():
-        raise InputError(f"{what} has type {found.dtype}; expected uint8, or floating-point pixels in [0, 1]")
-    low, high = float(found.min()), float(found.max())
+    images = torch.as_tensor(x).detach().cpu()
+    if images.dim() == 3:
+        raise InputError(f"{what} has shape {tuple(images.shape)}; expected (N, C, H, W): x[:, None] adds the channel")
+    if images.dim() != 4:
+        raise InputError(f"{what} has shape {tuple(images.shape)}; expected (N, C, H, W)")
+    if images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
+        raise InputError(f"{what} has shape {tuple(images.shape)}; expected channels first: x.permute(0, 3, 1, 2)")
+    if images.dtype == torch.uint8 or not images.numel():
+        return images.numpy()
+    if not images.is_floating_point():
+        raise InputError(f"{what} has type {images.dtype}; expected uint8, or floating-point pixels in [0, 1]")
+    low, high = float(images.min()), float(images.max())
     if not (low >= 0 and high <= 1):
         raise InputError(
             f"{what} has pixels from {low:.3g} to {high:.3g}; expected [0, 1]: leave out transforms.Normalize, pass "
             "mean and std to sp.Classifier; divide levels by 255; clamp what overshoots a little: x.clamp(0, 1)"
         )
-    return found.float().numpy()
+    return images.float().numpy()
 
 
 def of_arrays(

@@ -56,7 +56,7 @@ def _of_table(reference: str, table: Any) -> Dataset:  # noqa: ANN401 - no types
     if image is None or label is None:
         raise InputError(f"{reference} has the columns {', '.join(table.column_names)}; expected image and label")
     labels = list(table[label])
-    wrong = next((found for found in labels if type(found) is not int), 0)
+    wrong = next((label for label in labels if type(label) is not int), 0)
     if type(wrong) is not int:
         raise InputError(f"the labels of {reference} are such as {wrong!r:.40}; expected a column of class indices")
     names = getattr(table.features[label], "names", None)

@@ -20,7 +20,7 @@ def matched(data: Dataset, classifier: Classifier) -> Dataset:
         ModelError: it cannot take images of their shape.
     """
     data = replace(data, recipe=classifier.preprocessing)
-    sample = next((found for index in range(len(data)) if (found := _readable(data, index))), None)
+    sample = next((readable for index in range(len(data)) if (readable := _readable(data, index))), None)
     if sample is None:
         return data
     data, count = _tried(data, sample, classifier)

@@ -34,10 +34,10 @@ class _Type:
     __slots__ = ("name",)
 
     def __init__(self, name: str | bytes, *_: object) -> None:
-        found = _INTEGERS.fullmatch(_plain(name))
-        if found is None:
+        match = _INTEGERS.fullmatch(_plain(name))
+        if match is None:
             raise InputError(f"a pickle holds an array of {_plain(name)!r:.40}; expected integers")
-        self.name = found[0]
+        self.name = match[0]
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         order = _plain(state[1])
@@ -70,8 +70,8 @@ class _Named:
     def __init__(self, build: Callable[..., object]) -> None:
         self._build = build
 
-    def __call__(self, *given: object) -> object:
-        return self._build(*given)
+    def __call__(self, *arguments: object) -> object:
+        return self._build(*arguments)
 
     def __setstate__(self, _: object) -> NoReturn:
         raise InputError("a pickle wants to change what it names; expected arrays alone, as CIFAR-10's own have")

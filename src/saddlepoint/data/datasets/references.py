@@ -150,7 +150,7 @@ def _split(place: str) -> tuple[Path, str]:
 
 
 def _first(folder: Path, names: list[str], inside: tuple[str, ...]) -> Path:
-    found = next((path for part in inside for name in names if (path := folder / part / name).is_file()), None)
-    if found is None:
+    first = next((path for part in inside for name in names if (path := folder / part / name).is_file()), None)
+    if first is None:
         raise InputError(f"{str(folder)!r} has none of the files {', '.join(names[:4])}; expected the data set itself")
-    return found
+    return first

@@ -80,7 +80,7 @@ def _session(model: Any, ranks: dict[str, int]) -> _Run:  # noqa: ANN401
     data = _tried(lambda: modern(model, ranks).SerializeToString())
     session = _tried(lambda: onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]))
     entry = session.get_inputs()[0].name
-    kind = _TYPES[next(each.type.tensor_type.elem_type for each in model.graph.input if each.name == entry)]
+    kind = _TYPES[next(value.type.tensor_type.elem_type for value in model.graph.input if value.name == entry)]
 
     def run(images: Tensor) -> Tensor:
         (logits,) = _tried(lambda: session.run(None, {entry: images.numpy().astype(kind)}))
@@ -98,7 +98,7 @@ def _tried(action: Callable[[], Any]) -> Any:  # noqa: ANN401
 
 
 def _is_half(model: Any) -> bool:  # noqa: ANN401
-    casts = (each.i for node in model.graph.node if node.op_type == "Cast" for each in node.attribute)
+    casts = (attribute.i for node in model.graph.node if node.op_type == "Cast" for attribute in node.attribute)
     kinds = (tensor.data_type for tensor in tensors(model.graph))
-    entries = (each.type.tensor_type.elem_type for each in model.graph.input)
+    entries = (value.type.tensor_type.elem_type for value in model.graph.input)
     return _FLOAT16 in (*casts, *kinds, *entries)

@@ -69,14 +69,14 @@ def freed(target: Sequence[int], shape: Sequence[int], fixed: int | None) -> lis
         return None
     outer = math.prod(shape[:axis])
     inner, last = outer * shape[axis] // BATCH, len(sizes) - 1
-    behind = {each: [i for i in range(len(sizes)) if math.prod(sizes[:i]) == each] for each in (outer, inner)}
-    found = [
+    behind = {place: [i for i in range(len(sizes)) if math.prod(sizes[:i]) == place] for place in (outer, inner)}
+    free = [
         *(i for i, size in enumerate(target) if grows(size)),
         *(i for i in (*behind[outer], *behind[inner]) if sizes[i] == rows),
         *(i for i, size in enumerate(target) if size == -1 and sizes[i] % rows == 0),
         *(max(i - 1, 0) if i == last else i for i in behind[outer] if sizes[i] % rows == 0),
     ]
-    return [-1 if i == found[0] else size for i, size in enumerate(sizes)] if found else None
+    return [-1 if i == free[0] else size for i, size in enumerate(sizes)] if free else None
 
 
 def _resolved(sizes: list[int], total: int) -> list[int] | None:

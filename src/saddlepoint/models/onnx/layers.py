@@ -82,18 +82,18 @@ def _transposed(node: Node, size: tuple[int, ...]) -> tuple[Window, tuple[int, .
     A result of size `output_shape`, or of input · stride where auto_pad is SAME, needs a padding of
         stride · (input − 1) + output_padding + extent − output.
     """
-    given, auto = window(node, size), auto_pad(node)
+    plain, auto = window(node, size), auto_pad(node)
     longer = tuple(node.attribute("output_padding", (0,) * len(size)))
     wanted = node.attribute("output_shape", None)
     if wanted is None and auto.startswith("SAME"):
-        wanted = [n * s for n, s in zip(node.spatial(), given.stride, strict=True)]
+        wanted = [n * s for n, s in zip(node.spatial(), plain.stride, strict=True)]
     if wanted is None:
-        return given, longer
-    each = zip(node.spatial(), given.stride, given.extent, longer, wanted[-len(size) :], strict=True)
-    total = [s * (n - 1) + more + extent - out for n, s, extent, more, out in each]
+        return plain, longer
+    axes = zip(node.spatial(), plain.stride, plain.extent, longer, wanted[-len(size) :], strict=True)
+    total = [s * (n - 1) + more + extent - out for n, s, extent, more, out in axes]
     longer = tuple(more + max(-pad, 0) for more, pad in zip(longer, total, strict=True))
     begin, end = halves([max(pad, 0) for pad in total], upper=auto == "SAME_UPPER")
-    return Window(given.size, given.stride, given.dilation, begin, end), longer
+    return Window(plain.size, plain.stride, plain.dilation, begin, end), longer
 
 
 def _gemm(node: Node) -> nn.Module:
@@ -176,7 +176,7 @@ def _local_response_norm(node: Node) -> nn.Module:
     if size % 2 == 0:
         raise node.refused(f"its size is {size}; expected an odd number of channels")
     node.spatial()
-    alpha, beta, bias = (node.attribute(*each) for each in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
+    alpha, beta, bias = (node.attribute(*default) for default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
     return nn.LocalResponseNorm(size, alpha, beta, bias)
 
 

@@ -20,7 +20,7 @@ def modern(model: Any, ranks: Mapping[str, int]) -> Any:  # noqa: ANN401 - a Mod
     """
     from onnx import ModelProto, helper, version_converter
 
-    if any(each.domain in ("", "ai.onnx") and each.version >= _OLDEST for each in model.opset_import):
+    if any(opset.domain in ("", "ai.onnx") and opset.version >= _OLDEST for opset in model.opset_import):
         return model
     old = ModelProto()
     old.CopyFrom(model)
@@ -50,7 +50,7 @@ def _spell_axes_out(graph: Any, ranks: Mapping[str, int]) -> None:  # noqa: ANN4
 
     nodes = []
     for place, node in enumerate(graph.node):
-        axis = next((each.i for each in node.attribute if each.name == "axis"), None)
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), None)
         if node.op_type == "PRelu" and ranks[node.input[1]] == 1:
             axis = 1
         if node.op_type in (*_ALIGNED, "PRelu") and axis is not None:
@@ -60,7 +60,7 @@ def _spell_axes_out(graph: Any, ranks: Mapping[str, int]) -> None:  # noqa: ANN4
                 name, axes = f"{node.input[1]} of node {place}", list(range(second, second + trailing))
                 nodes.append(helper.make_node("Unsqueeze", [node.input[1]], [name], axes=axes))
                 node.input[1] = name
-            kept = [each for each in node.attribute if each.name != "axis"]
+            kept = [attribute for attribute in node.attribute if attribute.name != "axis"]
             del node.attribute[:]
             node.attribute.extend(kept)
         nodes.append(node)

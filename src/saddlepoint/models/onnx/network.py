@@ -72,11 +72,11 @@ class Network(nn.Module):
         values: dict[str, Tensor] = {value: getattr(self, buffer) for value, buffer in self._buffers_of.items()}
         values[self._entry] = self._shaped(x)
         for move in self._moves:
-            made = getattr(self, move.layer)(*[values[each] for each in move.inputs])
+            made = getattr(self, move.layer)(*[values[name] for name in move.inputs])
             # Outputs that a layer does not make, such as the mask of a Dropout, are asked for by nobody.
             values.update(zip(move.outputs, made if isinstance(made, tuple) else (made,), strict=False))
-            for each in move.done:
-                values.pop(each, None)
+            for name in move.done:
+                values.pop(name, None)
         return values[self._result].flatten(1)
 
     def extra_repr(self) -> str:
@@ -86,19 +86,19 @@ class Network(nn.Module):
         return f"input_shape={self.input_shape}, {self._entry} → {self._result}: {wiring}; {constants}"
 
     def _shaped(self, x: Tensor) -> Tensor:
-        given, wanted = tuple(x.shape[1:]), self.input_shape
-        if given == wanted:
+        shape, wanted = tuple(x.shape[1:]), self.input_shape
+        if shape == wanted:
             return x
-        if math.prod(given) != math.prod(wanted):
+        if math.prod(shape) != math.prod(wanted):
             raise InputError(
-                f"images of shape {given} do not fit the network's input, {wanted} per example; expected "
+                f"images of shape {shape} do not fit the network's input, {wanted} per example; expected "
                 f"{math.prod(wanted)} numbers: resize or convert the images"
             )
-        if len(given) == 3 and given[0] in _CHANNELS and wanted == (*given[1:], given[0]):
+        if len(shape) == 3 and shape[0] in _CHANNELS and wanted == (*shape[1:], shape[0]):
             return x.permute(0, 2, 3, 1)
-        if len(_long(wanted)) > 1 and _long(wanted) != _long(given):
+        if len(_long(wanted)) > 1 and _long(wanted) != _long(shape):
             raise InputError(
-                f"images of shape {given} do not fit the network's input, {wanted} per example, though both have "
+                f"images of shape {shape} do not fit the network's input, {wanted} per example, though both have "
                 f"{math.prod(wanted)} numbers; expected {wanted}: bring the images into that shape"
             )
         return x.reshape(-1, *wanted)
@@ -108,7 +108,7 @@ class Network(nn.Module):
         name = re.sub(r"\W+", "_", wanted).strip("_")[:80] or "value"
         name = f"_{name}" if name[0].isdigit() else name
         tries = (f"{name}_{count}" if count else name for count in range(2**31))
-        return next(each for each in tries if not hasattr(self, each))
+        return next(name for name in tries if not hasattr(self, name))
 
 
 def _long(shape: tuple[int, ...]) -> list[int]:
@@ -121,6 +121,6 @@ def _last_uses(steps: Sequence[Step], kept: set[str]) -> list[tuple[str, ...]]:
     needed, done = set(kept), []
     for step in reversed(steps):
         here = dict.fromkeys((*step.inputs, *step.outputs))
-        done.append(tuple(each for each in here if each not in needed))
+        done.append(tuple(name for name in here if name not in needed))
         needed.update(here)
     return done[::-1]

@@ -65,7 +65,9 @@ class Node:
     @property
     def operands(self) -> list[Operand]:
         """What the layer is called with, in this order."""
-        rest = [each for place, each in enumerate(self._inputs) if each is not None and place not in self._taken]
+        rest = [
+            operand for place, operand in enumerate(self._inputs) if operand is not None and place not in self._taken
+        ]
         return rest + self._extra
 
     @property
@@ -111,16 +113,16 @@ class Node:
     def number(self, place: int, attribute: str, since: int, default: float) -> float:
         """Return a number that is an attribute before opset `since`, and an input from there on."""
         if self.opset < since:
-            given: float = self.attribute(attribute, default)
-            return given
+            number: float = self.attribute(attribute, default)
+            return number
         value = self.optional(place)
         return default if value is None else value.reshape(()).item()
 
     def numbers(self, place: int, attribute: str, since: int) -> list[int] | None:
         """Return integers that are an attribute before opset `since`, and an input from there on."""
         if self.opset < since:
-            given: list[int] | None = self.attribute(attribute, None)
-            return given
+            values: list[int] | None = self.attribute(attribute, None)
+            return values
         return self.integers(place) if self.has(place) else None
 
     def attribute(self, name: str, default: Any) -> Any:  # noqa: ANN401 - attributes are of any type
@@ -155,8 +157,10 @@ class Node:
 
     def refused(self, reason: str) -> InputError:
         """Return the error that names this node, its inputs and the reason."""
-        shown = [each and f"{each.name[:60]!r} {show(each.value.shape)}" for each in self._inputs[:8]]
-        return InputError(f"{self.title} (inputs: {', '.join(each or 'none' for each in shown) or 'none'}): {reason}")
+        shown = [operand and f"{operand.name[:60]!r} {show(operand.value.shape)}" for operand in self._inputs[:8]]
+        return InputError(
+            f"{self.title} (inputs: {', '.join(operand or 'none' for operand in shown) or 'none'}): {reason}"
+        )
 
 
 class Call(nn.Module):

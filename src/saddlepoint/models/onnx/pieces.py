@@ -24,10 +24,10 @@ def _slice(node: Node) -> nn.Module:
     if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
         raise node.refused("its starts, ends, axes and steps do not fit each other")
     cuts, flips = [slice(None)] * node.x.ndim, []
-    for start, end, given, step in zip(starts, ends, axes, steps, strict=True):
-        if _whole(node, given, slice(start, end, step)):
+    for start, end, where, step in zip(starts, ends, axes, steps, strict=True):
+        if _whole(node, where, slice(start, end, step)):
             continue
-        axis = node.axis(given)
+        axis = node.axis(where)
         size = node.x.shape[axis]
         picked = range(size)[start:end:step]
         if step < 0:  # torch steps forwards only
@@ -78,7 +78,7 @@ class _Gather(nn.Module):
 
 def _concat(node: Node) -> nn.Module:
     """Along one axis; a constant, which has one row if the file has, is repeated for every row of the batch."""
-    values = [each.value for each in node.operands]
+    values = [operand.value for operand in node.operands]
     axis = node.axis(node.attribute("axis", 1), max(values, key=depends))
     rows = next((place for place, value in enumerate(values) if depends(value)), 0)
     constants = tuple(place for place, value in enumerate(values) if not depends(value))

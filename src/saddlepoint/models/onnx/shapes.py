@@ -11,10 +11,10 @@ from saddlepoint.models.onnx.node import LIMIT, Build, Call, Node
 
 def _constant(node: Node) -> Tensor:
     kinds = ("value", "value_float", "value_floats", "value_int", "value_ints")
-    given = [value for value in (node.attribute(kind, None) for kind in kinds) if value is not None]
-    if len(given) != 1:
+    values = [value for value in (node.attribute(kind, None) for kind in kinds) if value is not None]
+    if len(values) != 1:
         raise node.refused("it holds no tensor of numbers")
-    value = torch.as_tensor(given[0])
+    value = torch.as_tensor(values[0])
     return value.float() if value.is_floating_point() else value
 
 
@@ -59,17 +59,17 @@ def _flatten(node: Node) -> nn.Module:
 def _squeeze(node: Node) -> nn.Module:
     """Axes of size 1; all of them when none is named, but not that of the batch, also if the file's batch size is 1."""
     shape = node.x.shape
-    given = node.numbers(1, "axes", 13)
-    axes = node.axes(given if given is not None else [axis for axis, size in enumerate(shape) if size == 1])
+    listed = node.numbers(1, "axes", 13)
+    axes = node.axes(listed if listed is not None else [axis for axis, size in enumerate(shape) if size == 1])
     if any(shape[axis] != 1 for axis in axes):
         raise node.refused(f"it removes axes {list(axes)} whose size is not 1")
     return Call(torch.squeeze, axes)
 
 
 def _unsqueeze(node: Node) -> nn.Module:
-    given = node.numbers(1, "axes", 13) or []
-    rank = node.x.ndim + len(given)
-    return Call(_unsqueezed, tuple(sorted(node.axis(axis, rank=rank) for axis in given)))
+    axes = node.numbers(1, "axes", 13) or []
+    rank = node.x.ndim + len(axes)
+    return Call(_unsqueezed, tuple(sorted(node.axis(axis, rank=rank) for axis in axes)))
 
 
 def _unsqueezed(x: Tensor, axes: tuple[int, ...]) -> Tensor:

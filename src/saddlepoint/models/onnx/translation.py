@@ -110,7 +110,7 @@ class _Reading:
             if name and name not in self.values:
                 raise InputError(f"{title} needs {name[:60]!r}, which no node before it computes")
             inputs.append(Operand(name, self.values[name]) if name else None)
-        attributes = {each.name: _attribute(each, title) for each in proto.attribute}
+        attributes = {attribute.name: _attribute(attribute, title) for attribute in proto.attribute}
         return Node(proto.op_type, title, self.opset, attributes, inputs, len(proto.output), self.entry, self.fixed)
 
     def _known(self, node: Node, value: Tensor) -> tuple[Tensor, ...]:
@@ -151,7 +151,7 @@ def _name(proto: Any, layer: nn.Module, place: int) -> str:  # noqa: ANN401
 
 
 def _opset(model: Any) -> int:  # noqa: ANN401
-    versions = [each.version for each in model.opset_import if each.domain in _DOMAINS]
+    versions = [opset.version for opset in model.opset_import if opset.domain in _DOMAINS]
     if not versions and model.opset_import:
         raise InputError("it uses no operator set of ONNX itself; expected one with the domain ''")
     return max(versions, default=1)
@@ -159,10 +159,10 @@ def _opset(model: Any) -> int:  # noqa: ANN401
 
 def _entry(graph: Any) -> tuple[Operand, int | None]:  # noqa: ANN401
     """Return the graph's input with `BATCH` rows, and the batch size of the file."""
-    known = {each.name for each in graph.initializer}
-    inputs = [each for each in graph.input if each.name not in known]
+    known = {initializer.name for initializer in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in known]
     if len(inputs) != 1:
-        names = ", ".join(repr(each.name[:60]) for each in inputs[:8])
+        names = ", ".join(repr(value.name[:60]) for value in inputs[:8])
         raise InputError(f"it has {len(inputs)} inputs ({names}); expected one, the images")
     (entry,) = inputs
     kind = entry.type.tensor_type
@@ -183,7 +183,7 @@ def _entry(graph: Any) -> tuple[Operand, int | None]:  # noqa: ANN401
 
 def _result(graph: Any, values: dict[str, Tensor]) -> str:  # noqa: ANN401
     """Return the name of the output, logits (B, K) but for axes of size 1."""
-    names = [each.name for each in graph.output]
+    names = [value.name for value in graph.output]
     if len(names) != 1:
         shown = ", ".join(repr(name[:60]) for name in names[:8])
         raise InputError(f"it has {len(names)} outputs ({shown}); expected one, the logits")

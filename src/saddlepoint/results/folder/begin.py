@@ -41,8 +41,8 @@ def claim(folder: Path) -> None:
     # `spec.json` comes last, so a writer that was killed before leaves no more than this.
     early = {LOCK, ROWS, POINTS, PROVENANCE}
     inside = [path for name in (ROWS, POINTS) for path in (folder / name).glob("*")]
-    found = [path for path in (*folder.iterdir(), *inside) if not path.name.startswith(".")]
-    other = next((path for path in found if path.parent != folder or path.name not in early), None)
+    present = [path for path in (*folder.iterdir(), *inside) if not path.name.startswith(".")]
+    other = next((path for path in present if path.parent != folder or path.name not in early), None)
     if other is not None:
         raise RunError(
             f"{str(folder)!r} holds {str(other.relative_to(folder))!r} and no {SPEC}; expected a new folder, an "

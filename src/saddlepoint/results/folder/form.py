@@ -18,7 +18,7 @@ class Key:
     holds: Callable[[Any], bool] = lambda _: True
     expected: str = ""
     inside: Mapping[str, "Key"] | None = None
-    each: "Key | None" = None
+    entries: "Key | None" = None
 
 
 _NONE, _TEXT, _NUMBER = type(None), (str,), (int, float)
@@ -46,7 +46,7 @@ SPEC: Mapping[str, Key] = {
         inside={
             "reference": Key(_TEXT),
             "digest": Key(_TEXT),
-            "names": Key((list, _NONE), each=Key(_TEXT)),
+            "names": Key((list, _NONE), entries=Key(_TEXT)),
             "preprocessing": Key((dict,)),
             "weights": Key((str, _NONE), needed=False),
         },
@@ -59,14 +59,14 @@ SPEC: Mapping[str, Key] = {
             "first": _MAYBE,
             "examples": _COUNT,
             "classes": Key((dict, _NONE), holds=lambda c: c is None or all(type(v) is int for v in c.values())),
-            "shape": Key((list, _NONE), each=_COUNT),
+            "shape": Key((list, _NONE), entries=_COUNT),
             "content": Key((str, _NONE)),
             "ids": Key(_TEXT),
         },
     ),
-    "threats": Key((list,), holds=bool, expected="at least one", each=Key((dict,), inside=_THREAT)),
-    "suite": Key((list,), each=Key((dict,), inside={"name": Key(_TEXT)})),
-    "certify": Key((list,), each=Key(_TEXT)),
+    "threats": Key((list,), holds=bool, expected="at least one", entries=Key((dict,), inside=_THREAT)),
+    "suite": Key((list,), entries=Key((dict,), inside={"name": Key(_TEXT)})),
+    "certify": Key((list,), entries=Key(_TEXT)),
     "seed": Key((int,), holds=lambda n: abs(n) < 2**63),
     "batch_size": Key((int,), holds=lambda n: 0 < n < 2**31, expected="a positive number"),
     "precision": Key(_TEXT),
@@ -81,7 +81,7 @@ SPEC: Mapping[str, Key] = {
 }
 SESSION: Mapping[str, Key] = {
     "started": Key(_TEXT, needed=False),
-    "command": Key((list,), needed=False, each=Key(_TEXT)),
+    "command": Key((list,), needed=False, entries=Key(_TEXT)),
     "packages": Key((dict,), needed=False, holds=lambda p: all(isinstance(v, str | None) for v in p.values())),
     "python": Key(_TEXT, needed=False),
     "system": Key(_TEXT, needed=False),
@@ -102,7 +102,7 @@ def require_evaluation(spec: Mapping[str, Any], place: str) -> None:
 
 def check_sessions(sessions: list[Any], place: str) -> None:
     """Raise RunError at the first session that is none."""
-    _first(_wrong({"sessions": sessions}, {"sessions": Key((list,), each=Key((dict,), inside=SESSION))}, ""), place)
+    _first(_wrong({"sessions": sessions}, {"sessions": Key((list,), entries=Key((dict,), inside=SESSION))}, ""), place)
 
 
 def _first(lines: Iterator[str], place: str) -> None:
@@ -127,9 +127,9 @@ def _value(value: object, key: Key, path: str) -> Iterator[str]:
         yield f"{path} is {value!r:.60}; expected {key.expected or 'another value'}"
     if isinstance(value, dict) and key.inside is not None:
         yield from _wrong(value, key.inside, f"{path}.")
-    if isinstance(value, list) and key.each is not None:
-        for place, each in enumerate(value):
-            yield from _value(each, key.each, f"{path}[{place}]")
+    if isinstance(value, list) and key.entries is not None:
+        for place, item in enumerate(value):
+            yield from _value(item, key.entries, f"{path}[{place}]")
 
 
 def _real(value: object) -> bool:

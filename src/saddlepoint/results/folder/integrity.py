@@ -41,8 +41,8 @@ def _documents(folder: Path) -> Iterator[str]:
 def _summary(folder: Path) -> Iterator[str]:
     """Yield what is wrong with the rows together, and with what is said to follow from them."""
     try:
-        found = summarise(load(folder))
-        if (folder / SUMMARY).exists() and read_document(folder / SUMMARY) != found:
+        summary = summarise(load(folder))
+        if (folder / SUMMARY).exists() and read_document(folder / SUMMARY) != summary:
             yield f"{str(folder / SUMMARY)!r} does not follow from the rows; the same command writes it again"
     except RunError as error:
         yield str(error)
@@ -54,17 +54,17 @@ def _against_spec(folder: Path) -> Iterator[str]:
         spec, records = read_spec(folder), list(records_of(load(folder)))
     except RunError:
         return  # named elsewhere
-    threats = {(each["norm"], each["eps"]) for each in spec.get("threats", ())}
-    for each in records:
-        threat = (each.norm, each.eps)
+    threats = {(threat["norm"], threat["eps"]) for threat in spec.get("threats", ())}
+    for record in records:
+        threat = (record.norm, record.eps)
         if threats and threat not in threats:
             asked = ", ".join(f"{norm} eps {spelled(eps)}" for norm, eps in sorted(threats))
-            yield f"the record {each.key!r} is of {threat[0]} eps {threat[1]:g}; the specification asks for {asked}"
-        yield from _contradictions(each) if isinstance(each, Attacked) else ()
+            yield f"the record {record.key!r} is of {threat[0]} eps {threat[1]:g}; the specification asks for {asked}"
+        yield from _contradictions(record) if isinstance(record, Attacked) else ()
     expected = spec.get("data", {}).get("examples")
-    found = {threat: {each.id for each in records if (each.norm, each.eps) == threat} for threat in threats}
+    present = {threat: {record.id for record in records if (record.norm, record.eps) == threat} for threat in threats}
     if expected is not None and (folder / SUMMARY).exists():
-        for (norm, eps), identities in sorted(found.items()):
+        for (norm, eps), identities in sorted(present.items()):
             if len(identities) != expected:
                 have = f"{len(identities)} of {expected} examples have a record"
                 yield f"{have} at {norm} eps {spelled(eps)}, in a finished run"

@@ -46,8 +46,8 @@ def _opened(path: Path) -> int:
         descriptor = os.open(path, flags, 0o644)
     except OSError as error:
         raise RunError(f"cannot open the lock {str(path)!r} ({reason(error)}); pass another folder") from None
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         os.close(descriptor)
         raise RunError(f"the lock {str(path)!r} is a link to another file, or none at all; remove it")
     return descriptor

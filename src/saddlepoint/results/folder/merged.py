@@ -60,7 +60,7 @@ def _merged(table: Any) -> Any:  # noqa: ANN401
     places: dict[str, list[int]] = defaultdict(list)
     for place, identity in enumerate(table["key"].to_pylist()):
         places[identity].append(place)
-    return table.take([_survivor(table, found) for found in places.values()])
+    return table.take([_survivor(table, rows) for rows in places.values()])
 
 
 def said(row: Mapping[str, object]) -> str:
@@ -103,15 +103,15 @@ def _survivor(table: Any, places: Sequence[int]) -> int:  # noqa: ANN401
     if len(places) == 1:
         return places[0]
     rows = table.take(places).to_pylist()
-    found = [(place, row) for place, row in zip(places, rows, strict=True) if row["error"] is None]
-    if not found:
+    finished = [(place, row) for place, row in zip(places, rows, strict=True) if row["error"] is None]
+    if not finished:
         return places[-1]
-    _, first = found[0]
-    other = next((row for _, row in found if said(row) != said(first)), None)
+    _, first = finished[0]
+    other = next((row for _, row in finished if said(row) != said(first)), None)
     if other is not None:
         column = next(name for name in _FOUND if first[name] != other[name])
         raise RunError(
             f"the record {first['key']!r} has two rows: {column} is {first[column]!r:.60} in {first[SHARD]!r} and "
             f"{other[column]!r:.60} in {other[SHARD]!r}; move one of these shards away"
         )
-    return max(found, key=lambda pair: (pair[1]["kept"], -pair[0]))[0]
+    return max(finished, key=lambda pair: (pair[1]["kept"], -pair[0]))[0]

@@ -72,8 +72,8 @@ class RunFolder:
         if not path.exists():
             return []
         content = read_document(path, ("rows", str), ("checks", list))
-        found: list[dict[str, str]] = content["checks"]
-        return found if content["rows"] == self.summary()["rows"] else []
+        outcomes: list[dict[str, str]] = content["checks"]
+        return outcomes if content["rows"] == self.summary()["rows"] else []
 
     def point(self, identity: str, eps: float | None = None, norm: str | None = None) -> NDArray[np.float32]:
         """Return x_adv of an example, float32 (C, H, W), at a radius and in a norm where the run has several.
@@ -93,8 +93,8 @@ class RunFolder:
             InputError, RunError: as `point`.
         """
         row = self._kept(identity, eps, norm)
-        found = [as_pixels(x) for _, x in read_images(points_path(self.path, row[SHARD]), [row["key"]])]
-        return found[0] if found else None
+        images = [as_pixels(x) for _, x in read_images(points_path(self.path, row[SHARD]), [row["key"]])]
+        return images[0] if images else None
 
     def _kept(self, identity: str, eps: float | None, norm: str | None = None) -> dict[str, Any]:
         """Return the attack record of an example whose point was kept."""
@@ -105,11 +105,11 @@ class RunFolder:
         table = self._table.filter(pc.equal(self._table["id"], identity))
         columns = ["key", "norm", "eps", "kept", "error", SHARD]
         rows = table.filter(pc.equal(table["kind"], "attack")).select(columns).to_pylist()
-        row = [each for each in rows if eps in (None, each["eps"]) and norm in (None, each["norm"])]
+        row = [row for row in rows if eps in (None, row["eps"]) and norm in (None, row["norm"])]
         if not row:
             raise InputError(f"{str(self.path)!r} has no row of {identity!r}; expected an id of its rows")
         if len(row) > 1:
-            balls = ", ".join(f"{each['norm']} {each['eps']:g}" for each in row)
+            balls = ", ".join(f"{value['norm']} {value['eps']:g}" for value in row)
             raise InputError(
                 f"{identity!r} was attacked in the balls {balls}; expected one of them: "
                 f"point({identity!r}, eps=…, norm=…)"
@@ -118,8 +118,8 @@ class RunFolder:
             error = " ".join((row[0]["error"] or "").split())
             why = f"the example has an error: {error}" if error else f"keep: {self.spec['keep']}"
             raise InputError(f"the point of {identity!r} was not kept ({why}); the column `kept` tells which are")
-        found: dict[str, Any] = row[0]
-        return found
+        values: dict[str, Any] = row[0]
+        return values
 
 
 def open_run(path: str | Path) -> RunFolder:
@@ -179,5 +179,5 @@ def verified(run: RunFolder) -> dict[str, Any] | None:
     path = run.path / VERIFIED
     if not path.exists():
         return None
-    found = read_document(path, ("rows", str), ("spec", str), ("date", str), ("saddlepoint", str))
-    return found if (found["rows"], found["spec"]) == (run.summary()["rows"], digest(run.spec)) else None
+    document = read_document(path, ("rows", str), ("spec", str), ("date", str), ("saddlepoint", str))
+    return document if (document["rows"], document["spec"]) == (run.summary()["rows"], digest(run.spec)) else None

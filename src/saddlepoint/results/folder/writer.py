@@ -85,7 +85,7 @@ class Writer:
             retention.note(record)
             if not isinstance(record, Failed):
                 self.earlier[record.key] = record
-        self.digests = {each.id: str(each.digest) for each in self.earlier.values()}
+        self.digests = {shard.id: str(shard.digest) for shard in self.earlier.values()}
         self.done = frozenset(self.digests)
         self._seen = set(self.earlier)
         # A timer flushes what waits while the attack is at work; the guard keeps it and the caller apart.

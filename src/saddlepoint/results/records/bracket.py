@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from saddlepoint.results.records.radius import spelled
-from saddlepoint.results.records.verdicts import Judged, Standing
+from saddlepoint.results.records.verdicts import Judgement, Standing
 
 LEVEL = 0.95
 """Confidence of the intervals; each end is exact at (1 − LEVEL)/2."""
@@ -124,22 +124,22 @@ class Bracket:
         }
 
 
-def brackets(examples: Iterable[Judged]) -> list[Bracket]:
+def brackets(examples: Iterable[Judgement]) -> list[Bracket]:
     """Return one bracket per threat, by norm and ε."""
     counts: dict[tuple[str, float], Counter[Standing]] = defaultdict(Counter)
     attacks: dict[tuple[str, float], Counter[str]] = defaultdict(Counter)
     passes: dict[tuple[str, float], Counter[int]] = defaultdict(Counter)
     proven, searched = set[tuple[str, float]](), set[tuple[str, float]]()
-    for each in examples:
-        threat = (each.norm, each.eps)
-        counts[threat][each.standing] += 1
-        if each.attack is not None:
-            attacks[threat][each.attack] += 1
-        if each.passes is not None:
-            passes[threat][bucket(each.passes)] += 1
-        if each.proof_ran:
+    for example in examples:
+        threat = (example.norm, example.eps)
+        counts[threat][example.standing] += 1
+        if example.attack is not None:
+            attacks[threat][example.attack] += 1
+        if example.passes is not None:
+            passes[threat][bucket(example.passes)] += 1
+        if example.proof_ran:
             proven.add(threat)
-        if each.margin is not None:
+        if example.margin is not None:
             searched.add(threat)
     return [
         Bracket(
@@ -155,22 +155,22 @@ def brackets(examples: Iterable[Judged]) -> list[Bracket]:
     ]
 
 
-def largest(found: Iterable[Bracket]) -> list[Bracket]:
+def largest(brackets: Iterable[Bracket]) -> list[Bracket]:
     """Return the bracket of the largest ε in each norm, of brackets that come by norm and ε."""
-    return list({each.norm: each for each in found}.values())
+    return list({bracket.norm: bracket for bracket in brackets}.values())
 
 
-def union(examples: Iterable[Judged]) -> Bracket:
+def union(examples: Iterable[Judgement]) -> Bracket:
     """Return the bracket of an adversary who chooses among all balls (Tramèr & Boneh 2019).
 
     An example is broken if it is under any threat, and certified if it is under the largest ε of every norm.
     """
-    last: dict[str, dict[str, Judged]] = defaultdict(dict)
-    for each in examples:  # by norm and ε
-        last[each.id][each.norm] = each
-    worst = [min(of.values(), key=lambda each: _WORST.index(each.standing)) for of in last.values()]
-    (found,) = brackets(replace(each, norm=UNION, eps=math.nan) for each in worst) or [_NONE]
-    return found
+    last: dict[str, dict[str, Judgement]] = defaultdict(dict)
+    for example in examples:  # by norm and ε
+        last[example.id][example.norm] = example
+    worst = [min(of.values(), key=lambda judged: _WORST.index(judged.standing)) for of in last.values()]
+    (whole,) = brackets(replace(judgement, norm=UNION, eps=math.nan) for judgement in worst) or [_NONE]
+    return whole
 
 
 _WORST = (Standing.MISCLASSIFIED, Standing.BROKEN, Standing.ERROR, Standing.UNDECIDED, Standing.CERTIFIED)

@@ -10,7 +10,7 @@ from saddlepoint.errors import RunError
 from saddlepoint.results.folder.reader import RunFolder
 from saddlepoint.results.records.bracket import LEVEL, percent
 from saddlepoint.results.records.radius import spelled
-from saddlepoint.results.records.verdicts import Judged, Standing, judged
+from saddlepoint.results.records.verdicts import Judgement, Standing, judgements
 
 ENDS: dict[str, Callable[[Standing], bool]] = {
     "clean": lambda standing: standing is not Standing.MISCLASSIFIED,
@@ -76,17 +76,17 @@ class Comparison:
             "eps": self.eps,
             "flips": [[str(one), str(other), count] for (one, other), count in sorted(self.flips.items())],
             **{
-                each.kind: {
-                    "examples": each.examples,
-                    "first": each.first,
-                    "second": each.second,
-                    "lost": each.lost,
-                    "won": each.won,
-                    "change": each.change,
-                    "interval": list(each.interval),
-                    "p": each.p,
+                difference.kind: {
+                    "examples": difference.examples,
+                    "first": difference.first,
+                    "second": difference.second,
+                    "lost": difference.lost,
+                    "won": difference.won,
+                    "change": difference.change,
+                    "interval": list(difference.interval),
+                    "p": difference.p,
                 }
-                for each in self.differences.values()
+                for difference in self.differences.values()
             },
         }
 
@@ -100,8 +100,11 @@ def compare(first: RunFolder, second: RunFolder) -> list[Comparison]:
         RunError: no threat or no example is in both, or an id stands for another image in the second.
     """
     _check_same(first, second)
-    one, other = ({(each.norm, each.eps, each.id): each for each in judged(run.records())} for run in (first, second))
-    shared: dict[tuple[str, float], list[tuple[Judged, Judged]]] = {}
+    one, other = (
+        {(judgement.norm, judgement.eps, judgement.id): judgement for judgement in judgements(run.records())}
+        for run in (first, second)
+    )
+    shared: dict[tuple[str, float], list[tuple[Judgement, Judgement]]] = {}
     for key in sorted(one.keys() & other.keys()):
         pair = one[key], other[key]
         if Standing.ERROR not in (pair[0].standing, pair[1].standing):
@@ -112,11 +115,11 @@ def compare(first: RunFolder, second: RunFolder) -> list[Comparison]:
     return [_compared(*threat, pairs) for threat, pairs in sorted(shared.items())]
 
 
-def shown(each: Comparison) -> list[dict[str, object]]:
+def shown(comparison: Comparison) -> list[dict[str, object]]:
     """Return each difference as a row of text and counts, in per cent and points."""
     return [
         {
-            "eps": spelled(each.eps),
+            "eps": spelled(comparison.eps),
             "accuracy": kind,
             "first": percent(one.first / one.examples),
             "second": percent(one.second / one.examples),
@@ -127,13 +130,13 @@ def shown(each: Comparison) -> list[dict[str, object]]:
             "p": f"{one.p:.2g}",
             "examples": one.examples,
         }
-        for kind, one in each.differences.items()
+        for kind, one in comparison.differences.items()
     ]
 
 
-def in_words(each: Comparison) -> str:
+def in_words(comparison: Comparison) -> str:
     """Return which standings changed into which, the most frequent first."""
-    changed = sorted((-count, str(one), str(other)) for (one, other), count in each.flips.items() if one != other)
+    changed = sorted((-count, str(one), str(other)) for (one, other), count in comparison.flips.items() if one != other)
     return ", ".join(f"{-count} {one} → {other}" for count, one, other in changed) or "no example changed"
 
 
@@ -173,7 +176,7 @@ def tango(won: int, lost: int, examples: int, alpha: float) -> tuple[float, floa
     return edge(-1.0, z), edge(1.0, -z)
 
 
-def _compared(norm: str, eps: float, pairs: list[tuple[Judged, Judged]]) -> Comparison:
+def _compared(norm: str, eps: float, pairs: list[tuple[Judgement, Judgement]]) -> Comparison:
     flips = Counter((one.standing, other.standing) for one, other in pairs)
     differences = {}
     for kind, right in ENDS.items():
@@ -187,9 +190,9 @@ def _compared(norm: str, eps: float, pairs: list[tuple[Judged, Judged]]) -> Comp
     return Comparison(norm, eps, dict(flips), differences)
 
 
-def _proven(pairs: list[tuple[Judged, Judged]]) -> bool:
+def _proven(pairs: list[tuple[Judgement, Judgement]]) -> bool:
     """Whether certificates ran in both runs."""
-    return all(any(each.proof_ran for each in side) for side in zip(*pairs, strict=True))
+    return all(any(judgement.proof_ran for judgement in side) for side in zip(*pairs, strict=True))
 
 
 def _check_same(first: RunFolder, second: RunFolder) -> None:

@@ -143,7 +143,7 @@ class Failed(_Record):
 Proof = Certified | Voted
 Record = Attacked | Certified | Voted | Failed
 RECORDS: tuple[type[Record], ...] = (Attacked, Certified, Voted, Failed)
-FIELDS: dict[type[Record], tuple[str, ...]] = {each: tuple(f.name for f in fields(each)) for each in RECORDS}
+FIELDS: dict[type[Record], tuple[str, ...]] = {record: tuple(f.name for f in fields(record)) for record in RECORDS}
 
 
 def type_of(row: Mapping[str, Any]) -> type[Record]:

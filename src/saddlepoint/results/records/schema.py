@@ -43,7 +43,7 @@ class Column:
     @property
     def always(self) -> bool:
         """Whether every row has it."""
-        own = self.name in OWN or all(self.name in FIELDS[each] for each in RECORDS)
+        own = self.name in OWN or all(self.name in FIELDS[record] for record in RECORDS)
         return own and not self.optional
 
 
@@ -108,31 +108,31 @@ def checked(row: Mapping[str, object]) -> dict[str, Any]:
     unknown = [name for name in row if name not in NAMES]
     if unknown:
         raise InputError(f"a row has the column {unknown[0]!r}; expected some of: {', '.join(NAMES)}")
-    given = {"kept": False, **row}
-    if given.get("kind") not in KINDS:
-        raise InputError(f"the kind of a row is {given.get('kind')!r}; expected {' or '.join(KINDS)}")
-    made = type_of(given)
-    if given["kind"] != made.kind:
-        raise InputError(f"the kind of a row with an error is {given['kind']!r}; expected {made.kind}")
-    if given.get("norm") not in NORMS:
-        raise InputError(f"the norm of a row is {given.get('norm')!r:.80}; expected {', '.join(NORMS)}")
-    found = {column.name: _value(column, given.get(column.name), made) for column in COLUMNS if column.name != "key"}
-    found["key"] = key_of(found["kind"], found["norm"], found["eps"], found["id"])
-    if given.get("key", found["key"]) != found["key"]:
-        raise InputError(f"the key of a row is {given['key']!r}; expected {found['key']!r}")
-    found = {name: found[name] for name in NAMES}
-    if bool(found["success"]) != (found["attack"] is not None):
+    plain = {"kept": False, **row}
+    if plain.get("kind") not in KINDS:
+        raise InputError(f"the kind of a row is {plain.get('kind')!r}; expected {' or '.join(KINDS)}")
+    made = type_of(plain)
+    if plain["kind"] != made.kind:
+        raise InputError(f"the kind of a row with an error is {plain['kind']!r}; expected {made.kind}")
+    if plain.get("norm") not in NORMS:
+        raise InputError(f"the norm of a row is {plain.get('norm')!r:.80}; expected {', '.join(NORMS)}")
+    values = {column.name: _value(column, plain.get(column.name), made) for column in COLUMNS if column.name != "key"}
+    values["key"] = key_of(values["kind"], values["norm"], values["eps"], values["id"])
+    if plain.get("key", values["key"]) != values["key"]:
+        raise InputError(f"the key of a row is {plain['key']!r}; expected {values['key']!r}")
+    values = {name: values[name] for name in NAMES}
+    if bool(values["success"]) != (values["attack"] is not None):
         raise InputError(
-            f"the row of {found['id']!r} has success {found['success']} and attack {found['attack']!r}; "
+            f"the row of {values['id']!r} has success {values['success']} and attack {values['attack']!r}; "
             "expected the attack that broke it on success, null else"
         )
-    return found
+    return values
 
 
-def _value(column: Column, given: Any, made: type[Record]) -> Any:  # noqa: ANN401
-    if type(given) is column.kind is float and given == given and column.name in FIELDS[made]:
-        return given  # most columns are such, of many rows
-    value = given.item() if isinstance(given, np.generic) else given
+def _value(column: Column, content: Any, made: type[Record]) -> Any:  # noqa: ANN401
+    if type(content) is column.kind is float and content == content and column.name in FIELDS[made]:
+        return content  # most columns are such, of many rows
+    value = content.item() if isinstance(content, np.generic) else content
     has = column.name in FIELDS[made] or column.name in OWN
     if value is None:
         if has and not (column.optional and (made is Failed or column.name not in ("digest", "label"))):
@@ -170,5 +170,5 @@ def describe() -> str:
 
 def _having(column: Column) -> str:
     """Return which records have a column."""
-    having = [each.__name__.lower() for each in RECORDS if column.name in FIELDS[each]]
+    having = [record.__name__.lower() for record in RECORDS if column.name in FIELDS[record]]
     return "all" if column.always or len(having) == len(RECORDS) else ", ".join(having)

@@ -23,7 +23,7 @@ def summarise(table: Any) -> dict[str, Any]:  # noqa: ANN401 - pyarrow has no ty
     model, those that are right in at least half of the draws. `broken` counts per attack; "clean" are those that were
     wrong from the start. `doubts` counts the examples per sign of masked gradients.
     """
-    threats = [each.summary() for each in brackets(standings(records_of(table)))]
+    threats = [bracket.summary() for bracket in brackets(standings(records_of(table)))]
     whole, table = table, _attacks(table.select([*_COLUMNS, "kind", "eps"]))
     count: Counter[str] = Counter()
     doubts, broken, accuracy = Counter[str](), Counter[str](), 0.0

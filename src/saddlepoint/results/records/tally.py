@@ -7,16 +7,16 @@ from typing import Any
 
 from saddlepoint.results.records.bracket import Bracket, brackets
 from saddlepoint.results.records.record import Attacked, Certified, Record
-from saddlepoint.results.records.verdicts import Judged, Standing, standing_of
+from saddlepoint.results.records.verdicts import Judgement, Standing, standing_of
 
 
-def by_label(examples: Iterable[Judged]) -> dict[int, Bracket]:
+def by_label(examples: Iterable[Judgement]) -> dict[int, Bracket]:
     """Return the bracket of each class, of verdicts under one threat; errors left out."""
-    groups: dict[int, list[Judged]] = defaultdict(list)
-    for each in examples:
-        if each.label is not None and each.standing is not Standing.ERROR:
-            groups[each.label].append(each)
-    proven = any(each.proof_ran for group in groups.values() for each in group)
+    groups: dict[int, list[Judgement]] = defaultdict(list)
+    for example in examples:
+        if example.label is not None and example.standing is not Standing.ERROR:
+            groups[example.label].append(example)
+    proven = any(judgement.proof_ran for group in groups.values() for judgement in group)
     return {label: replace(brackets(group)[0], proven=proven) for label, group in sorted(groups.items())}
 
 

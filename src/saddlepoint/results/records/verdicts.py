@@ -41,7 +41,7 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Judgement:
     """One example under one threat.
 
     Attributes:
@@ -73,26 +73,26 @@ class Judged:
         return self.lower_bound is not None or self.radius is not None
 
 
-def judged(records: Iterable[Record]) -> list[Judged]:
+def judgements(records: Iterable[Record]) -> list[Judgement]:
     """Return the verdict of every (norm, ε, example) of the records, in that order.
 
     Raises:
         RunError: an example is broken and certified at once, which is a defect of an attack or of a certificate.
     """
-    by_example = sorted(records, key=lambda each: (each.index, each.id))
-    return sorted(standings(by_example), key=lambda each: (each.norm, each.eps, each.index, each.id))
+    by_example = sorted(records, key=lambda record: (record.index, record.id))
+    return sorted(standings(by_example), key=lambda judged: (judged.norm, judged.eps, judged.index, judged.id))
 
 
-def standings(records: Iterable[Record]) -> Iterator[Judged]:
+def standings(records: Iterable[Record]) -> Iterator[Judgement]:
     """Yield the verdicts of records that are sorted by example, holding those of one example at a time.
 
     Raises:
-        RunError: as `judged`.
+        RunError: as `judgements`.
     """
-    for _, of_one in groupby(records, key=lambda each: each.index):
+    for _, of_one in groupby(records, key=lambda record: record.index):
         threats: dict[tuple[str, str, float], list[Record]] = {}
-        for each in of_one:
-            threats.setdefault((each.id, each.norm, each.eps), []).append(each)
+        for record in of_one:
+            threats.setdefault((record.id, record.norm, record.eps), []).append(record)
         yield from (_judged(threats[key]) for key in sorted(threats))
 
 
@@ -102,13 +102,13 @@ def standing_of(records: Sequence[Record]) -> Standing:
     Raises:
         RunError: it is broken and certified at once.
     """
-    said = [each for each in records if not isinstance(each, Failed)]
+    said = [record for record in records if not isinstance(record, Failed)]
     if not said:
         return Standing.ERROR
-    if not all(each.clean_correct for each in said):
+    if not all(record.clean_correct for record in said):
         return Standing.MISCLASSIFIED
-    broken = next((each for each in said if isinstance(each, Attacked) and each.success), None)
-    proven = any(each.proven for each in said if not isinstance(each, Attacked))
+    broken = next((record for record in said if isinstance(record, Attacked) and record.success), None)
+    proven = any(record.proven for record in said if not isinstance(record, Attacked))
     if broken is not None and proven:
         raise RunError(
             f"{broken.id!r} is broken by {broken.attack} and certified at once, at {broken.norm} eps {broken.eps:g}; "
@@ -117,13 +117,13 @@ def standing_of(records: Sequence[Record]) -> Standing:
     return Standing.BROKEN if broken is not None else Standing.CERTIFIED if proven else Standing.UNDECIDED
 
 
-def _judged(records: Sequence[Record]) -> Judged:
+def _judged(records: Sequence[Record]) -> Judgement:
     standing, first = standing_of(records), records[0]
-    attacks = [each for each in records if isinstance(each, Attacked)]
-    bounds = [each.lower_bound for each in records if isinstance(each, Certified)]
-    labels = [each.label for each in records if not isinstance(each, Failed)]
-    broken = next((each for each in attacks if each.success), None) if standing is Standing.BROKEN else None
-    return Judged(
+    attacks = [record for record in records if isinstance(record, Attacked)]
+    bounds = [record.lower_bound for record in records if isinstance(record, Certified)]
+    labels = [record.label for record in records if not isinstance(record, Failed)]
+    broken = next((attacked for attacked in attacks if attacked.success), None) if standing is Standing.BROKEN else None
+    return Judgement(
         first.id,
         first.index,
         first.norm,
@@ -131,9 +131,9 @@ def _judged(records: Sequence[Record]) -> Judged:
         labels[0] if labels else first.label,
         standing,
         attack=None if broken is None else broken.attack,
-        margin=min((each.margin for each in attacks), default=None),
+        margin=min((attacked.margin for attacked in attacks), default=None),
         lower_bound=max(bounds, default=None),
-        radius=max((each.radius for each in records if isinstance(each, Voted)), default=None),
+        radius=max((record.radius for record in records if isinstance(record, Voted)), default=None),
         error=first.error if isinstance(first, Failed) and standing is Standing.ERROR else None,
         passes=None if broken is None else broken.forwards + broken.backwards,
     )
