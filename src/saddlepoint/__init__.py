@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from saddlepoint.evaluation import Evaluation, Spec, ThreatModel, evaluate
     from saddlepoint.geometry import L1, L2, Ball, Linf, Region
     from saddlepoint.models import load_classifier, save_classifier
+    from saddlepoint.properties import Answer, Property, prove, read_property
     from saddlepoint.results import Verdict, open_run
     from saddlepoint.training import Recipe, train
 
@@ -105,6 +106,10 @@ _HOME = {
     "load_dataset": "data.datasets",
     "open_run": "results",
     "save_classifier": "models",
+    "Answer": "properties",
+    "Property": "properties",
+    "prove": "properties",
+    "read_property": "properties",
 }
 
 __all__ = [
@@ -123,6 +128,7 @@ __all__ = [
     "RAND",
     "SGD",
     "STANDARD",
+    "Answer",
     "Attack",
     "AttackResult",
     "Ball",
@@ -142,6 +148,7 @@ __all__ = [
     "ModelError",
     "Nearest",
     "OnSample",
+    "Property",
     "Recipe",
     "Region",
     "SaddlepointError",
@@ -160,6 +167,8 @@ __all__ = [
     "maximise",
     "open_run",
     "pose",
+    "prove",
+    "read_property",
     "save_classifier",
     "train",
 ]

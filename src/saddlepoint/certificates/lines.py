@@ -1,7 +1,7 @@
 """Two lines that enclose an activation on an interval."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch import Tensor
 from saddlepoint.certificates.functionals import Functionals
 
 
+@runtime_checkable
 class Linear(Protocol):
     """What takes a functional of an activation's result to one of its input."""
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 
 from saddlepoint import __version__
-from saddlepoint.cli import attacks, certify, compare, models, report, verify
+from saddlepoint.cli import attacks, compare, models, report, verify
 from saddlepoint.cli.arguments import Parser
 from saddlepoint.cli.attack import flags as attack
+from saddlepoint.cli.certify import flags as certify
 from saddlepoint.cli.evaluate import flags as evaluate
 from saddlepoint.cli.printable import Printable
 from saddlepoint.cli.train import flags as train

@@ -25,7 +25,7 @@ __all__ = ["Network", "load"]
 FORM = "onnx:FILE[.gz]"
 
 
-def load(place: str | None, weights: Path | None) -> Classifier:
+def load(place: str | None, weights: Path | None, *, logits: bool = True) -> Classifier:
     """Return the network in an ONNX file as a classifier of pixels, checked against onnxruntime.
 
     Its module is a `Network`, which maps any number of images (B, C, H, W) to logits (B, K), whatever batch size is
@@ -36,6 +36,7 @@ def load(place: str | None, weights: Path | None) -> Classifier:
     Args:
         place: the file, which may be compressed by gzip.
         weights: None for the file's own, or a file with others, such as those of a model folder.
+        logits: whether the output must be logits, of two classes at least; otherwise it may be any numbers of a row.
 
     Raises:
         InputError: no such file, a damaged one, or one that is no network from one batch of images to logits, each row
@@ -47,7 +48,7 @@ def load(place: str | None, weights: Path | None) -> Classifier:
         raise InputError(f"the model 'onnx:' names no file; expected {FORM}")
     try:
         model = read_model(Path(place))
-        imported = read_graph(model)
+        imported = read_graph(model, logits=logits)
         check(imported, model)
     except (InputError, ModelError) as error:
         raise type(error)(f"cannot use ONNX file {place!r}: {error}") from None

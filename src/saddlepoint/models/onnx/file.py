@@ -23,7 +23,7 @@ def read_model(path: Path) -> Any:  # noqa: ANN401 - a ModelProto, which has no 
     Raises:
         InputError: there is no such file, it is damaged or too large, or no graph of plain ONNX that is whole.
     """
-    data = _unfolded(_bytes(path))
+    data = contents(path)
     import onnx
 
     try:
@@ -43,6 +43,15 @@ def read_model(path: Path) -> Any:  # noqa: ANN401 - a ModelProto, which has no 
     if model.graph.sparse_initializer:
         raise InputError("it has sparse weights; expected dense ones")
     return model
+
+
+def contents(path: Path) -> bytes:
+    """Return the bytes of an ONNX file, unfolded where it is compressed by gzip.
+
+    Raises:
+        InputError: there is no such file, it cannot be read, or it is too large.
+    """
+    return _unfolded(_bytes(path))
 
 
 def _bytes(path: Path) -> bytes:
@@ -85,8 +94,8 @@ def tensors(graph: Any) -> Iterator[Any]:  # noqa: ANN401 - a GraphProto, and Te
 def _names(model: Any) -> Iterator[str | bytes]:  # noqa: ANN401
     """Yield every name that the importer reads; one whose bytes are no UTF-8 comes as bytes."""
     graph = model.graph
-    yield from (each.domain for each in model.opset_import)
-    yield from (each.name for each in (*graph.input, *graph.output, *graph.initializer))
+    yield from (opset.domain for opset in model.opset_import)
+    yield from (value.name for value in (*graph.input, *graph.output, *graph.initializer))
     for entry in graph.input:
         yield from (dim.dim_param for dim in entry.type.tensor_type.shape.dim)
     for node in graph.node:

@@ -32,10 +32,14 @@ class Imported:
     ranks: dict[str, int]
 
 
-def read_graph(model: Any) -> Imported:  # noqa: ANN401 - a ModelProto
+def read_graph(model: Any, *, logits: bool = True) -> Imported:  # noqa: ANN401 - a ModelProto
     """Translate a graph.
 
     float64 and float16 weights become float32, and casts between these types nothing; integers become int64.
+
+    Args:
+        model: the graph.
+        logits: whether the output must be logits; otherwise it may be any numbers for each row.
 
     Raises:
         InputError: naming the first node, input or output that is none of a network from images to logits.
@@ -46,7 +50,7 @@ def read_graph(model: Any) -> Imported:  # noqa: ANN401 - a ModelProto
         reading.know(tensor.name, _tensor(tensor))
     for place, proto in enumerate(graph.node):
         reading.node(proto, place)
-    result = _result(graph, reading.values)
+    result = _result(graph, reading.values, logits=logits)
     used = {name for step in reading.steps for name in step.inputs}
     constants = {name: value for name, value in reading.values.items() if name in used and not depends(value)}
     shape = tuple(reading.entry.value.shape[1:])
@@ -181,8 +185,8 @@ def _entry(graph: Any) -> tuple[Operand, int | None]:  # noqa: ANN401
     return Operand(entry.name, torch.empty(BATCH, *sizes[1:], device=META)), fixed
 
 
-def _result(graph: Any, values: dict[str, Tensor]) -> str:  # noqa: ANN401
-    """Return the name of the output, logits (B, K) but for axes of size 1."""
+def _result(graph: Any, values: dict[str, Tensor], *, logits: bool) -> str:  # noqa: ANN401
+    """Return the name of the output: logits are (B, K) but for axes of size 1."""
     names = [value.name for value in graph.output]
     if len(names) != 1:
         shown = ", ".join(repr(name[:60]) for name in names[:8])
@@ -191,7 +195,8 @@ def _result(graph: Any, values: dict[str, Tensor]) -> str:  # noqa: ANN401
     if name not in values or not depends(values[name]):
         raise InputError(f"its output {name[:60]!r} does not depend on the images; expected logits")
     shape = values[name].shape
-    if shape[0] != BATCH or math.prod(shape[1:]) != max(shape[1:], default=0) or math.prod(shape[1:]) < 2:
+    count, flat = math.prod(shape[1:]), math.prod(shape[1:]) == max(shape[1:], default=0)
+    if shape[0] != BATCH or (logits and (not flat or count < 2)):
         raise InputError(f"its output {name[:60]!r} has shape {show(shape)}; expected logits (B, K ≥ 2)")
     return str(name)
 

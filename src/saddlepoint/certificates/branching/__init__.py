@@ -1,0 +1,1 @@
+"""Complete verification: what one bound leaves open is split into domains until each is refuted."""

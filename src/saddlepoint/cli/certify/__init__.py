@@ -1,0 +1,1 @@
+"""`saddlepoint certify`: the evaluation without attacks, or a proof of one property of one network."""

@@ -1,0 +1,231 @@
+"""`prove`: whether a network has a property, shown by a proof or by a counterexample."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from saddlepoint.certificates.api import graphs_of
+from saddlepoint.certificates.branching.refutation import Disjuncts, Refuted, refute
+from saddlepoint.certificates.branching.splitting import Targets
+from saddlepoint.certificates.effort import MEMORY, Effort
+from saddlepoint.certificates.graph import Graph
+from saddlepoint.certificates.sets import Box as Region
+from saddlepoint.classifier import Classifier
+from saddlepoint.errors import CertificateError, InputError
+from saddlepoint.models import onnx
+from saddlepoint.models.onnx.replay import replay
+from saddlepoint.properties.falsify import Aim, descend, starts
+from saddlepoint.properties.property import Array, Box, Clause, Property
+from saddlepoint.properties.vnnlib import read_property
+from saddlepoint.properties.witness import Network, Witness, confirmed
+
+Outcome = Literal["sat", "unsat", "unknown", "timeout"]
+
+_STARTS, _TRIED = 16, 8
+"""Descents for each clause at the beginning, and points of each search that are replayed at most."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """Whether a network has a property.
+
+    Attributes:
+        outcome: "unsat": no input meets a clause, proven in real arithmetic; "sat": `witness` does; "timeout" or
+            "unknown": the time or the effort was spent before either was shown.
+        witness: the counterexample, as the untouched file computes it.
+        least: the proven least violation over all clauses: positive for "unsat"; −∞ where nothing was bounded.
+        method: the last that was needed.
+        domains: parts that were bounded by branch and bound.
+        seconds: from the call to the answer.
+    """
+
+    outcome: Outcome
+    witness: Witness | None
+    least: float
+    method: str
+    domains: int
+    seconds: float
+
+
+def prove(
+    network: str | Path,
+    prop: str | Path | Property,
+    *,
+    timeout: float | None = None,
+    domains: int | None = None,
+    memory: int = MEMORY,
+    seed: int = 0,
+    attack: bool = True,
+) -> Answer:
+    """Show that no input meets a property's clauses, or find one that does.
+
+    Attacks look for a counterexample, bounds refute clause by clause: intervals, CROWN, α-CROWN, then branch and bound
+    over the signs of neurons (Wang et al. 2021).
+
+    Args:
+        network: an ONNX file, which may be compressed by gzip.
+        prop: a VNN-LIB file of version 1 or 2, which may be compressed by gzip, or a property.
+        timeout: seconds for everything; none when not given.
+        domains: how many parts branch and bound may bound, which, unlike seconds, can be repeated; any when not given.
+        memory: bytes that linear functionals may take.
+        seed: of the attacks.
+        attack: whether to look for counterexamples; without it the answer is never "sat".
+
+    Raises:
+        InputError: a file cannot be read, they do not fit, or an argument cannot be used.
+        ModelError: an operation of the network has no rule, or its graph computes something else than the file.
+    """
+    began = time.monotonic()
+    _check_limits(timeout, domains)
+    declared = prop if isinstance(prop, Property) else read_property(prop)
+    classifier, shape = _loaded(str(network), declared)
+    effort = Effort(memory, math.inf if timeout is None else began + timeout)
+    search = _Search(classifier, replay(Path(network)), graphs_of(classifier, shape), effort, seed, attack)
+    left, least, method, count = math.inf if domains is None else domains, math.inf, "interval", 0
+    for box, clauses in declared.by_box():
+        refuted, witness = search.box(box, clauses, left - count)
+        least, method, count = min(least, *refuted.least), refuted.method, count + refuted.domains
+        if witness is not None:
+            return Answer("sat", witness, least, "attack", count, time.monotonic() - began)
+        if not refuted.proven:
+            outcome: Outcome = "timeout" if effort.over else "unknown"
+            return Answer(outcome, None, least, method, count, time.monotonic() - began)
+    return Answer("unsat", None, least, method, count, time.monotonic() - began)
+
+
+def _check_limits(timeout: float | None, domains: int | None) -> None:
+    if timeout is not None and not timeout > 0:
+        raise InputError(f"timeout is {timeout!r}; expected seconds, such as 60")
+    if domains is not None and not domains >= 0:
+        raise InputError(f"domains is {domains!r}; expected a whole number, such as 10000")
+
+
+@final
+class _Padded(nn.Module):
+    """A network of one output as one of two, the second always 0: a classifier has two at least."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (y, 0)."""
+        return nn.functional.pad(self.network(x), (0, 1))
+
+
+def _loaded(place: str, declared: Property) -> tuple[Classifier, tuple[int, ...]]:
+    """Return the network of a file, and the shape of one input, if they are those of the property."""
+    classifier = onnx.load(place, None, logits=False)
+    assert isinstance(classifier.module, onnx.Network)  # noqa: S101 - `onnx.load` makes no other
+    shape = classifier.module.input_shape
+    with torch.no_grad():
+        outputs = classifier.module(torch.zeros(1, *shape)).shape[1]
+    for kind, own, other in (("inputs", declared.inputs, math.prod(shape)), ("outputs", declared.outputs, outputs)):
+        if own != other:
+            raise InputError(f"the property has {own} {kind} and the network {other}; expected as many")
+    return (classifier if outputs > 1 else Classifier(_Padded(classifier.module))), shape
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """One network, and what is done for each box of a property."""
+
+    classifier: Classifier
+    untouched: Network
+    graphs: tuple[Graph, Graph]
+    effort: Effort
+    seed: int
+    attack: bool
+
+    def box(self, box: Box, clauses: Sequence[Clause], limit: float) -> tuple[Refuted, Witness | None]:
+        """Refute the clauses over a box, or return a witness of one."""
+        graphs, disjuncts = self._disjuncts(clauses)
+        aim, witnesses = self._aim(box, disjuncts) if self.attack else None, list[Witness]()
+
+        def look(points: Tensor, targets: Tensor) -> bool:
+            if aim is not None:
+                witnesses.extend(self._descended(aim, clauses, points.to(aim.lower), disjuncts.of[targets]))
+            return bool(witnesses)
+
+        if aim is not None:
+            free = [clause for clause in clauses if not clause.constraints]  # met by any input
+            middle = (box.outer[0] + box.outer[1])[None] / 2
+            witnesses += self._replayed(free, middle) or self._descended(aim, clauses, *self._starts(aim, clauses))
+            if witnesses:
+                return Refuted((-math.inf,) * len(clauses), 0, "attack", falsified=True), witnesses[0]
+        low, high = (torch.from_numpy(side).reshape(1, *self.graphs[0].shape) for side in box.outer)
+        refuted = refute(graphs, Region(low, high), disjuncts, self.effort, limit, look)
+        if refuted.proven:
+            self._challenge(box, clauses)
+        return refuted, witnesses[0] if witnesses else None
+
+    def _starts(self, aim: Aim, clauses: Sequence[Clause]) -> tuple[Tensor, Tensor]:
+        points, clause = starts(aim, len(clauses), _STARTS, self.seed)
+        constrained = torch.tensor([bool(own.constraints) for own in clauses])[clause]
+        return points[constrained], clause[constrained]
+
+    def _disjuncts(self, clauses: Sequence[Clause]) -> tuple[tuple[Graph, Graph], Disjuncts]:
+        """Return what is to be refuted, and the graphs whose types hold its numbers exactly."""
+        last = self.graphs[0].nodes[-1]
+        rows, thresholds, of = list[Tensor](), list[float](), list[int]()
+        for place, clause in enumerate(clauses):
+            for constraint in clause.constraints:
+                coefficients, bound = constraint.scaled()
+                row = torch.zeros(last.size, dtype=torch.float64)
+                row[list(coefficients)] = torch.tensor(list(coefficients.values()), dtype=torch.float64)
+                rows.append(row)
+                thresholds.append(bound)
+                of.append(place)
+        exact = torch.stack(rows) if rows else torch.zeros(0, last.size, dtype=torch.float64)
+        narrow = bool((exact.float().double() == exact).all())
+        graphs = self.graphs if narrow else (self.graphs[1], self.graphs[1])
+        wide = exact.to(graphs[0].dtype).reshape(-1, *last.shape)
+        targets = Targets(wide, torch.tensor(thresholds, dtype=torch.float64))
+        return graphs, Disjuncts(targets, torch.tensor(of, dtype=torch.int64), len(clauses))
+
+    def _aim(self, box: Box, disjuncts: Disjuncts) -> Aim | None:
+        """Return what an attack aims at; None where the box holds no float32 point."""
+        low, high = box.inner
+        if bool((low > high).any()):
+            return None
+        lower, upper = (torch.from_numpy(side).reshape(self.graphs[0].shape) for side in (low, high))
+        targets = disjuncts.targets
+        return Aim(lower, upper, targets.rows.flatten(1).float(), targets.thresholds.float(), disjuncts.of)
+
+    def _descended(self, aim: Aim, clauses: Sequence[Clause], points: Tensor, clause: Tensor) -> list[Witness]:
+        """Return a witness, if descents from these points end in one."""
+        if not len(points):
+            return []
+        with self.classifier.frozen() as model:
+            best = descend(model.logits, aim, points, clause)
+        return self._replayed(clauses, best[:_TRIED].flatten(1).double().numpy())
+
+    def _replayed(self, clauses: Sequence[Clause], points: Array) -> list[Witness]:
+        witnesses = (confirmed(self.untouched, clause, points) for clause in clauses)
+        return [witness for witness in witnesses if witness is not None][:1]
+
+    def _challenge(self, box: Box, clauses: Sequence[Clause]) -> None:
+        """Hold a proof against the untouched file at some points of the box.
+
+        Raises:
+            CertificateError: one of them is a counterexample.
+        """
+        low, high = box.outer
+        draws = np.random.default_rng(self.seed).random((_TRIED, len(low)))
+        draws[::2] = draws[::2].round()
+        # Half corners, half inner points: a wrong graph or a wrong reading of the file shows anywhere.
+        points = low + (high - low) * draws
+        if self._replayed(clauses, points):
+            raise CertificateError(
+                "a clause was refuted, and the network meets it at a point of the box: that is a bug of saddlepoint; "
+                "please report it with both files"
+            )

@@ -1,0 +1,155 @@
+"""Domains: their bounds hold wherever the signs do, the search ends at the minimum, and no planted point is refuted."""
+
+import math
+import time
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import saddlepoint as sp
+from saddlepoint.certificates import bounds
+from saddlepoint.certificates.api import graphs_of
+from saddlepoint.certificates.branching.neurons import Neurons
+from saddlepoint.certificates.branching.refutation import Disjuncts, refute
+from saddlepoint.certificates.branching.splitting import Targets
+from saddlepoint.certificates.effort import Effort
+from saddlepoint.certificates.sets import Box
+from saddlepoint.testing.certifier_laws import least_margin
+
+
+class Residual(nn.Module):
+    """A block whose ReLUs are read twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(12, 12), nn.Linear(12, 12)
+
+    def forward(self, x):
+        z = torch.relu(self.one(x))
+        return torch.relu(z + self.two(z))
+
+
+NETWORKS = {
+    "dense": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 7), nn.ReLU(), nn.Linear(7, 3)
+    ),
+    "residual": lambda: nn.Sequential(nn.Flatten(), Residual(), nn.Linear(12, 3)),
+    "convolutional": lambda: nn.Sequential(nn.Conv2d(3, 4, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3)),
+    "leaky": lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.LeakyReLU(0.2), nn.Linear(8, 3)),
+    "pooled": lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 3)),
+    "smooth": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, 3)
+    ),
+}
+
+
+def problem(kind, seed, scale=1.0, eps=0.3):
+    """Return a network's graphs, a box, and the classifier."""
+    torch.manual_seed(seed)
+    module = NETWORKS[kind]().eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(0.6 * torch.randn(parameter.shape))
+        list(module.parameters())[-2].mul_(scale)
+        list(module.parameters())[-1].mul_(scale)
+    classifier = sp.Classifier(module)
+    x = torch.rand(1, 3, 2, 2)
+    low, high = ((x.double() + side).clamp(0, 1) for side in (-eps, eps))
+    return classifier, graphs_of(classifier, (3, 2, 2)), Box(low, high)
+
+
+def inside(box, count):
+    """Return points of a box: corners and others."""
+    draws = torch.rand(count, *box.lower.shape[1:], dtype=torch.float64)
+    draws[::2] = draws[::2].round()
+    return box.lower + (box.upper - box.lower) * draws
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10**6), scale=st.sampled_from([1e-4, 1.0, 1e5]), size=st.sampled_from([0.0, 0.3, 30.0]))
+def test_a_bound_holds_wherever_the_signs_do(kind, seed, scale, size):
+    """For any signs, slopes and multipliers: a point with these signs has no lower value; size is that of β."""
+    _, graphs, box = problem(kind, seed, scale)
+    for graph in graphs:
+        neurons = Neurons(graph, box, bounds.crown(graph, box, graph.dtype))
+        points = inside(box, 16)
+        values = graphs[1].forward(points)
+        inputs = {i: values[graph.nodes[i].parents[0]] for i in neurons.places}
+        signs = (neurons.gathered(inputs).sign() * (torch.rand(16, neurons.count) < 0.5)).to(torch.int8)
+        slopes = torch.rand(16, neurons.count, dtype=graph.dtype)
+        multipliers = size * scale * torch.rand(16, neurons.count, dtype=graph.dtype) * (signs != 0)
+        rows = torch.randn(16, *graph.nodes[-1].shape).to(graph.dtype)
+        bounded = neurons.bound(rows, signs, slopes, multipliers, neurons.upper(signs), careful=True)
+        due = (values[-1].flatten(1) * rows.flatten(1).double()).sum(1)
+        assert bool((bounded.least <= due + 1e-12 * scale).all())
+
+
+def margins(graph, label):
+    """Return every margin of a label as a disjunct, with a threshold for all."""
+    rows = torch.stack([torch.eye(graph.outputs)[label] - torch.eye(graph.outputs)[j] for j in range(3) if j != label])
+    return lambda threshold: Disjuncts(
+        Targets(rows.reshape(-1, *graph.nodes[-1].shape), torch.full((2,), threshold, dtype=torch.float64)),
+        torch.arange(2),
+        2,
+    )
+
+
+def asked(graphs, box, disjuncts, seconds=30.0, limit=math.inf):
+    """Refute without attacks."""
+    effort = Effort(deadline=time.monotonic() + seconds)
+    return refute(graphs, box, disjuncts, effort, limit, lambda points, targets: False)
+
+
+def test_the_search_ends_at_the_minimum():
+    """Enumeration of all patterns gives it: a little below is proven, a little above never."""
+    for seed in range(5):
+        torch.manual_seed(seed)
+        layers = [nn.Linear(4, 5), nn.Linear(5, 3), nn.Linear(3, 3)]
+        with torch.no_grad():
+            for parameter in (parameter for layer in layers for parameter in layer.parameters()):
+                parameter.copy_(torch.randn(parameter.shape))
+        module = nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
+        x, classifier = torch.rand(1, 1, 2, 2), sp.Classifier(module)
+        box = Box(*((x.double() + side).clamp(0, 1) for side in (-0.4, 0.4)))
+        graphs, least = graphs_of(classifier, (1, 2, 2)), min(least_margin(layers, x, 0.4, 0, j) for j in (1, 2))
+        question = margins(graphs[0], 0)
+        below, above = asked(graphs, box, question(least - 1e-3)), asked(graphs, box, question(least + 1e-5))
+        assert below.proven, (seed, below)
+        assert 0 < min(below.least) <= 1e-3 + 1e-6
+        assert not above.proven, (seed, above)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_what_a_point_meets_is_never_refuted(kind):
+    """The least value of many points is the threshold: equality counts as met."""
+    for seed in range(2):
+        _, graphs, box = problem(kind, seed)
+        values = graphs[1](inside(box, 4000))
+        reached = float(torch.minimum(values[:, 0] - values[:, 1], values[:, 0] - values[:, 2]).min())
+        assert not asked(graphs, box, margins(graphs[0], 0)(reached), seconds=5, limit=300).proven
+
+
+def test_nothing_open_is_decided_by_bounds_alone():
+    """A linear network, a box of one point, and an effort of nothing."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    graphs = graphs_of(sp.Classifier(module), (3, 2, 2))
+    point = torch.rand(1, 3, 2, 2, dtype=torch.float64)
+    value = float((graphs[1](point)[0, 0] - graphs[1](point)[0, 1:]).min())
+    box, question = Box(point, point), margins(graphs[0], 0)
+    assert asked(graphs, box, question(value - 1e-4)).proven
+    assert not asked(graphs, box, question(value)).proven
+    assert not asked(graphs, box, question(value - 1e-4), seconds=-1.0).domains
+
+
+def test_a_search_can_be_repeated_and_is_limited_by_domains():
+    _, graphs, box = problem("dense", 3, eps=0.5)
+    values = graphs[1](inside(box, 4000))
+    label = int(values.mean(0).argmax())
+    question = margins(graphs[0], label)(float((values[:, label, None] - values).sort(1).values[:, 1].min()) - 0.05)
+    first, second = (asked(graphs, box, question, limit=64) for _ in range(2))
+    assert first == second
+    assert first.domains <= 64 + 2 * 32
