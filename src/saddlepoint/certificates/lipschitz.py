@@ -6,12 +6,13 @@ The gradient is a product of Lᵀ and of slopes f'(·) of activations, each betw
 range of the activation's input: intervals c ± r of all of its factors are multiplied, from the output to the input.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from saddlepoint.certificates.affine import Affine
 from saddlepoint.certificates.bounds import Bounds
-from saddlepoint.certificates.crown import ranges
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.rounding import gamma, small
 
@@ -19,15 +20,15 @@ Interval = tuple[Tensor, Tensor]
 """c and r, each (S, *shape)."""
 
 
-def steepness(graph: Graph, known: Bounds, rows: Tensor) -> Tensor:
+def steepness(graph: Graph, known: Bounds | Mapping[int, tuple[Tensor, Tensor]], rows: Tensor) -> Tensor:
     """Return at least |∂⟨row, h⟩/∂x_i| anywhere in one set, for each row and coordinate of the input, (S, *shape).
 
     Args:
         graph: the network.
-        known: bounds of every node over the set, (1, *shape).
+        known: bounds of every node that an activation reads, by its position, of one set or one for each row.
         rows: functionals of the output, (S, *shape of the output).
     """
-    preactivations, last = ranges(graph, known), len(graph.nodes) - 1
+    last = len(graph.nodes) - 1
     waiting: dict[int, Interval] = {last: (rows, torch.zeros_like(rows))}
     for i in range(last, 0, -1):
         if i not in waiting:
@@ -36,7 +37,7 @@ def steepness(graph: Graph, known: Bounds, rows: Tensor) -> Tensor:
         if isinstance(operation, Affine):
             moved = _through(operation, c, r)
         else:
-            moved = [_times(c, r, *graph.activation(i).slopes(*preactivations[i]))]
+            moved = [_times(c, r, *graph.activation(i).slopes(*known[graph.nodes[i].parents[0]]))]
         for parent, part in zip(graph.nodes[i].parents, moved, strict=True):
             if part is not None:
                 before = waiting.get(parent)

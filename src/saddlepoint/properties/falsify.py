@@ -65,6 +65,7 @@ def starts(aim: Aim, clauses: int, count: int, seed: int) -> tuple[Tensor, Tenso
     return points.flatten(0, 1), torch.arange(clauses).repeat_interleave(count)
 
 
+@torch.enable_grad()
 def descend(model: Model, aim: Aim, x: Tensor, clause: Tensor, steps: int = STEPS) -> Tensor:
     """Return the points of least violation that descents from x meet, (N, *shape), the best first.
 

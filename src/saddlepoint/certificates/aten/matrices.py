@@ -64,6 +64,8 @@ def _product(low: Lowering, node: torch.fx.Node, x: Any, other: Any) -> Value:
     left = varying is other
     if not isinstance(varying, Value) or not isinstance(w, Tensor) or w.ndim != 2 or len(varying.shape) < 1 + left:
         raise refuse(node, "multiplies matrices that both depend on the input, or mixes examples")
+    if not left and len(varying.shape) == 1:
+        return _matrix(low, node, varying, w, None)
     operation = Affine(
         (lambda v, w: torch.matmul(w, v)) if left else torch.matmul,
         (varying.shape,),

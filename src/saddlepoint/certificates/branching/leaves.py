@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 from torch import Tensor
 
 from saddlepoint.certificates.branching.neurons import Neurons
@@ -37,6 +36,8 @@ def solved(neurons: Neurons, row: Tensor, signs: Tensor) -> Leaf:
         row: the functional, (*shape of the output).
         signs: of the domain, (P,), none of them 0.
     """
+    from scipy.optimize import linprog  # a third of a second, which few networks need
+
     low, high = (side.flatten().numpy() for side in (neurons.region.lower, neurons.region.upper))
     forms = [_forms(neurons, signs, i) for i in neurons.places]
     matrix, offset = np.concatenate([a for a, _ in forms]), np.concatenate([b for _, b in forms])

@@ -13,14 +13,17 @@ import torch
 from torch import Tensor
 
 from saddlepoint.certificates import bounds, crown, intermediate
+from saddlepoint.certificates.branching.boxes import split_boxes
 from saddlepoint.certificates.branching.neurons import Neurons
-from saddlepoint.certificates.branching.splitting import Look, Rows, Targets, improved, minimiser, search
+from saddlepoint.certificates.branching.splitting import Look, Rows, Searched, Targets, improved, minimiser, search
 from saddlepoint.certificates.effort import Effort
 from saddlepoint.certificates.functionals import Dense
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.sets import Box
 from saddlepoint.certificates.slopes import ascend, start
 
+FEW = 20
+"""Inputs up to which the box itself is halved: halving all of them then makes small boxes soon."""
 _NEURON_STEPS, _ROOT_STEPS = 5, 20
 """Steps of ascent for the slopes of each neuron's bounds, and of each target's."""
 
@@ -78,21 +81,17 @@ def refute(
         look: for counterexamples; see `Look`.
     """
     state, method = _State(graphs, region, disjuncts, effort), "none"
-    for name, stage in (("interval", _intervals), ("crown", _lines), ("alpha-crown", _slopes)):
+    few = region.lower.numel() <= FEW
+    for name, stage in _STAGES[: 2 if few else None]:
         if not state.open or effort.over:
             return state.refuted(method, 0)
         stage(state)
         method, points = name, minimiser(state.neurons, state.slope)
         if state.open and look(points[state.rows], state.rows):
             return replace(state.refuted(method, 0), falsified=True)
-    neurons = state.neurons
-    if not state.open or effort.over or not neurons.count:
+    if not state.open or effort.over or not state.neurons.count:
         return state.refuted(method, 0)
-    begin = state.domains()
-    ended = search(neurons, lambda: neurons.double(graphs[1]), disjuncts.targets, begin, effort, limit, look)
-    least = state.least.clone()
-    least[begin.target] = torch.maximum(least[begin.target], torch.tensor(ended.least, dtype=torch.float64))
-    return replace(state.refuted("branch-and-bound", ended.domains, least), falsified=ended.falsified)
+    return (_by_boxes if few else _by_signs)(state, limit, look)
 
 
 @final
@@ -135,11 +134,14 @@ class _State:
         better = least > self.least[rows]  # NaN is never better
         self.least[rows[better]], self.slope[rows[better]] = least[better], slope[better].to(self.slope)
 
-    def refuted(self, method: str, domains: int, least: Tensor | None = None) -> Refuted:
+    def refuted(self, method: str, domains: int) -> Refuted:
         """Return what is known."""
-        if least is not None:
-            self.least = least
         return Refuted(tuple(self.worst.tolist()), domains, method)
+
+    def ended(self, method: str, rows: Tensor, search: Searched) -> Refuted:
+        """Return what is known after a search that refuted some constraints, or their disjuncts, together."""
+        self.least[rows] = self.least[rows].clamp(min=search.least)
+        return replace(self.refuted(method, search.domains), falsified=search.falsified)
 
     def domains(self) -> Rows:
         """Return the box as one domain for each open disjunct: of the constraint that has the best bound."""
@@ -194,3 +196,33 @@ def _slopes(state: _State) -> None:
         state.raise_(rows, bounded(best, neurons.lost))
     whole = start(graph, neurons.ranges, len(state.least))
     state.alphas = {i: slope.index_copy(0, rows, best[i]) for i, slope in whole.items()}
+
+
+def _by_signs(state: "_State", limit: float, look: Look) -> Refuted:
+    """Split what is open at the signs of neurons."""
+    begin, neurons = state.domains(), state.neurons
+    double = lambda: neurons.double(state.graphs[1])  # noqa: E731
+    ended = search(neurons, double, state.disjuncts.targets, begin, state.effort, limit, look)
+    return state.ended("branch-and-bound", begin.target, ended)
+
+
+def _by_boxes(state: "_State", limit: float, look: Look) -> Refuted:
+    """Halve the box until nothing is open."""
+    rows, whole = state.rows, state.disjuncts
+    _, of = whole.of[rows].unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    targets = Targets(whole.targets.rows[rows], whole.targets.thresholds[rows])
+    count = int(of.max()) + 1
+    ended = split_boxes(state.graphs[0], state.region, targets, of, count, state.effort, limit, _renamed(look, rows))
+    return state.ended("input-splitting", rows, ended)
+
+
+def _renamed(look: Look, rows: Tensor) -> Look:
+    """Return what looks for counterexamples of some targets, told their places among all."""
+    return lambda points, targets: look(points, rows[targets])
+
+
+_STAGES: tuple[tuple[str, Callable[[_State], None]], ...] = (
+    ("interval", _intervals),
+    ("crown", _lines),
+    ("alpha-crown", _slopes),
+)

@@ -1,0 +1,330 @@
+"""Branch and bound over the input itself: for networks of few inputs, thousands of boxes at once.
+
+Each box is bounded by CROWN. What is left of it is cut by the bound's own form: a point that meets the constraint
+⟨r, h(x)⟩ ≤ t lies where its lower bound ⟨a, x⟩ + c ≤ t does, and that half-space narrows every side of the box
+(Zhou et al. 2025, "Clip-and-Verify"). The rest is halved where the form changes most.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from saddlepoint.certificates import bounds, crown
+from saddlepoint.certificates.branching.splitting import Look, Searched, Targets
+from saddlepoint.certificates.effort import Effort
+from saddlepoint.certificates.functionals import Dense
+from saddlepoint.certificates.graph import Graph
+from saddlepoint.certificates.lines import Lines
+from saddlepoint.certificates.lipschitz import steepness
+from saddlepoint.certificates.rounding import outward
+from saddlepoint.certificates.sets import Box
+from saddlepoint.certificates.slopes import Slopes, ascend
+
+BATCH = 1024
+"""Boxes that are bounded together."""
+_STEPS = 5
+"""Of ascent for the slopes of each target's bound on each box."""
+_CLIPS = 2
+"""Times that a box is narrowed by its forms: the second finds what the first made possible."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Forms:
+    """What is known of N boxes and T targets.
+
+    Attributes:
+        least: the proven least value of each target, less its threshold, (N, T), float64.
+        slope: a, the linear lower bound's, (N, T, n), float64.
+        constant: c − t, rounded down, (N, T), float64.
+    """
+
+    least: Tensor
+    slope: Tensor
+    constant: Tensor
+
+    def take(self, rows: Tensor) -> "Forms":
+        """Return those of some boxes."""
+        return Forms(self.least[rows], self.slope[rows], self.constant[rows])
+
+
+def split_boxes(
+    graph: Graph, region: Box, targets: Targets, of: Tensor, count: int, effort: Effort, limit: float, look: Look
+) -> Searched:
+    """Halve boxes until each refutes every disjunct, a counterexample is found, or the effort is spent.
+
+    Args:
+        graph: of the network.
+        region: the box, one set.
+        targets: constraints, in the graph's type.
+        of: which disjunct each belongs to, (T,).
+        count: of disjuncts.
+        effort: whose deadline ends the search.
+        limit: boxes that may be bounded.
+        look: for counterexamples.
+    """
+    boxes = Boxes.of(graph, region)
+    done, rounds, took, least = 0, 0, 0.0, math.inf
+    while len(boxes):
+        began = time.monotonic()
+        if effort.left <= took or done >= limit:
+            return Searched(-math.inf, done)
+        # The last are the smallest: depth first keeps few boxes open.
+        own, boxes = boxes.take(slice(-BATCH, None)), boxes.take(slice(None, -BATCH))
+        own, forms = _bounded(graph, targets, own)
+        worst = _by_disjunct(forms.least, of, count)
+        open_ = ~(worst > 0).all(1)
+        least = min([least, *worst[~open_].amin(1).tolist()])
+        done += len(worst)
+        if bool(open_.any()):
+            own, forms, live = own.take(open_), forms.take(open_), ~(worst[open_] > 0)[:, of]
+            if _met(graph, targets, of, count, forms, live, own, look, rounds):
+                return Searched(-math.inf, done, falsified=True)
+            boxes = boxes.joined(_halved(graph, targets, live, _clipped(forms, live, of, count, own)))
+        rounds, took = rounds + 1, time.monotonic() - began
+    return Searched(least, done)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """N boxes of n inputs, and what is known of the neurons on them.
+
+    Attributes:
+        low: (N, n), float64.
+        high: likewise.
+        known: by the position of each node that an activation reads, its bounds, (N, *shape): of a box that held this
+            one, so that a neuron whose sign is given there needs no new bound.
+    """
+
+    low: Tensor
+    high: Tensor
+    known: Mapping[int, tuple[Tensor, Tensor]]
+
+    @staticmethod
+    def of(graph: Graph, region: Box) -> "Boxes":
+        """Return one box of which nothing is known."""
+        some = torch.full((1,), torch.inf, dtype=graph.dtype)
+        ends = {
+            i: some.reshape(1, *(1 for _ in graph.nodes[i].shape)).expand(1, *graph.nodes[i].shape)
+            for i in graph.inputs
+        }
+        return Boxes(region.lower.flatten(1), region.upper.flatten(1), {i: (-end, end) for i, end in ends.items()})
+
+    def __len__(self) -> int:
+        return len(self.low)
+
+    def take(self, rows: Tensor | slice) -> "Boxes":
+        """Return some of them."""
+        return Boxes(self.low[rows], self.high[rows], {i: (a[rows], b[rows]) for i, (a, b) in self.known.items()})
+
+    def joined(self, other: "Boxes") -> "Boxes":
+        """Return these and others."""
+        known = {i: tuple(map(torch.cat, zip(both, other.known[i], strict=True))) for i, both in self.known.items()}
+        return Boxes(torch.cat([self.low, other.low]), torch.cat([self.high, other.high]), known)  # type: ignore[arg-type]
+
+    def region(self, graph: Graph) -> Box:
+        """Return them as sets of inputs."""
+        return Box(self.low.reshape(-1, *graph.shape), self.high.reshape(-1, *graph.shape))
+
+
+@torch.no_grad()
+def _bounded(graph: Graph, targets: Targets, boxes: Boxes) -> tuple[Boxes, Forms]:
+    """Bound every neuron and every target on every box by CROWN."""
+    region = boxes.region(graph)
+    known, lines = _ranges(graph, region, boxes.known)
+    rows = Dense(targets.rows.unsqueeze(0).expand(len(boxes), *targets.rows.shape))
+    form = crown.backward(graph, lines, len(graph.nodes) - 1, rows, rounding=bounds.sizes(graph, known))
+    sure = form.constant.double() - form.lost - targets.thresholds
+    forms = Forms(form.least(region).double() - targets.thresholds, form.slope(graph).flatten(2).double(), _below(sure))
+    with torch.enable_grad():
+        _ascended(graph, targets, region, known, forms)
+    return Boxes(boxes.low, boxes.high, {i: known[i] for i in graph.inputs}), forms
+
+
+def _ascended(graph: Graph, targets: Targets, region: Box, known: bounds.Bounds, forms: Forms) -> None:
+    """Raise the open bounds by slopes of their own: few functionals, beside those of the neurons."""
+    pairs = (~(forms.least > 0)).nonzero()
+    if not len(pairs):
+        return
+    box, target = pairs.unbind(1)
+    there = Box(region.lower[box], region.upper[box])
+    ranges = {i: (low[box], high[box]) for i, (low, high) in crown.ranges(graph, known).items()}
+    rows, thresholds = Dense(targets.rows[target].unsqueeze(1)), targets.thresholds[target]
+    lost = _Of(bounds.sizes(graph, known), box)
+
+    def bounded(slopes: Slopes, rounding: crown.Sizes | None = None) -> crown.Functional:
+        return crown.backward(graph, crown.relax(graph, ranges, slopes), len(graph.nodes) - 1, rows, rounding=rounding)
+
+    begin = {i: graph.activation(i).start(*both) for i, both in ranges.items()}
+    value = lambda slopes: bounded(slopes).least(there).squeeze(1) - thresholds  # noqa: E731
+    best = ascend(graph, value, begin, _STEPS, stop=lambda least: bool((least > 0).all()))
+    with torch.no_grad():
+        form = bounded(best, lost)
+        least = form.least(there).squeeze(1).double() - thresholds
+        better = least > forms.least[box, target]
+        box, target = box[better], target[better]
+        forms.least[box, target] = least[better]
+        forms.slope[box, target] = form.slope(graph).flatten(1)[better].double()
+        sure = (form.constant.double() - form.lost).squeeze(1) - thresholds
+        forms.constant[box, target] = _below(sure[better])
+
+
+def _ranges(
+    graph: Graph, region: Box, before: Mapping[int, tuple[Tensor, Tensor]]
+) -> tuple[bounds.Bounds, dict[int, Lines]]:
+    """Return bounds of every node by CROWN, on each box of those neurons alone whose sign is open there, and lines."""
+    known, lines = [outward(region.lower, region.upper, graph.dtype)], dict[int, Lines]()
+    for i in range(1, len(graph.nodes)):
+        bound = bounds.step(graph, known, i)
+        if i in graph.inputs:
+            bound = bounds.meet(bound, before[i])
+            if not graph.linear_input(i):
+                for sign in (-1, 1):  # upper bounds first: neurons that they show to be inactive need no lower ones
+                    bound = _tightened(graph, region, [*known, bound], lines, sign)
+        known.append(bound)
+        if i in graph.activations:
+            lines |= crown.relax(graph, {i: known[graph.nodes[i].parents[0]]})
+    return tuple(known), lines
+
+
+def _tightened(
+    graph: Graph, region: Box, known: list[tuple[Tensor, Tensor]], lines: Mapping[int, Lines], sign: int
+) -> tuple[Tensor, Tensor]:
+    """Return the bounds of the last node, tightened from one side: each pair of box and open neuron is a set."""
+    position, (lower, upper) = len(known) - 1, known[-1]
+    pairs = graph.loose(position, lower, upper).flatten(1).nonzero()
+    if not len(pairs):
+        return lower, upper
+    box, neuron = pairs.unbind(1)
+    own = {i: _of(line, box) for i, line in lines.items()}
+    lost = _Of(bounds.sizes(graph.until(position), tuple(known)), box)
+    unit = sign * functional.one_hot(neuron, graph.nodes[position].size).to(lower)
+    start = Dense(unit.reshape(len(box), 1, *graph.nodes[position].shape))
+    there = Box(region.lower[box], region.upper[box])
+    least = crown.backward(graph, own, position, start, rounding=lost).least(there).squeeze(1)
+    rounded, _ = outward(least, least, lower.dtype)
+    side = (lower if sign > 0 else -upper).flatten(1).clone()
+    side[box, neuron] = torch.maximum(side[box, neuron], rounded)
+    return (side.view_as(lower), upper) if sign > 0 else (lower, -side.view_as(upper))
+
+
+def _of(lines: Lines, box: Tensor) -> Lines:
+    """Return the lines on some boxes."""
+    parts = (lines.lower_slope, lines.lower_intercept, lines.upper_slope, lines.upper_intercept)
+    below, shift, above, rise = (None if part is None else part[box] for part in parts)
+    assert rise is not None  # noqa: S101 - every line has one
+    return Lines(below, shift, above, rise)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Of(Sequence[crown.Lost | None]):
+    """The allowances for rounding on some boxes."""
+
+    sizes: crown.Sizes
+    box: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, i: Any) -> Any:  # noqa: ANN401 - of a sequence
+        lost = self.sizes[i]
+        return None if lost is None else crown.Lost(lost.rate[self.box], lost.floor[self.box])
+
+
+def _below(value: Tensor) -> Tensor:
+    return torch.nextafter(value, torch.full_like(value, -torch.inf))
+
+
+def _by_disjunct(least: Tensor, of: Tensor, count: int) -> Tensor:
+    """Return the best bound of any constraint of each disjunct, (N, D); NaN is none."""
+    empty = torch.full((len(least), count), -torch.inf, dtype=least.dtype)
+    return empty.scatter_reduce(1, of.expand(len(least), -1), least.nan_to_num(nan=-torch.inf), "amax")
+
+
+def _clipped(forms: Forms, live: Tensor, of: Tensor, count: int, boxes: Boxes) -> Boxes:
+    """Return the boxes without what the forms refute, rounded outward.
+
+    A point of a disjunct meets all of its constraints, so each of them narrows the box; the union of what is left for
+    each open disjunct is enclosed.
+    """
+    low, high, n = boxes.low, boxes.high, boxes.low.shape[1]
+    lows, highs = (side.unsqueeze(1).expand(-1, count, -1).clone() for side in (low, high))
+    for _ in range(_CLIPS):
+        for target in range(forms.slope.shape[1]):
+            disjunct = int(of[target])
+            a, c = forms.slope[:, target], forms.constant[:, target]
+            below, above = lows[:, disjunct], highs[:, disjunct]
+            least = torch.where(a > 0, a * below, a * above)
+            # ⟨a, x⟩ + c ≤ 0 with every other coordinate at its best; rounding widens what is left.
+            rest = least.sum(1, keepdim=True) - least + c[:, None]
+            size = least.abs().sum(1, keepdim=True) + c.abs()[:, None]
+            limit = (-rest + 4 * (n + 4) * torch.finfo(torch.float64).eps * size) / torch.where(a == 0, 1.0, a)
+            slack = 8 * torch.finfo(torch.float64).eps * limit.abs()
+            highs[:, disjunct] = torch.where(a > 0, torch.minimum(above, limit + slack), above)
+            lows[:, disjunct] = torch.where(a < 0, torch.maximum(below, limit - slack), below)
+    open_ = torch.zeros(len(low), count, dtype=torch.bool).scatter_reduce(1, of.expand(len(low), -1), live, "amax")
+    open_ &= (lows <= highs).all(2)
+    lows = lows.masked_fill(~open_[:, :, None], torch.inf).amin(1)
+    highs = highs.masked_fill(~open_[:, :, None], -torch.inf).amax(1)
+    return replace(boxes, low=torch.maximum(lows, low), high=torch.minimum(highs, high))
+
+
+@torch.no_grad()
+def _halved(graph: Graph, targets: Targets, live: Tensor, boxes: Boxes) -> Boxes:
+    """Return both halves of the boxes that are not empty, cut where the targets can change most."""
+    there = (boxes.low <= boxes.high).all(1)
+    own, live = boxes.take(there), live[there]
+    box, target = live.nonzero(as_tuple=True)
+    ranges = {i: (low[box], high[box]) for i, (low, high) in own.known.items()}
+    steep = steepness(graph, ranges, targets.rows[target]).flatten(1).double()
+    change = torch.zeros_like(own.low).scatter_reduce(0, box[:, None].expand_as(steep), steep, "amax") + _TINY
+    axis = (change * (own.high - own.low)).argmax(1, keepdim=True)
+    middle = (own.low.gather(1, axis) + own.high.gather(1, axis)) / 2
+    below, above = (
+        replace(own, high=own.high.scatter(1, axis, middle)),
+        replace(own, low=own.low.scatter(1, axis, middle)),
+    )
+    return below.joined(above)
+
+
+_TINY = 1e-6
+"""So that a box whose forms are constant is still halved, at its widest side."""
+
+
+@torch.no_grad()
+def _met(
+    graph: Graph,
+    targets: Targets,
+    of: Tensor,
+    count: int,
+    forms: Forms,
+    live: Tensor,
+    boxes: Boxes,
+    look: Callable[[Tensor, Tensor], bool],
+    rounds: int,
+) -> bool:
+    """Look for a counterexample at minimisers of the open forms, and from the worst of them by descents."""
+    where = torch.where(forms.slope > 0, boxes.low.unsqueeze(1), boxes.high.unsqueeze(1))
+    box_of, target = live.nonzero(as_tuple=True)
+    points = where[box_of, target].reshape(-1, *graph.shape)
+    values = graph(points.to(graph.dtype)) @ targets.rows.flatten(1).T - targets.thresholds.to(graph.dtype)
+    # A disjunct is met where its largest constraint is.
+    over = _largest(values.double(), of, count)
+    least, chosen = over.gather(1, of[target][:, None]).squeeze(1).sort()
+    if bool(least[0] <= 0) or (rounds & (rounds + 1)) == 0:
+        some = chosen[:16]
+        return look(points[some], target[some])
+    return False
+
+
+def _largest(values: Tensor, of: Tensor, count: int) -> Tensor:
+    empty = torch.full((len(values), count), -torch.inf, dtype=values.dtype)
+    return empty.scatter_reduce(1, of.expand(len(values), -1), values, "amax")
