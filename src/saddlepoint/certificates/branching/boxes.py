@@ -30,6 +30,8 @@ BATCH = 1024
 """Boxes that are bounded together."""
 _STEPS = 5
 """Of ascent for the slopes of each target's bound on each box."""
+_SMALLEST = 2.0**-30
+"""The share of every side below which a box that is still open is given up: its bound stays within rounding of 0."""
 _CLIPS = 2
 """Times that a box is narrowed by its forms: the second finds what the first made possible."""
 
@@ -69,7 +71,7 @@ def split_boxes(
         limit: boxes that may be bounded.
         look: for counterexamples.
     """
-    boxes = Boxes.of(graph, region)
+    boxes, widths = Boxes.of(graph, region), (region.upper - region.lower).flatten(1)
     done, rounds, took, least = 0, 0, 0.0, math.inf
     while len(boxes):
         began = time.monotonic()
@@ -86,6 +88,8 @@ def split_boxes(
             own, forms, live = own.take(open_), forms.take(open_), ~(worst[open_] > 0)[:, of]
             if _met(graph, targets, of, count, forms, live, own, look, rounds):
                 return Searched(-math.inf, done, falsified=True)
+            if bool(((own.high - own.low) <= _SMALLEST * widths).all(1).any()):
+                return Searched(-math.inf, done)
             boxes = boxes.joined(_halved(graph, targets, live, _clipped(forms, live, of, count, own)))
         rounds, took = rounds + 1, time.monotonic() - began
     return Searched(least, done)
