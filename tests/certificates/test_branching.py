@@ -132,8 +132,8 @@ def _split(request, monkeypatch):
 
 def asked(graphs, box, disjuncts, seconds=30.0, limit=math.inf):
     """Refute without attacks."""
-    effort = Effort(deadline=time.monotonic() + seconds)
-    return refute(graphs, box, disjuncts, effort, limit, lambda points, targets: False)
+    effort = Effort(deadline=time.monotonic() + seconds, domains=limit)
+    return refute(graphs, box, disjuncts, effort, lambda points, targets: False)
 
 
 @pytest.mark.usefixtures("_split")

@@ -10,7 +10,7 @@ import torch
 
 from saddlepoint.certificates.agreement import challenge
 from saddlepoint.certificates.checker import check
-from saddlepoint.certificates.effort import MEMORY, Effort
+from saddlepoint.certificates.effort import DOMAINS, MEMORY, Effort
 from saddlepoint.certificates.evidence import Evidence
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.kept import kept
@@ -72,6 +72,7 @@ def certify(
     box: tuple[float, float] | None = (0.0, 1.0),
     memory: int = MEMORY,
     timeout: float | None = None,
+    domains: int = DOMAINS,
     evidence: bool = False,
     graphs: tuple[Graph, Graph] | None = None,
 ) -> Certificates:
@@ -83,14 +84,16 @@ def certify(
         y: their labels, (B,).
         ball: Δ: `Linf`, `L2` or `L1`, one radius or one for each example.
         method: how to bound: "interval" (Gowal et al. 2018), "crown-ibp" (Zhang et al. 2020), "crown" (Zhang et al.
-            2018) or "alpha-crown" (Xu et al. 2021), each tighter and dearer than those before it; for small networks
-            "lp" (the triangle relaxation) and "milp" (exact, Tjeng et al. 2019), in ℓ∞ and on a CPU; "lipschitz", a
-            local Lipschitz bound over CROWN's ranges (Weng et al. 2018).
+            2018), "alpha-crown" (Xu et al. 2021) or "complete", branch and bound over the signs of neurons (Wang et al.
+            2021), each tighter and dearer than those before it; for small networks "lp" (the triangle relaxation) and
+            "milp" (exact, Tjeng et al. 2019), in ℓ∞ and on a CPU; "lipschitz", a local Lipschitz bound over CROWN's
+            ranges (Weng et al. 2018).
         box: the pixels' box; None for none.
         memory: bytes that the linear functionals may take.
         timeout: seconds after which α-CROWN and integer programs try no further on an example; what they have found
             until then is a proof, but depends on the clock.
-        evidence: whether to keep what `check_evidence` needs; not of "milp" nor of "lipschitz".
+        domains: of "complete", how many parts of an example's set may be bounded.
+        evidence: whether to keep what `check_evidence` needs; not of "complete", "milp" nor "lipschitz".
         graphs: of the classifier for images of this shape, as `graphs_of` returns them; looked up when not given.
 
     Returns:
@@ -105,6 +108,8 @@ def certify(
     METHODS[method].check(method, ball, classifier.device.type, evidence=evidence)
     if timeout is not None and not timeout > 0:
         raise InputError(f"timeout is {timeout!r}; expected seconds, such as 10")
+    if not domains >= 0:
+        raise InputError(f"domains is {domains!r}; expected a whole number, such as {DOMAINS}")
     images = check_images(x, box, classifier.channels).detach().to(classifier.device)
     labels = check_labels(y, len(images))
     graphs = graphs_of(classifier, tuple(images.shape[1:])) if graphs is None else graphs
@@ -121,7 +126,7 @@ def certify(
             # Rounding depends on the shape of a batch, and a bound must not depend on who else is asked about.
             rows = torch.cat([part, part[-1:].expand(size - len(part))])
             own = replace(ball, eps=radius[rows])
-            effort = Effort(memory, math.inf if timeout is None else time.monotonic() + timeout)
+            effort = Effort(memory, math.inf if timeout is None else time.monotonic() + timeout, domains)
             region = around(images[rows], own, box)
             worst = _bounded(graphs, region, labels[rows], method, effort, evidence=evidence)
             bound[part], tolerance[part] = worst.least[: len(part)], worst.tolerance[: len(part)]
@@ -213,7 +218,7 @@ def _bounded(
 ) -> Worst:
     """Return bounds and tolerances; in float64 where float32 leaves the sign open."""
     single, double = (graphs[1], None) if METHODS[method].solver else graphs
-    worst = _on_host(worst_margins(single, region, y, method, effort, evidence=evidence))
+    worst = _on_host(worst_margins(single, region, y, method, effort, evidence=evidence, double=graphs[1]))
     open_ = ~(worst.least.abs() > _OPEN * worst.tolerance.abs())
     if double is None or not bool(open_.any()):
         return worst

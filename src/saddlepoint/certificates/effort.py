@@ -13,6 +13,8 @@ from saddlepoint.certificates.graph import Graph
 
 MEMORY = 2**30
 """Bytes that functionals may take, unless told otherwise: it fits a laptop."""
+DOMAINS = 2000
+"""Domains of an example, unless told otherwise: some seconds, in which most that are ever closed are."""
 _COPIES = 8
 """Functionals that are held at once for each that is propagated,"""
 _RECORDED = 4
@@ -27,10 +29,12 @@ class Effort:
     Attributes:
         memory: bytes that functionals may take.
         deadline: of `time.monotonic`, after which no further step of an ascent is made.
+        domains: that branch and bound may bound.
     """
 
     memory: int = MEMORY
     deadline: float = math.inf
+    domains: float = DOMAINS
 
     @property
     def left(self) -> float:
@@ -50,7 +54,7 @@ class Effort:
     def parts(
         self, rows: Tensor, graph: Graph, *, per_row: int = 1, sets: int = 1, recorded: bool = False
     ) -> Iterator[Tensor]:
-        """Cut rows, along the first axis, so that the `each` functionals of every row fit."""
+        """Cut rows, along the first axis, so that the `per_row` functionals of every row fit."""
         return iter(torch.split(rows, max(1, self.most(graph, sets=sets, recorded=recorded) // per_row)))
 
 

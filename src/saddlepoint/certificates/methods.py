@@ -16,6 +16,8 @@ from torch import Tensor
 
 from saddlepoint.certificates import bounds, crown, intermediate
 from saddlepoint.certificates.bounds import Bounds
+from saddlepoint.certificates.branching.neurons import Neurons
+from saddlepoint.certificates.branching.splitting import Targets, search, started
 from saddlepoint.certificates.crown import Functional, Relaxation, Sizes
 from saddlepoint.certificates.effort import WHOLE, Effort
 from saddlepoint.certificates.evidence import Evidence, Pass, recorded
@@ -29,7 +31,7 @@ from saddlepoint.certificates.solver import Matrix
 from saddlepoint.errors import InputError
 from saddlepoint.geometry import Ball
 
-Name = Literal["interval", "crown-ibp", "crown", "alpha-crown", "lp", "milp", "lipschitz"]
+Name = Literal["interval", "crown-ibp", "crown", "alpha-crown", "complete", "lp", "milp", "lipschitz"]
 """The keys of `METHODS`, for type checkers."""
 
 _OUTPUT_STEPS, _NEURON_STEPS = 20, 5
@@ -66,7 +68,8 @@ class Problem:
         known: bounds of every node over them.
         rows: e_y − e_j, (B, S, *shape of the output): margins as functionals of the logits.
         lost: sizes of every node, from which the allowance for rounding follows.
-        effort: memory and time that are left.
+        effort: memory, time and domains that are left.
+        double: the graph in float64, for what its own type leaves to rounding.
     """
 
     graph: Graph
@@ -75,6 +78,7 @@ class Problem:
     rows: Tensor
     lost: Sizes
     effort: Effort
+    double: Graph
 
     @cached_property
     def ranges(self) -> Mapping[int, tuple[Tensor, Tensor]]:
@@ -169,7 +173,14 @@ class Method:
 
 
 def worst_margins(
-    graph: Graph, region: InputSet, labels: Tensor, method: str, effort: Effort = WHOLE, *, evidence: bool = False
+    graph: Graph,
+    region: InputSet,
+    labels: Tensor,
+    method: str,
+    effort: Effort = WHOLE,
+    *,
+    evidence: bool = False,
+    double: Graph | None = None,
 ) -> Worst:
     """Bound the worst margin of each set from below.
 
@@ -183,10 +194,11 @@ def worst_margins(
         method: a name in `METHODS`.
         effort: how long it may try, and how much memory it may take.
         evidence: whether what proves the bounds is kept.
+        double: the graph in float64, which "complete" needs; the graph itself when not given.
     """
     known, passes = METHODS[method].ranges(graph, region, effort, keep=evidence)
     rows = differences(labels, graph, known[0][0])
-    problem = Problem(graph, region, known, rows, bounds.sizes(graph, known), effort)
+    problem = Problem(graph, region, known, rows, bounds.sizes(graph, known), effort, double or graph)
     margins = _by_constants(problem)
     for raise_ in METHODS[method].raises:
         margins = raise_(problem, margins)
@@ -309,6 +321,22 @@ def _by_slopes(problem: Problem, margins: Margins) -> Margins:
     return replace(raised, slopes=kept)
 
 
+def _by_branching(problem: Problem, margins: Margins) -> Margins:
+    """Raise the open margins of one set by splitting it at the signs of neurons (Wang et al. 2021)."""
+    open_ = (margins.least[0] <= 0).nonzero().squeeze(1)
+    neurons = Neurons(problem.graph, problem.region, problem.known)
+    if not len(open_) or not neurons.count:
+        return margins
+    rows = problem.rows[0][open_]
+    targets = Targets(rows, torch.zeros(len(rows), dtype=torch.float64, device=rows.device))
+    double = lambda: neurons.double(problem.double)  # noqa: E731
+    slopes = {i: slope[open_] for i, slope in margins.slopes.items()}
+    begin = started(neurons, double, targets, margins.least[0][open_].double(), slopes)
+    least = search(neurons, double, targets, begin, problem.effort, look=lambda points, of: False).least
+    bound = torch.full((1, len(rows)), least, dtype=torch.float64, device=rows.device)
+    return margins.raised([(open_, bound, torch.zeros_like(bound), None)])
+
+
 @torch.no_grad()
 def _by_steepness(problem: Problem, margins: Margins) -> Margins:
     """Raise the margins of one set by a local Lipschitz bound around its centre (Weng et al. 2018)."""
@@ -363,6 +391,7 @@ METHODS: dict[str, Method] = {
     "crown-ibp": Method("Zhang et al. 2020", _by_intervals, (_by_lines,), together=True),
     "crown": Method("Zhang et al. 2018", _by_crown, (_by_lines,)),
     "alpha-crown": Method("Xu et al. 2021", _by_alpha, (_by_lines, _by_slopes)),
+    "complete": Method("Wang et al. 2021", _by_alpha, (_by_lines, _by_slopes, _by_branching), evidence=False),
     "lipschitz": Method("Weng et al. 2018", _by_crown, (_by_lines, _by_steepness), evidence=False),
     "lp": Method(
         "Salman et al. 2019", _by_crown, (_by_lines, partial(_by_programs, exact=False)), norms=("linf",), solver=True

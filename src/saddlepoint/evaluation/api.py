@@ -150,6 +150,7 @@ def evaluate(
     points: RunFolder | None = None,
     near: float | None = None,
     timeout: float | None = None,
+    domains: int | None = None,
     evidence: bool = False,
     checks: bool = True,
     executor: Executor = HERE,
@@ -168,7 +169,8 @@ def evaluate(
             comes to the records that it has when it is evaluated by itself.
         suite: attacks in cascade; an empty one for certificates alone.
         certify: "auto" (intervals, then CROWN, where the model and its size allow it), "none", or a method: "interval",
-            "crown-ibp", "crown", "alpha-crown", "lp", "milp", "lipschitz"; all but the first after intervals.
+            "crown-ibp", "crown", "alpha-crown", "complete", "lp", "milp", "lipschitz"; all but the first after
+            intervals.
         out: the run folder; an evaluation of the same specification goes on there. A temporary one when not given.
         seed: of all random streams, and of the sample.
         limit: a random sample of so many examples.
@@ -183,6 +185,7 @@ def evaluate(
         near: the share of the examples that stood in that run, the nearest to the boundary, that are searched anew; the
             others only for a few steps, unless these come near it. None to search all: then nothing is lost.
         timeout: seconds that a certificate may take for an example; what was found until then counts.
+        domains: of "complete", how many parts of an example's ball may be bounded; unlike seconds it can be repeated.
         evidence: whether to keep what proves each certificate in the run folder, for `verify` to follow it.
         checks: whether to check on a few examples that the evaluation can be believed (`evaluation.checks`), once it is
             complete.
@@ -222,6 +225,7 @@ def evaluate(
         budget=budget,
         points=None if earlier is None else earlier.described(),
         timeout=timeout,
+        domains=domains,
         smoothing=voting,
     )
     folder = Path(tempfile.mkdtemp(prefix="saddlepoint-")) / "run" if out is None else Path(out)

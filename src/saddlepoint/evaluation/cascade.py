@@ -18,6 +18,7 @@ import torch
 from saddlepoint import losses
 from saddlepoint.attacks import Input, Row, Setting, run_attack
 from saddlepoint.certificates import certify
+from saddlepoint.certificates.effort import DOMAINS
 from saddlepoint.errors import AttackError, CertificateError, ModelError
 from saddlepoint.evaluation.earlier_run import NAME, PROBE, TRY, inputs
 from saddlepoint.evaluation.job import Example, Job
@@ -154,6 +155,7 @@ def _proven(job: Job, threat: ThreatModel, method: str, examples: list[Example])
         method=method,  # type: ignore[arg-type]
         box=threat.box,
         timeout=job.spec.timeout,
+        domains=DOMAINS if job.spec.domains is None else job.spec.domains,
         evidence=job.evidence is not None,
         graphs=job.graphs,
     )

@@ -57,6 +57,7 @@ class Spec:
         stop: "fooled", or "never" to search every example to the end.
         points: digests of the model and the records of the run whose points are tried first; None for none.
         timeout: seconds that a certificate may take for an example; None for no limit.
+        domains: that branch and bound may bound for an example; None for its default.
         smoothing: the fields of a smoothed classifier, whose votes are certified; None to evaluate the model itself.
     """
 
@@ -72,6 +73,7 @@ class Spec:
     stop: str = "fooled"
     points: Mapping[str, Any] | None = None
     timeout: float | None = None
+    domains: int | None = None
     smoothing: Mapping[str, Any] | None = None
 
     @property
@@ -104,6 +106,7 @@ class Spec:
             "stop": self.stop,
             "points": self.points and dict(self.points),
             **({} if self.timeout is None else {"timeout": self.timeout}),
+            **({} if self.domains is None else {"domains": self.domains}),
             **({} if self.smoothing is None else {"smoothing": dict(self.smoothing)}),
         }
 
@@ -130,6 +133,7 @@ class Spec:
             stop=plain["stop"],
             points=plain["points"],
             timeout=plain.get("timeout"),
+            domains=plain.get("domains"),
             smoothing=plain.get("smoothing"),
         )
 

@@ -16,6 +16,7 @@ import torch
 from saddlepoint import losses, random
 from saddlepoint.attacks.wrappers import EOT
 from saddlepoint.certificates import Evidence, Graph, certify, check_evidence, graphs_of
+from saddlepoint.certificates.effort import DOMAINS
 from saddlepoint.certificates.smoothing import SmoothedClassifier
 from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, Sample
@@ -305,6 +306,7 @@ class Audit:
                     method=proof.name,  # type: ignore[arg-type]
                     box=threat.box,
                     timeout=patience,
+                    domains=DOMAINS if self.spec.domains is None else self.spec.domains,
                     graphs=graphs,
                 )
                 bound, tolerance = float(again.lower_bound), float(again.tolerance)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, final
 
@@ -87,11 +87,12 @@ def prove(
     _check_limits(timeout, domains)
     declared = prop if isinstance(prop, Property) else read_property(prop)
     classifier, shape = _loaded(str(network), declared)
-    effort = Effort(memory, math.inf if timeout is None else began + timeout)
+    left = math.inf if domains is None else float(domains)
+    effort = Effort(memory, math.inf if timeout is None else began + timeout, left)
     search = _Search(classifier, replay(Path(network)), graphs_of(classifier, shape), effort, seed, attack)
-    left, least, method, count = math.inf if domains is None else domains, math.inf, "interval", 0
+    least, method, count = math.inf, "interval", 0
     for box, clauses in declared.by_box():
-        refuted, witness = search.box(box, clauses, left - count)
+        refuted, witness = search.box(box, clauses, count)
         least, method, count = min(least, *refuted.least), refuted.method, count + refuted.domains
         if witness is not None:
             return Answer("sat", witness, least, "attack", count, time.monotonic() - began)
@@ -146,8 +147,8 @@ class _Search:
     seed: int
     attack: bool
 
-    def box(self, box: Box, clauses: Sequence[Clause], limit: float) -> tuple[Refuted, Witness | None]:
-        """Refute the clauses over a box, or return a witness of one."""
+    def box(self, box: Box, clauses: Sequence[Clause], spent: int) -> tuple[Refuted, Witness | None]:
+        """Refute the clauses over a box, or return a witness of one; some domains are spent already."""
         graphs, disjuncts = self._disjuncts(clauses)
         aim, witnesses = self._aim(box, disjuncts) if self.attack else None, list[Witness]()
 
@@ -163,7 +164,8 @@ class _Search:
             if witnesses:
                 return Refuted((-math.inf,) * len(clauses), 0, "attack", falsified=True), witnesses[0]
         low, high = (torch.from_numpy(side).reshape(1, *self.graphs[0].shape) for side in box.outer)
-        refuted = refute(graphs, Region(low, high), disjuncts, self.effort, limit, look)
+        effort = replace(self.effort, domains=self.effort.domains - spent)
+        refuted = refute(graphs, Region(low, high), disjuncts, effort, look)
         if refuted.proven:
             self._challenge(box, clauses)
         return refuted, witnesses[0] if witnesses else None

@@ -57,7 +57,7 @@ class Forms:
 
 
 def split_boxes(
-    graph: Graph, region: Box, targets: Targets, of: Tensor, count: int, effort: Effort, limit: float, look: Look
+    graph: Graph, region: Box, targets: Targets, of: Tensor, count: int, effort: Effort, look: Look
 ) -> Searched:
     """Halve boxes until each refutes every disjunct, a counterexample is found, or the effort is spent.
 
@@ -67,15 +67,14 @@ def split_boxes(
         targets: constraints, in the graph's type.
         of: which disjunct each belongs to, (T,).
         count: of disjuncts.
-        effort: whose deadline ends the search.
-        limit: boxes that may be bounded.
+        effort: whose deadline and number of domains, here boxes, end the search.
         look: for counterexamples.
     """
     boxes, widths = Boxes.of(graph, region), (region.upper - region.lower).flatten(1)
     done, rounds, took, least = 0, 0, 0.0, math.inf
     while len(boxes):
         began = time.monotonic()
-        if effort.left <= took or done >= limit:
+        if effort.left <= took or done >= effort.domains:
             return Searched(-math.inf, done)
         # The last are the smallest: depth first keeps few boxes open.
         own, boxes = boxes.take(slice(-BATCH, None)), boxes.take(slice(None, -BATCH))

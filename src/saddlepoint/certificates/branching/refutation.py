@@ -15,7 +15,7 @@ from torch import Tensor
 from saddlepoint.certificates import bounds, crown, intermediate
 from saddlepoint.certificates.branching.boxes import split_boxes
 from saddlepoint.certificates.branching.neurons import Neurons
-from saddlepoint.certificates.branching.splitting import Look, Rows, Searched, Targets, improved, minimiser, search
+from saddlepoint.certificates.branching.splitting import Look, Rows, Searched, Targets, minimiser, search, started
 from saddlepoint.certificates.effort import Effort
 from saddlepoint.certificates.functionals import Dense
 from saddlepoint.certificates.graph import Graph
@@ -67,17 +67,14 @@ class Refuted:
         return all(least > 0 for least in self.least)
 
 
-def refute(
-    graphs: tuple[Graph, Graph], region: Box, disjuncts: Disjuncts, effort: Effort, limit: float, look: Look
-) -> Refuted:
+def refute(graphs: tuple[Graph, Graph], region: Box, disjuncts: Disjuncts, effort: Effort, look: Look) -> Refuted:
     """Refute each disjunct over a box, or find a point that meets one.
 
     Args:
         graphs: of the network, in float32 and in float64.
         region: the box, one set.
         disjuncts: what must not hold anywhere.
-        effort: memory, and the time after which nothing more is tried.
-        limit: domains that may be bounded.
+        effort: memory, domains, and the time after which nothing more is tried.
         look: for counterexamples; see `Look`.
     """
     state, method = _State(graphs, region, disjuncts, effort), "none"
@@ -91,7 +88,7 @@ def refute(
             return replace(state.refuted(method, 0), falsified=True)
     if not state.open or effort.over or not state.neurons.count:
         return state.refuted(method, 0)
-    return (_by_boxes if few else _by_signs)(state, limit, look)
+    return (_by_boxes if few else _by_signs)(state, look)
 
 
 @final
@@ -148,13 +145,11 @@ class _State:
         worst, rows = self.worst, self.rows
         best = {int(self.disjuncts.of[row]): row for row in rows if self.least[row] == worst[self.disjuncts.of[row]]}
         target = torch.stack(list(best.values())) if best else rows
-        neurons = self.neurons
-        default = {i: s.expand(len(target), *s.shape[1:]) for i, s in start(neurons.graph, neurons.ranges, 1).items()}
-        alphas = {i: self.alphas[i][target] if i in self.alphas else default[i] for i in default}
-        slopes = neurons.gathered(alphas).contiguous()
-        zeros = torch.zeros_like(slopes)
-        begun = Rows(target, zeros.to(torch.int8), slopes, zeros, self.least[target], zeros)
-        return improved(neurons, lambda: neurons.double(self.graphs[1]), self.disjuncts.targets, begun)[0]
+        neurons, whole = self.neurons, self.disjuncts.targets
+        targets = Targets(whole.rows[target], whole.thresholds[target])
+        slopes = {i: alpha[target] for i, alpha in self.alphas.items()}
+        begun = started(neurons, lambda: neurons.double(self.graphs[1]), targets, self.least[target], slopes)
+        return replace(begun, target=target)
 
 
 @torch.no_grad()
@@ -198,21 +193,21 @@ def _slopes(state: _State) -> None:
     state.alphas = {i: slope.index_copy(0, rows, best[i]) for i, slope in whole.items()}
 
 
-def _by_signs(state: "_State", limit: float, look: Look) -> Refuted:
+def _by_signs(state: "_State", look: Look) -> Refuted:
     """Split what is open at the signs of neurons."""
     begin, neurons = state.domains(), state.neurons
     double = lambda: neurons.double(state.graphs[1])  # noqa: E731
-    ended = search(neurons, double, state.disjuncts.targets, begin, state.effort, limit, look)
+    ended = search(neurons, double, state.disjuncts.targets, begin, state.effort, look)
     return state.ended("branch-and-bound", begin.target, ended)
 
 
-def _by_boxes(state: "_State", limit: float, look: Look) -> Refuted:
+def _by_boxes(state: "_State", look: Look) -> Refuted:
     """Halve the box until nothing is open."""
     rows, whole = state.rows, state.disjuncts
     _, of = whole.of[rows].unique(return_inverse=True)  # type: ignore[no-untyped-call]
     targets = Targets(whole.targets.rows[rows], whole.targets.thresholds[rows])
     count = int(of.max()) + 1
-    ended = split_boxes(state.graphs[0], state.region, targets, of, count, state.effort, limit, _renamed(look, rows))
+    ended = split_boxes(state.graphs[0], state.region, targets, of, count, state.effort, _renamed(look, rows))
     return state.ended("input-splitting", rows, ended)
 
 

@@ -8,7 +8,7 @@ keeps the pool small; half are the farthest, where a counterexample would be.
 import bisect
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import final
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from saddlepoint.certificates.branching.leaves import solved
 from saddlepoint.certificates.branching.neurons import Neurons
 from saddlepoint.certificates.effort import Effort
+from saddlepoint.certificates.slopes import start
 
 BATCH = 32
 """Domains that are split together: their halves fill the caches, and a larger batch prunes too late."""
@@ -136,7 +137,6 @@ def search(
     targets: Targets,
     begin: Rows,
     effort: Effort,
-    limit: float,
     look: Look,
 ) -> Searched:
     """Split until every domain is refuted, a counterexample is found, or the effort is spent.
@@ -146,8 +146,7 @@ def search(
         double: the same in float64, for bounds that rounding leaves open.
         targets: what has to be positive.
         begin: the domains to begin with.
-        effort: whose deadline ends the search.
-        limit: domains that may be bounded.
+        effort: whose deadline and number of domains end the search.
         look: for counterexamples.
     """
     pool, domains, round_, took = Pool(), 0, 0, 0.0
@@ -157,7 +156,7 @@ def search(
     while len(pool):
         began = time.monotonic()
         # A round is not begun that would end too late: a late answer is none.
-        if effort.left <= took or domains >= limit:
+        if effort.left <= took or domains >= effort.domains:
             return Searched(pool.least, domains)
         drawn = pool.draw(BATCH)
         whole = (drawn.signs != 0).all(1)
@@ -229,6 +228,26 @@ def _least(
         bounded = neurons.bound(targets.rows[target[part]], own, slopes[part], multipliers[part], neurons.upper(own))
         parts.append(bounded.least - targets.thresholds[target[part]])
     return torch.cat(parts)
+
+
+def started(
+    neurons: Neurons, double: Callable[[], Neurons], targets: Targets, least: Tensor, slopes: Mapping[int, Tensor]
+) -> Rows:
+    """Return the whole set as one domain for each target.
+
+    Args:
+        neurons: what may be split.
+        double: the same in float64.
+        targets: what has to be positive, T of them.
+        least: their bounds, (T,), float64.
+        slopes: to begin with, by the activation's position, (T, *shape); default ones where there are none.
+    """
+    count = len(targets.thresholds)
+    default = {i: s.expand(count, *s.shape[1:]) for i, s in start(neurons.graph, neurons.ranges, 1).items()}
+    flat = neurons.gathered({i: slopes.get(i, default[i]) for i in default}).contiguous()
+    zeros = torch.zeros_like(flat)
+    places = torch.arange(count, device=flat.device)
+    return improved(neurons, double, targets, Rows(places, zeros.to(torch.int8), flat, zeros, least, zeros))[0]
 
 
 def improved(neurons: Neurons, double: Callable[[], Neurons], targets: Targets, rows: Rows) -> tuple[Rows, Tensor]:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from saddlepoint.cli.arguments import Parser, natural, positive
+from saddlepoint.cli.arguments import Parser, positive
 from saddlepoint.cli.evaluate.flags import examples
 
 _DESCRIPTION = """\
@@ -17,15 +17,15 @@ examples:
   saddlepoint certify --model onnx:net.onnx --data cifar10:DIR --eps 2/255 --method alpha-crown --out runs/proofs
   saddlepoint certify --onnx net.onnx --vnnlib property.vnnlib --timeout 60 --witness counterexample.txt
 
-auto is intervals, then CROWN on what they leave open; alpha-crown is tighter and dearer; lp
-and milp (exact) are for small networks. smoothing certifies, in l2, the classifier that votes under Gaussian noise,
-whatever the network; each of its certificates is wrong with probability --alpha at most.
+auto is intervals, then CROWN on what they leave open; alpha-crown is tighter and dearer, and complete splits what it
+leaves open; lp and milp (exact) are for small networks. smoothing certifies, in l2, the classifier that votes under
+Gaussian noise, whatever the network; each of its certificates is wrong with probability --alpha at most.
 A property is decided by attacks, bounds, and branch and bound; the answer is sat, unsat, timeout or unknown.
 exit code: 0; 1 when a requirement is not met; 2 on bad input; 3 when a property is not decided"""
 
 
-_OF_PROPERTIES = ("onnx", "vnnlib", "witness", "domains")
-_SHARED = ("timeout", "seed", "json", "run", "command")
+_OF_PROPERTIES = ("onnx", "vnnlib", "witness")
+_SHARED = ("timeout", "domains", "seed", "json", "run")
 
 
 def register(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -37,7 +37,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--method",
         default="auto",
         metavar="NAME",
-        help="auto (default), interval, crown-ibp, crown, alpha-crown, lp, milp, lipschitz, smoothing",
+        help="auto (default), interval, crown-ibp, crown, alpha-crown, complete, lp, milp, lipschitz, smoothing",
     )
     parser.add_argument(
         "--sigma", type=float, metavar="S", help="of smoothing: the noise, in units of pixels in [0, 1]"
@@ -50,7 +50,6 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--onnx", metavar="FILE", help="a network, for --vnnlib")
     add("--vnnlib", metavar="FILE", help="a property of it, VNN-LIB 1 or 2; takes --timeout, --seed and --json, too")
     add("--witness", metavar="FILE", help="where to write a counterexample, as the verification competition does")
-    add("--domains", type=natural, metavar="N", help="parts that branch and bound may bound (default: any)")
     examples(parser)
     parser.set_defaults(run=lambda args: _run(parser, args))
 

@@ -42,7 +42,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--certify",
         default="auto",
         metavar="METHOD",
-        help="auto, none, interval, crown-ibp, crown, alpha-crown, lp, milp, lipschitz",
+        help="auto, none, interval, crown-ibp, crown, alpha-crown, complete, lp, milp, lipschitz",
     )
     add("--from", dest="earlier", metavar="RUN", help="a run on an earlier version of the model: try its points first")
     add(
@@ -96,6 +96,9 @@ def examples(parser: Parser) -> None:
     add("--workers", type=positive, default=1, metavar="N", help="of ray: processes with the model loaded")
     add("--address", metavar="HOST:PORT", help="of a running ray cluster (default: one on this machine)")
     add("--timeout", type=float, metavar="S", help="seconds that a certificate may take for an example (default: any)")
+    add(
+        "--domains", type=natural, metavar="N", help="of complete: parts that may be bounded (default: 2000 an example)"
+    )
     add("--evidence", action="store_true", help="keep what proves each certificate, for saddlepoint verify")
     add("--out", default="run", metavar="DIR", help="the run folder, made when missing (default: run)")
     add("--require", action="append", default=[], metavar="RULE", help='such as "certified>=0.8@0.1"; several may be')

@@ -73,6 +73,7 @@ def run(args: Namespace) -> int:
             points=earlier,
             near=args.near,
             timeout=args.timeout,
+            domains=args.domains,
             evidence=args.evidence,
             checks=not args.no_checks,
             executor=executor,

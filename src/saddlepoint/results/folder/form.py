@@ -74,6 +74,7 @@ SPEC: Mapping[str, Key] = {
     "stop": Key(_TEXT),
     "points": Key((dict, _NONE)),
     "timeout": Key((*_NUMBER, _NONE), needed=False),
+    "domains": Key((int, _NONE), needed=False, holds=lambda n: n is None or 0 <= n < 2**63, expected="a count"),
     "smoothing": Key(
         (dict, _NONE), needed=False, holds=lambda s: s is None or set(s) == set(_SMOOTHING), inside=_SMOOTHING
     ),
