@@ -202,6 +202,22 @@ def test_wrong_commands_are_one_line(flags, said, capsys):
     assert error.count("\n") == 1
 
 
+def test_an_output_without_an_axis_of_its_own(tmp_path):
+    """One number for each row, (B,)."""
+    nodes = [helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=0)]
+    axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
+    inputs = [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 2])]
+    outputs = [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [axes])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "net.onnx"
+    )
+    box = Box((Fraction(0),) * 2, (ONE,) * 2)
+    for bound, outcome in ((1, "sat"), (3, "unsat")):
+        prop = Property(2, 1, (Clause(box, (Constraint({0: -ONE}, Fraction(-bound)),)),))
+        assert sp.prove(tmp_path / "net.onnx", prop).outcome == outcome
+
+
 def test_wrong_arguments(tmp_path):
     path = written(tmp_path / "net.onnx", [([[1.0, 1.0]], [0.0]), ([[1.0]], [0.0])], [1, 2])
     box = Box((Fraction(0),) * 3, (ONE,) * 3)

@@ -97,7 +97,7 @@ def prove(
         if witness is not None:
             return Answer("sat", witness, least, "attack", count, time.monotonic() - began)
         if not refuted.proven:
-            outcome: Outcome = "timeout" if effort.over else "unknown"
+            outcome: Outcome = "timeout" if refuted.expired else "unknown"
             return Answer(outcome, None, least, method, count, time.monotonic() - began)
     return Answer("unsat", None, least, method, count, time.monotonic() - began)
 

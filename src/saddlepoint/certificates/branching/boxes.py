@@ -75,7 +75,7 @@ def split_boxes(
     while len(boxes):
         began = time.monotonic()
         if effort.left <= took or done >= effort.domains:
-            return Searched(-math.inf, done)
+            return Searched(-math.inf, done, expired=effort.left <= took)
         # The last are the smallest: depth first keeps few boxes open.
         own, boxes = boxes.take(slice(-BATCH, None)), boxes.take(slice(None, -BATCH))
         own, forms = _bounded(graph, targets, own)

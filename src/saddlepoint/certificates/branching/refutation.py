@@ -54,12 +54,14 @@ class Refuted:
         domains: how many parts of the box were bounded by branch and bound.
         method: the last that was needed.
         falsified: whether a counterexample was found.
+        expired: whether time ended it.
     """
 
     least: tuple[float, ...]
     domains: int
     method: str
     falsified: bool = False
+    expired: bool = False
 
     @property
     def proven(self) -> bool:
@@ -133,12 +135,13 @@ class _State:
 
     def refuted(self, method: str, domains: int) -> Refuted:
         """Return what is known."""
-        return Refuted(tuple(self.worst.tolist()), domains, method)
+        return Refuted(tuple(self.worst.tolist()), domains, method, expired=self.effort.over)
 
     def ended(self, method: str, rows: Tensor, search: Searched) -> Refuted:
         """Return what is known after a search that refuted some constraints, or their disjuncts, together."""
         self.least[rows] = self.least[rows].clamp(min=search.least)
-        return replace(self.refuted(method, search.domains), falsified=search.falsified)
+        known = self.refuted(method, search.domains)
+        return replace(known, falsified=search.falsified, expired=search.expired)
 
     def domains(self) -> Rows:
         """Return the box as one domain for each open disjunct: of the constraint that has the best bound."""

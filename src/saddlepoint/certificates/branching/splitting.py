@@ -124,11 +124,13 @@ class Searched:
         least: the least bound of what is left, or of all leaves if nothing is.
         domains: how many were bounded.
         falsified: whether a counterexample was found.
+        expired: whether time ended it.
     """
 
     least: float
     domains: int
     falsified: bool = False
+    expired: bool = False
 
 
 def search(
@@ -157,7 +159,7 @@ def search(
         began = time.monotonic()
         # A round is not begun that would end too late: a late answer is none.
         if effort.left <= took or domains >= effort.domains:
-            return Searched(pool.least, domains)
+            return Searched(pool.least, domains, expired=effort.left <= took)
         drawn = pool.draw(BATCH)
         whole = (drawn.signs != 0).all(1)
         if bool(whole.any()):

@@ -77,7 +77,8 @@ class Network(nn.Module):
             values.update(zip(move.outputs, made if isinstance(made, tuple) else (made,), strict=False))
             for name in move.done:
                 values.pop(name, None)
-        return values[self._result].flatten(1)
+        result = values[self._result]
+        return result.flatten(1) if result.ndim > 1 else result.unsqueeze(1)
 
     def extra_repr(self) -> str:
         """Return the shape of one example, and which values each layer reads and makes: it is part of what this is."""
