@@ -15,8 +15,8 @@ class Goal(ABC):
 
     Attributes:
         early: whether a row stops as soon as it has won, instead of at the end of its run.
-        as_given: whether points must be found and judged by the module as it is, as the decision is: where each
-            adversarial point replaces a better one, a claim that rounding made would cost a true success.
+        as_given: whether points must be found and judged by the module as it is, as the decision is. For such a goal, a
+            false success caused by rounding would overwrite a real one.
     """
 
     early: ClassVar[bool] = False

@@ -57,9 +57,8 @@ def magnitude(bounds: tuple[Tensor, Tensor]) -> Tensor:
 def sizes(graph: Graph, bounds: Bounds) -> Sizes:
     """Return, per node, what rounding may add to a bound: for each unit of |A| at its result, and whatever A is.
 
-    A functional that floating point propagates wrongly by ΔA is still a functional: it bounds the output but for
-    ⟨ΔA, z⟩ at the node that it reached, and |z| is bounded there. A is a sum of one functional for each edge that
-    leaves its node, be it to one reader or to many.
+    Suppose rounding turns A into A + ΔA at a node. The result still bounds the output up to ⟨ΔA, z⟩, and |z| is bounded
+    there. A is a sum of one functional for each edge that leaves its node, be it to one reader or to many.
     """
     return _Sizes(graph, bounds, Counter(parent for node in graph.nodes for parent in node.parents))
 

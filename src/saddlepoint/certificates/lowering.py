@@ -222,8 +222,8 @@ class _Lowering:
         """Append a node."""
         if not shape:
             raise ModelError(
-                f"{name} is one number of each image without an axis of its own; expected results of shape (B, …): keep the "
-                "axis, as in x.sum(1, keepdim=True)"
+                f"{name} is one number of each image without an axis of its own; expected results of shape (B, …): "
+                "keep the axis, as in x.sum(1, keepdim=True)"
             )
         self.nodes.append(Node(name, operation, tuple(p.position for p in parents), shape))
         return Value(len(self.nodes) - 1, shape)

@@ -166,7 +166,7 @@ class Question:
         of [l, u] is allowed for.
 
         Args:
-            dual: λ, of whom only what is negative counts.
+            dual: λ; positive entries are clipped to 0.
             held: variables that have one value.
         """
         low, high = self.low.copy(), self.high.copy()

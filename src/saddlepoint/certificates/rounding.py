@@ -57,7 +57,7 @@ def small(like: Tensor) -> float:
 
 
 def summed(node: Tensor) -> int:
-    """Return of how many terms a careful sum over a node's result has the rounding: of all, if they are in float64."""
+    """Return the number of terms n whose γ_n covers `careful_sum` over a node's result: all of them in float64."""
     return max(RUN, node.numel()) if node.dtype == torch.float64 else RUN
 
 

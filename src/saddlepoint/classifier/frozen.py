@@ -136,7 +136,7 @@ def _agree(response: _Response, expected: _Response, tolerances: tuple[float, fl
 
 
 def compiled(part: nn.Module) -> bool:
-    """Whether torch has translated the module to code that asks nobody before it calls a function."""
+    """Whether the module is compiled, so that a TorchFunctionMode cannot intercept its calls."""
     return hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None
 
 

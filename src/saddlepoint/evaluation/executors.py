@@ -1,7 +1,7 @@
-"""Where records come about: in this process, or on workers of a Ray cluster. They are the same records.
+"""Who computes the records: this process, or workers of a Ray cluster. They are the same records.
 
-One writer, the process that was started, takes them as they come. A worker keeps the model loaded; of one that dies
-what it was at is done again by another.
+The process that was started is the only writer. A worker keeps the model loaded; if it dies, another redoes its
+unfinished work.
 """
 
 import copy

@@ -29,7 +29,7 @@ Pixels = NDArray[np.float32]
 FILE = "pending.safetensors"
 GOALS = {type(goal).__name__: goal for goal in (Fool(), Last(), Nearest())}
 AUDITED, LEAST_AUDITED = 0.05, 100
-"""This share of the certified examples is attacked all the same; of few examples, so many of them in expectation."""
+"""Share of certified examples that is attacked anyway; at least this many in expectation when there are few."""
 
 
 def complete(spec: Spec, identity: str, earlier: Mapping[str, Record]) -> bool:

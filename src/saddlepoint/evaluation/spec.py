@@ -36,7 +36,7 @@ class ThreatModel:
 
 
 def prefix(norm: str, eps: float) -> str:
-    """Return what stands before the id of an example in a key of what is pending."""
+    """Return the prefix of the key under which an unfinished example is stored."""
     return f"{norm} {eps!r} "
 
 

@@ -43,8 +43,8 @@ class Terms:
 
     Attributes:
         loss: per example, (B,), with a graph to the parameters.
-        correct: whether each example was right where the objective looked, by what it looked at: "clean" at x,
-            "robust" at x + δ.
+        correct: whether each example is right, for each input that the objective evaluated: "clean" at x, "robust" at
+            x + δ.
         x_adv: x + δ*, (B, C, H, W), where there was an inner maximisation: it may be handed in again, and is then used.
     """
 

@@ -124,7 +124,7 @@ def search(model: Frozen, stage: Stage, examples: Iterator[Example], setting: Se
         if not slots.tasks:
             return
         _advance(plan, slots)
-        # All are noted before any goes on: whoever takes them may be interrupted.
+        # Record all before yielding any: the consumer may be interrupted.
         yield from [_noted(example, setting) for example in plan.finished()]
 
 

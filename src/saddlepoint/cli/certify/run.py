@@ -18,9 +18,9 @@ def run(args: Namespace) -> int:
         raise InputError("--onnx names a network and --vnnlib a property of it; expected both, or neither")
     declared = read_property(args.vnnlib)
     answer = prove(args.onnx, declared, timeout=args.timeout, domains=args.domains, seed=args.seed)
+    print(json.dumps(_fields(args, answer), ensure_ascii=False) if args.json else _text(args, answer), flush=True)
     if args.witness is not None and answer.witness is not None:
         answer.witness.write(Path(args.witness), declared)
-    print(json.dumps(_fields(args, answer), ensure_ascii=False) if args.json else _text(args, answer))
     return 0 if answer.outcome in ("sat", "unsat") else UNDECIDED
 
 

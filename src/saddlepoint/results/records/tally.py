@@ -1,4 +1,4 @@
-"""Brackets of parts: of each class, and of the records so far."""
+"""Brackets of subsets: per class, and of the records seen so far."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
