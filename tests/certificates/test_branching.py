@@ -13,7 +13,7 @@ import saddlepoint as sp
 from saddlepoint.certificates import bounds
 from saddlepoint.certificates.api import graphs_of
 from saddlepoint.certificates.branching import refutation
-from saddlepoint.certificates.branching.boxes import Boxes, _bounded, _clipped
+from saddlepoint.certificates.branching.boxes import Boxes, Forms, _bounded, _clipped
 from saddlepoint.certificates.branching.neurons import Neurons
 from saddlepoint.certificates.branching.refutation import Disjuncts, refute
 from saddlepoint.certificates.branching.splitting import Targets
@@ -47,6 +47,8 @@ NETWORKS = {
     ),
 }
 
+KINDS = [kind if kind in ("residual", "pooled") else pytest.param(kind, marks=pytest.mark.slow) for kind in NETWORKS]
+
 
 def problem(kind, seed, scale=1.0, eps=0.3):
     """Return a network's graphs, a box, and the classifier."""
@@ -70,7 +72,7 @@ def inside(box, count):
     return box.lower + (box.upper - box.lower) * draws
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 10**6), scale=st.sampled_from([1e-4, 1.0, 1e5]), size=st.sampled_from([0.0, 0.3, 30.0]))
 def test_a_bound_holds_wherever_the_signs_do(kind, seed, scale, size):
@@ -90,7 +92,7 @@ def test_a_bound_holds_wherever_the_signs_do(kind, seed, scale, size):
         assert bool((bounded.least <= due + 1e-12 * scale).all())
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=3, deadline=None)
 @given(seed=st.integers(0, 10**6), scale=st.sampled_from([1e-4, 1.0, 1e5]))
 def test_boxes_are_bounded_and_clipped_to_what_may_be_left(kind, seed, scale):
@@ -112,6 +114,22 @@ def test_boxes_are_bounded_and_clipped_to_what_may_be_left(kind, seed, scale):
             met = (values[:, 0] <= 0) | ((values[:, 1] <= 0) & (values[:, 2] <= 0))
             kept = (flat >= clipped.low[place]) & (flat <= clipped.high[place])
             assert bool(kept[met].all())
+
+
+def test_a_form_that_is_no_number_cuts_nothing_off():
+    graph = problem("dense", 0)[1][0]
+    whole = Boxes.of(
+        graph, Box(torch.zeros(1, 3, 2, 2, dtype=torch.float64), torch.ones(1, 3, 2, 2, dtype=torch.float64))
+    )
+    for slope, constant in ((math.nan, 0.0), (1.0, math.nan), (math.inf, 5.0), (1.0, math.inf)):
+        forms = Forms(
+            torch.full((1, 1), -1.0).double(),
+            torch.full((1, 1, 12), slope).double(),
+            torch.tensor([[constant]]).double(),
+        )
+        clipped = _clipped(forms, torch.ones(1, 1, dtype=torch.bool), torch.tensor([0]), 1, whole)
+        assert torch.equal(clipped.low, whole.low)
+        assert torch.equal(clipped.high, whole.high)
 
 
 def margins(graph, label):
@@ -158,7 +176,7 @@ def test_the_search_ends_at_the_minimum():
 
 
 @pytest.mark.usefixtures("_split")
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_a_point_meets_is_never_refuted(kind):
     """The least value of many points is the threshold: equality counts as met."""
     for seed in range(2):

@@ -144,8 +144,8 @@ def _bounded(graph: Graph, targets: Targets, boxes: Boxes) -> tuple[Boxes, Forms
     known, lines = _ranges(graph, region, boxes.known)
     rows = Dense(targets.rows.unsqueeze(0).expand(len(boxes), *targets.rows.shape))
     form = crown.backward(graph, lines, len(graph.nodes) - 1, rows, rounding=bounds.sizes(graph, known))
-    sure = form.constant.double() - form.lost - targets.thresholds
-    forms = Forms(form.least(region).double() - targets.thresholds, form.slope(graph).flatten(2).double(), _below(sure))
+    constant = _sure(form, targets.thresholds)
+    forms = Forms(form.least(region).double() - targets.thresholds, form.slope(graph).flatten(2).double(), constant)
     with torch.enable_grad():
         _ascended(graph, targets, region, known, forms)
     return Boxes(boxes.low, boxes.high, {i: known[i] for i in graph.inputs}), forms
@@ -175,8 +175,7 @@ def _ascended(graph: Graph, targets: Targets, region: Box, known: bounds.Bounds,
         box, target = box[better], target[better]
         forms.least[box, target] = least[better]
         forms.slope[box, target] = form.slope(graph).flatten(1)[better].double()
-        sure = (form.constant.double() - form.lost).squeeze(1) - thresholds
-        forms.constant[box, target] = _below(sure[better])
+        forms.constant[box, target] = _sure(form, thresholds[:, None]).squeeze(1)[better]
 
 
 def _ranges(
@@ -242,14 +241,17 @@ class _Of(Sequence[crown.Lost | None]):
         return None if lost is None else crown.Lost(lost.rate[self.box], lost.floor[self.box])
 
 
-def _below(value: Tensor) -> Tensor:
-    return torch.nextafter(value, torch.full_like(value, -torch.inf))
+def _sure(form: crown.Functional, thresholds: Tensor) -> Tensor:
+    """Return the constant of a form less what rounding may have added and less the threshold, rounded down."""
+    constant = form.constant.double()
+    size = constant.abs() + form.lost + thresholds.abs()
+    return constant - form.lost - thresholds - 4 * torch.finfo(torch.float64).eps * size
 
 
-def _by_disjunct(least: Tensor, of: Tensor, count: int) -> Tensor:
-    """Return the best bound of any constraint of each disjunct, (N, D); NaN is none."""
-    empty = torch.full((len(least), count), -torch.inf, dtype=least.dtype)
-    return empty.scatter_reduce(1, of.expand(len(least), -1), least.nan_to_num(nan=-torch.inf), "amax")
+def _by_disjunct(values: Tensor, of: Tensor, count: int) -> Tensor:
+    """Return the largest value of any constraint of each disjunct, (N, D); NaN counts as −∞."""
+    empty = torch.full((len(values), count), -torch.inf, dtype=values.dtype)
+    return empty.scatter_reduce(1, of.expand(len(values), -1), values.nan_to_num(nan=-torch.inf), "amax")
 
 
 def _clipped(forms: Forms, live: Tensor, of: Tensor, count: int, boxes: Boxes) -> Boxes:
@@ -264,6 +266,8 @@ def _clipped(forms: Forms, live: Tensor, of: Tensor, count: int, boxes: Boxes) -
         for target in range(forms.slope.shape[1]):
             disjunct = int(of[target])
             a, c = forms.slope[:, target], forms.constant[:, target]
+            # A form that is no number says nothing: without slopes, it cuts nothing off.
+            a = torch.where((a.isfinite().all(1) & c.isfinite())[:, None], a, 0.0)
             below, above = lows[:, disjunct], highs[:, disjunct]
             least = torch.where(a > 0, a * below, a * above)
             # ⟨a, x⟩ + c ≤ 0 with every other coordinate at its best; rounding widens what is left.
@@ -287,7 +291,7 @@ def _halved(graph: Graph, targets: Targets, live: Tensor, boxes: Boxes) -> Boxes
     own, live = boxes.take(there), live[there]
     box, target = live.nonzero(as_tuple=True)
     ranges = {i: (low[box], high[box]) for i, (low, high) in own.known.items()}
-    steep = steepness(graph, ranges, targets.rows[target]).flatten(1).double()
+    steep = steepness(graph, ranges, targets.rows[target]).flatten(1).double().nan_to_num(nan=0.0, posinf=1e300)
     change = torch.zeros_like(own.low).scatter_reduce(0, box[:, None].expand_as(steep), steep, "amax") + _TINY
     axis = (change * (own.high - own.low)).argmax(1, keepdim=True)
     middle = (own.low.gather(1, axis) + own.high.gather(1, axis)) / 2
@@ -320,14 +324,9 @@ def _met(
     points = where[box_of, target].reshape(-1, *graph.shape)
     values = graph(points.to(graph.dtype)) @ targets.rows.flatten(1).T - targets.thresholds.to(graph.dtype)
     # A disjunct is met where its largest constraint is.
-    over = _largest(values.double(), of, count)
+    over = _by_disjunct(values.double(), of, count)
     least, chosen = over.gather(1, of[target][:, None]).squeeze(1).sort()
     if bool(least[0] <= 0) or (rounds & (rounds + 1)) == 0:
         some = chosen[:16]
         return look(points[some], target[some])
     return False
-
-
-def _largest(values: Tensor, of: Tensor, count: int) -> Tensor:
-    empty = torch.full((len(values), count), -torch.inf, dtype=values.dtype)
-    return empty.scatter_reduce(1, of.expand(len(values), -1), values, "amax")

@@ -164,9 +164,10 @@ def search(
         whole = (drawn.signs != 0).all(1)
         if bool(whole.any()):
             ends, points = _leaves(double(), targets, drawn.take(whole))
-            if bool((ends <= 0).any()):
-                falsified = look(points[ends <= 0], drawn.target[whole][ends <= 0])
-                return Searched(float(ends.min()), domains, falsified)
+            stuck = ~(ends > 0)  # NaN proves nothing
+            if bool(stuck.any()):
+                falsified = look(points[stuck], drawn.target[whole][stuck])
+                return Searched(min(pool.least, float(drawn.least.min())), domains, falsified)
             least, drawn = min([least, *ends.tolist()]), drawn.take(~whole)
         if len(drawn):
             made, points = improved(neurons, double, targets, _split(neurons, targets, drawn))
