@@ -87,6 +87,24 @@ def test_certificates_stay_on_their_device(method, norm):
     stays_on_its_device(action)
 
 
+def test_branch_and_bound_stays_on_its_device(monkeypatch):
+    """At a radius where slopes leave margins open, so that domains are split."""
+    from saddlepoint.certificates.branching import splitting
+
+    rounds, split = [], splitting._split
+    monkeypatch.setattr(splitting, "_split", lambda *parts: rounds.append(1) or split(*parts))
+
+    def action(device):
+        torch.manual_seed(1)
+        module = nn.Sequential(nn.Flatten(), nn.Linear(90, 4), nn.ReLU(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 3))
+        proof = sp.certify(sp.Classifier(module).to(device), X[:1], label, sp.Linf(0.2), method="complete", domains=200)
+        return [proof.lower_bound, list(proof.verdict)]
+
+    label = torch.zeros(1, dtype=torch.int64)
+    stays_on_its_device(action)
+    assert len(rounds) > 1
+
+
 @pytest.mark.slow
 def test_evidence_and_votes_stay_on_their_device():
     from saddlepoint.certificates import check_evidence

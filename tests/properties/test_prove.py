@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -200,6 +201,34 @@ def test_wrong_commands_are_one_line(flags, said, capsys):
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_weights_that_float32_does_not_hold_are_refused(tmp_path):
+    """A proof would be of the rounded ones: here y_0 = x · 2⁻³⁰, or 0."""
+    box = Box((Fraction(1, 2),), (ONE,))
+    prop = Property(1, 2, (Clause(box, (Constraint({0: ONE}, Fraction(-1)),)),))
+    for weight, outcome in ((1.0 + 2.0**-30, None), (1.0 + 2.0**-20, "unsat")):
+        path = written(
+            tmp_path / "net.onnx",
+            [([[weight], [1.0]], [0.0, 0.0]), ([[1.0, -1.0], [0.0, 0.0]], [0.0, 0.0])],
+            [1, 1],
+            np.float64,
+        )
+        if outcome is None:
+            with pytest.raises(InputError, match="float32 does not hold"):
+                sp.prove(path, prop)
+        else:
+            assert sp.prove(path, prop).outcome == outcome
+
+
+def test_numbers_beyond_any_float(tmp_path):
+    path = written(tmp_path / "net.onnx", [([[1.0, -1.0]], [0.0]), ([[1.0], [1.0]], [0.0, 1.0])], [1, 2])
+    wide = Box((Fraction(-(10**400)), Fraction(0)), (Fraction(10**400), ONE))
+    prop = Property(2, 2, (Clause(wide, (Constraint({0: ONE}, Fraction(-(10**400))),)),))
+    with pytest.raises(InputError, match="beyond any float"):
+        sp.prove(path, prop)
+    large = Box((Fraction(-(10**40)), Fraction(0)), (Fraction(10**40), ONE))  # beyond float32 alone
+    assert sp.prove(path, replace(prop, clauses=(Clause(large, prop.clauses[0].constraints),))).outcome == "unknown"
 
 
 def test_an_output_without_an_axis_of_its_own(tmp_path):

@@ -1,6 +1,5 @@
 """`certify`: a lower bound of the worst margin of each example, proven, and what follows from it."""
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -106,10 +105,7 @@ def certify(
     if method not in METHODS:
         raise InputError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
     METHODS[method].check(method, ball, classifier.device.type, evidence=evidence)
-    if timeout is not None and not timeout > 0:
-        raise InputError(f"timeout is {timeout!r}; expected seconds, such as 10")
-    if not domains >= 0:
-        raise InputError(f"domains is {domains!r}; expected a whole number, such as {DOMAINS}")
+    Effort.within(memory, timeout, domains)  # a wrong limit is told before anything is computed
     images = check_images(x, box, classifier.channels).detach().to(classifier.device)
     labels = check_labels(y, len(images))
     graphs = graphs_of(classifier, tuple(images.shape[1:])) if graphs is None else graphs
@@ -126,7 +122,7 @@ def certify(
             # Rounding depends on the shape of a batch, and a bound must not depend on who else is asked about.
             rows = torch.cat([part, part[-1:].expand(size - len(part))])
             own = replace(ball, eps=radius[rows])
-            effort = Effort(memory, math.inf if timeout is None else time.monotonic() + timeout, domains)
+            effort = Effort.within(memory, timeout, domains)
             region = around(images[rows], own, box)
             worst = _bounded(graphs, region, labels[rows], method, effort, evidence=evidence)
             bound[part], tolerance[part] = worst.least[: len(part)], worst.tolerance[: len(part)]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from saddlepoint.certificates.graph import Graph
+from saddlepoint.errors import InputError
 
 MEMORY = 2**30
 """Bytes that functionals may take, unless told otherwise: it fits a laptop."""
@@ -35,6 +36,24 @@ class Effort:
     memory: int = MEMORY
     deadline: float = math.inf
     domains: float = DOMAINS
+
+    @staticmethod
+    def within(memory: int, timeout: float | None, domains: float) -> "Effort":
+        """Return the effort that begins now.
+
+        Args:
+            memory: bytes.
+            timeout: seconds; None for no limit.
+            domains: that branch and bound may bound.
+
+        Raises:
+            InputError: a limit is no such number.
+        """
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+            raise InputError(f"timeout is {timeout!r}; expected seconds, such as 10")
+        if not (isinstance(domains, int | float) and domains >= 0):
+            raise InputError(f"domains is {domains!r}; expected a whole number, such as {DOMAINS}")
+        return Effort(memory, math.inf if timeout is None else time.monotonic() + timeout, domains)
 
     @property
     def left(self) -> float:

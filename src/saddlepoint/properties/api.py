@@ -80,18 +80,20 @@ def prove(
         attack: whether to look for counterexamples; without it the answer is never "sat".
 
     Raises:
-        InputError: a file cannot be read, they do not fit, or an argument cannot be used.
+        InputError: a file cannot be read, has weights of float64 that float32 does not hold, does not fit the other, or
+            an argument cannot be used.
         ModelError: an operation of the network has no rule, or its graph computes something else than the file.
     """
     began = time.monotonic()
-    _check_limits(timeout, domains)
+    effort = Effort.within(memory, timeout, math.inf if domains is None else domains)
     declared = prop if isinstance(prop, Property) else read_property(prop)
     classifier, shape = _loaded(str(network), declared)
-    left = math.inf if domains is None else float(domains)
-    effort = Effort(memory, math.inf if timeout is None else began + timeout, left)
     search = _Search(classifier, replay(Path(network)), graphs_of(classifier, shape), effort, seed, attack)
     least, method, count = math.inf, "interval", 0
-    for box, clauses in declared.by_box():
+    boxes = declared.by_box()
+    if not all(bool(np.isfinite(box.outer).all()) for box, _ in boxes):
+        raise InputError("a bound of an input is beyond any float; expected numbers below 1e308 in size")
+    for box, clauses in boxes:
         refuted, witness = search.box(box, clauses, count)
         least, method, count = min(least, *refuted.least), refuted.method, count + refuted.domains
         if witness is not None:
@@ -100,13 +102,6 @@ def prove(
             outcome: Outcome = "timeout" if refuted.expired else "unknown"
             return Answer(outcome, None, least, method, count, time.monotonic() - began)
     return Answer("unsat", None, least, method, count, time.monotonic() - began)
-
-
-def _check_limits(timeout: float | None, domains: int | None) -> None:
-    if timeout is not None and not timeout > 0:
-        raise InputError(f"timeout is {timeout!r}; expected seconds, such as 60")
-    if domains is not None and not domains >= 0:
-        raise InputError(f"domains is {domains!r}; expected a whole number, such as 10000")
 
 
 @final
@@ -125,6 +120,11 @@ class _Padded(nn.Module):
 def _loaded(place: str, declared: Property) -> tuple[Classifier, tuple[int, ...]]:
     """Return the network of a file, and the shape of one input, if they are those of the property."""
     classifier = onnx.load(place, None, logits=False)
+    if (name := onnx.inexact(Path(place))) is not None:
+        raise InputError(
+            f"the weights {name[:60]!r} are float64 numbers that float32 does not hold: a proof would be of others; "
+            "expected float32 weights"
+        )
     assert isinstance(classifier.module, onnx.Network)  # noqa: S101 - `onnx.load` makes no other
     shape = classifier.module.input_shape
     with torch.no_grad():

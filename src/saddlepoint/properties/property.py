@@ -90,8 +90,8 @@ class Box:
 
         It is also in the box of the nearest float64 numbers, by which others may read the same decimals.
         """
-        low = [-_single(-max(value, Fraction(float(value)))) for value in self.lower]
-        high = [_single(min(value, Fraction(float(value)))) for value in self.upper]
+        low = [-_single(-max(value, _nearest(value))) for value in self.lower]
+        high = [_single(min(value, _nearest(value))) for value in self.upper]
         return np.array(low, np.float32), np.array(high, np.float32)
 
     def holds(self, x: Sequence[Number]) -> bool:
@@ -164,6 +164,14 @@ def robustness(lower: Array, upper: Array, label: int, classes: int) -> Property
     return Property(len(low), classes, clauses)
 
 
+def _nearest(value: Fraction) -> Fraction:
+    """Return the nearest float64 number; the number itself where all are too small."""
+    try:
+        return Fraction(float(value))
+    except OverflowError:
+        return value
+
+
 def _up(value: Fraction) -> float:
     """Return the least float64 number that is not below."""
     try:
@@ -175,7 +183,8 @@ def _up(value: Fraction) -> float:
 
 def _single(value: Fraction) -> np.float32:
     """Return the greatest float32 number that is not above."""
-    near = np.float32(float(value))
+    with np.errstate(over="ignore"):
+        near = np.float32(_up(value))
     if not np.isfinite(near):
         return np.float32(-np.inf) if near < 0 else np.finfo(np.float32).max
     return near if Fraction(float(near)) <= value else np.nextafter(near, np.float32(-np.inf))

@@ -202,23 +202,23 @@ def _split(neurons: Neurons, targets: Targets, rows: Rows) -> Rows:
     """
     count = min(CANDIDATES, neurons.count)
     cost, places = rows.score.masked_fill(rows.signs != 0, torch.inf).topk(count, dim=1, largest=False)
-    wide = torch.arange(len(rows)).repeat_interleave(2 * count)
+    wide = torch.arange(len(rows), device=places.device).repeat_interleave(2 * count)
     signs = rows.signs[wide]
-    signs.scatter_(1, places.repeat_interleave(2, 1).reshape(-1, 1), _alternating(len(signs)))
+    signs.scatter_(1, places.repeat_interleave(2, 1).reshape(-1, 1), _alternating(len(signs), signs.device))
     least = _least(neurons, targets, rows.target[wide], signs, rows.slopes[wide], rows.multipliers[wide])
     both = least.reshape(len(rows), count, 2)
     value = (both.amin(2) + both.amax(2) / 2).masked_fill(cost.isinf(), -torch.inf)
     best = value.argmax(1)
-    twice = torch.arange(len(rows)).repeat_interleave(2)
+    twice = torch.arange(len(rows), device=places.device).repeat_interleave(2)
     chosen = rows.take(twice)
     neuron = places.gather(1, best[:, None])[twice]
-    signs = chosen.signs.scatter(1, neuron, _alternating(len(twice)))
+    signs = chosen.signs.scatter(1, neuron, _alternating(len(twice), twice.device))
     return Rows(chosen.target, signs, chosen.slopes, chosen.multipliers, chosen.least, chosen.score)
 
 
-def _alternating(count: int) -> Tensor:
+def _alternating(count: int, device: torch.device) -> Tensor:
     """Return 1, −1, 1, −1, …, (count, 1)."""
-    return (1 - 2 * (torch.arange(count) % 2)).to(torch.int8)[:, None]
+    return (1 - 2 * (torch.arange(count, device=device) % 2)).to(torch.int8)[:, None]
 
 
 def _least(
@@ -226,7 +226,7 @@ def _least(
 ) -> Tensor:
     """Return bounds without allowance, many at a time."""
     parts = []
-    for part in torch.arange(len(signs)).split(8 * BATCH):  # type: ignore[no-untyped-call]
+    for part in torch.arange(len(signs), device=signs.device).split(8 * BATCH):  # type: ignore[no-untyped-call]
         own = signs[part]
         bounded = neurons.bound(targets.rows[target[part]], own, slopes[part], multipliers[part], neurons.upper(own))
         parts.append(bounded.least - targets.thresholds[target[part]])
@@ -303,8 +303,8 @@ def minimiser(neurons: Neurons, slope: Tensor) -> Tensor:
 def _ascended(neurons: Neurons, targets: Targets, rows: Rows) -> tuple[Tensor, Tensor]:
     """Return slopes and multipliers of the best bounds that projected Adam meets; refuted rows leave it."""
     slopes, multipliers = rows.slopes.clone(), rows.multipliers.clone()
-    best = torch.full((len(rows),), -torch.inf, dtype=torch.float64)
-    live = torch.arange(len(rows))
+    best = torch.full_like(rows.least, -torch.inf)
+    live = torch.arange(len(rows), device=rows.least.device)
     state = _Adam.of(rows)
     for step in range(STEPS):
         value = state.value(neurons, targets)

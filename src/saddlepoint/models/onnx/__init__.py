@@ -15,12 +15,12 @@ from pathlib import Path
 from saddlepoint.classifier import Classifier, Preprocessing
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.models.onnx.check import check
-from saddlepoint.models.onnx.file import read_model
+from saddlepoint.models.onnx.file import inexact, read_model
 from saddlepoint.models.onnx.network import Network
 from saddlepoint.models.onnx.translation import read_graph
 from saddlepoint.models.weights import fit, read_weights
 
-__all__ = ["Network", "load"]
+__all__ = ["Network", "inexact", "load"]
 
 FORM = "onnx:FILE[.gz]"
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from saddlepoint.errors import InputError
 
 LARGEST = 2**31 - 1
@@ -89,6 +91,20 @@ def tensors(graph: Any) -> Iterator[Any]:  # noqa: ANN401 - a GraphProto, and Te
         for attribute in node.attribute:
             yield attribute.t
             yield from attribute.tensors
+
+
+def inexact(path: Path) -> str | None:
+    """Return the name of a tensor that float32 does not hold exactly, as the importer reads it; None where all are."""
+    from onnx import TensorProto, numpy_helper
+
+    for tensor in tensors(read_model(path).graph):
+        if tensor.data_type == TensorProto.DOUBLE:
+            exact = numpy_helper.to_array(tensor)
+            with np.errstate(over="ignore"):
+                same = exact.astype(np.float32).astype(np.float64) == exact
+            if not bool((same | np.isnan(exact)).all()):
+                return str(tensor.name)
+    return None
 
 
 def _names(model: Any) -> Iterator[str | bytes]:  # noqa: ANN401
