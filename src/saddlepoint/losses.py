@@ -135,6 +135,13 @@ def check(name: object) -> None:
 
 
 def named(name: str, logits: Logits, y: Labels, target: Labels | None = None) -> PerExample:
-    """Return the loss called `name`, in its targeted form when a target is given."""
+    """Return the loss called `name`, in its targeted form when a target is given.
+
+    Args:
+        name: one of `UNTARGETED`.
+        logits: (B, K).
+        y: labels, (B,).
+        target: the class to reach, (B,); None for an untargeted attack.
+    """
     check(name)
     return UNTARGETED[name](logits, y) if target is None else TARGETED[name](logits, y, target)

@@ -37,6 +37,12 @@ def renew(condition: Tensor, make: Callable[[Source], Tree], source: Source, old
     """Return, row by row, make(source) where the condition (B,) holds and `old` elsewhere.
 
     On a CPU, which knows the condition without waiting, only the rows that hold are made.
+
+    Args:
+        condition: which rows to make anew, (B,).
+        make: a function of a tree to a tree, row by row.
+        source: the tree that it takes.
+        old: the tree that other rows keep.
     """
     if condition.device.type != "cpu":
         return _map(lambda a, b: torch.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b), make(source), old)

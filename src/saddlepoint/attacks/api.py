@@ -204,7 +204,14 @@ def _further(row: Row, after: Row | None) -> Row:
 
 
 def gather(rows: Sequence[Row], device: torch.device, met: int = 0, fell: int | None = None) -> AttackResult:
-    """Return verified rows, in their order, as tensors; `met` and `fell` as in `findings`."""
+    """Return verified rows, in their order, as tensors; `met` and `fell` as in `findings`.
+
+    Args:
+        rows: the verified rows.
+        device: where the tensors go.
+        met: rows that another attack had already won, as in `findings`.
+        fell: rows that fell to the second look, as in `findings`; None where none was taken.
+    """
     return AttackResult(
         x_adv=torch.stack([row.x_adv for row in rows]).to(device),
         success=torch.tensor([row.success for row in rows], device=device),

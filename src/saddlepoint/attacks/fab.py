@@ -188,7 +188,14 @@ def aimed(problem: Problem, aim: Tensor) -> Labels:
 
 
 def linearise(ball: Ball, delta: Images, value: PerExample, gradient: Images) -> Boundary:
-    """Return the boundary of f linearised at δ, given f(δ) and ∇f(δ)."""
+    """Return the boundary of f linearised at δ, given f(δ) and ∇f(δ).
+
+    Args:
+        ball: whose dual norm turns |f| into a distance.
+        delta: the points δ, (B, C, H, W).
+        value: f(δ), (B,).
+        gradient: ∇f(δ), (B, C, H, W).
+    """
     value, steepness = wide(value), ball.dual_norm(gradient)
     distance = value.abs() / steepness.clamp(min=torch.finfo(gradient.dtype).tiny)
     return Boundary(gradient, value, inner(gradient, delta) - value, distance)
@@ -200,6 +207,15 @@ def approach(
     """Return clip((1 − α)(δ + η(p − δ)) + αηq), with p and q the projections of δ and of the clean image.
 
     Both are onto boundary ∩ box, and α = min(‖p − δ‖ / (‖p − δ‖ + ‖q‖), α_max).
+
+    Args:
+        ball: whose norm measures the distances.
+        delta: the points δ, (B, C, H, W).
+        boundary: the linearised boundary at δ.
+        low: the least δ that the box allows, (B, C, H, W).
+        high: the largest.
+        alpha_max: the largest share α of the clean image's projection.
+        eta: the overshoot η ≥ 1 beyond the boundary.
     """
     move = ball.toward(boundary.normal, -boundary.value, low - delta, high - delta)
     far = ball.toward(boundary.normal, boundary.offset, low, high)

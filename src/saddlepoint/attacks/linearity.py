@@ -25,6 +25,12 @@ def slope_ratios(
     m is the margin and d = h·sign ∇m, with h one grey level, a 255th of the box. Pixels keep a distance of h from its
     bounds. Where m is smooth or piecewise linear, ρ is near 1. Rounded units and hard gates change with d, but not in
     the gradient: ρ is 2 to 5; where gradients are shattered or detached it is near 0.
+
+    Args:
+        model: the function to logits.
+        x: images, (B, C, H, W).
+        y: labels, (B,).
+        box: the bounds of the pixels; None where there are none.
     """
     low, high = box or (-math.inf, math.inf)
     h = (high - low) / 255 if box else 1 / 255

@@ -73,7 +73,15 @@ class Effort:
     def parts(
         self, rows: Tensor, graph: Graph, *, per_row: int = 1, sets: int = 1, recorded: bool = False
     ) -> Iterator[Tensor]:
-        """Cut rows, along the first axis, so that the `per_row` functionals of every row fit."""
+        """Cut rows, along the first axis, so that the `per_row` functionals of every row fit.
+
+        Args:
+            rows: a tensor with one row for each set of functionals.
+            graph: the network, whose widest node decides what fits.
+            per_row: functionals of each row.
+            sets: how many sets are propagated side by side.
+            recorded: whether autograd keeps what it computes.
+        """
         return iter(torch.split(rows, max(1, self.most(graph, sets=sets, recorded=recorded) // per_row)))
 
 

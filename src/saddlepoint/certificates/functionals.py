@@ -146,7 +146,14 @@ class Patches:
         return functional.pad(self.values, (left - shift[1], end[1] - right, top - shift[0], end[0] - bottom))
 
     def moved(self, values: Tensor, stride: Pair, padding: Pair, grid: tuple[int, ...]) -> "Functionals":
-        """Return functionals of a node before: windows `stride` times as far apart that begin `padding` earlier."""
+        """Return functionals of a node before: windows `stride` times as far apart that begin `padding` earlier.
+
+        Args:
+            values: the coefficients at the node before.
+            stride: how many of its pixels one step of this node is, along both axes.
+            padding: how many pixels earlier its windows begin.
+            grid: height and width of the node before.
+        """
         place = replace(
             self,
             values=values,

@@ -165,7 +165,14 @@ class Method:
     evidence: bool = True
 
     def check(self, name: str, ball: Ball, device: str, *, evidence: bool) -> None:
-        """Raise InputError if it cannot bound over a ball, compute on a device, or leave the evidence asked for."""
+        """Raise InputError if it cannot bound over a ball, compute on a device, or leave the evidence asked for.
+
+        Args:
+            name: what the user calls it.
+            ball: the set of perturbations.
+            device: the type of the classifier's device, such as "cuda".
+            evidence: whether evidence is asked for.
+        """
         if ball.name not in self.norms or (self.solver and device != "cpu"):
             raise InputError(f"method is {name!r}, which takes ℓ∞ balls on a CPU; expected those, or another method")
         if evidence and not self.evidence:

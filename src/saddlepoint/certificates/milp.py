@@ -287,7 +287,14 @@ class _Gains:
         return max(free, key=promise)
 
     def learn(self, i: int, side: float, before: _Node, after: _Node) -> None:
-        """Take in what one child gained."""
+        """Take in what one child gained.
+
+        Args:
+            i: the number of the binary that was fixed.
+            side: 0 or 1, where it was fixed.
+            before: the node of the tree.
+            after: its child on that side.
+        """
         away = 0.0 if before.point is None else abs(float(before.point[i]) - side)
         # Nearer than the solver's own tolerance, a gain per distance is noise.
         if away > 1e-6 and math.isfinite(after.value) and math.isfinite(before.value):

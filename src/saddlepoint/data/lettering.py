@@ -19,7 +19,16 @@ def write_fitting(
     width: int,
     colour: Colour = INK,
 ) -> None:
-    """Write one line from its upper left corner; smaller, then shortened, where it is wider than `width` pixels."""
+    """Write one line from its upper left corner; smaller, then shortened, where it is wider than `width` pixels.
+
+    Args:
+        draw: the picture.
+        corner: left and top, in pixels.
+        text: one line.
+        size: the height of the font, in pixels.
+        width: how wide the line may be, in pixels.
+        colour: red, green and blue.
+    """
     text = _known(text)
     font = _font(size)
     if font.getlength(text) > width:

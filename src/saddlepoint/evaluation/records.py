@@ -34,7 +34,14 @@ def evidence_path(folder: Path, threat: ThreatModel, identity: str) -> Path:
 
 
 def keep_evidence(folder: Path, threat: ThreatModel, identities: Sequence[str], proof: Certificates) -> None:
-    """Write what proves each certified example, before its record says so."""
+    """Write what proves each certified example, before its record says so.
+
+    Args:
+        folder: the run's folder for evidence.
+        threat: the ball that was certified.
+        identities: the identity of each example.
+        proof: the certificates, in the same order.
+    """
     make_folder(folder)
     for identity, verdict, evidence in zip(identities, proof.verdict, proof.evidence or (), strict=True):
         if verdict == "certified":
@@ -42,7 +49,15 @@ def keep_evidence(folder: Path, threat: ThreatModel, identities: Sequence[str], 
 
 
 def attacked(row: Row, digest: str, norm: str, method: str, name: str = SUITE) -> Attacked:
-    """Return the record of an example that was attacked."""
+    """Return the record of an example that was attacked.
+
+    Args:
+        row: the verified outcome.
+        digest: of the image's bytes.
+        norm: the name of the ball.
+        method: the sentence that says what searched.
+        name: the short name of what searched.
+    """
     source = row.input
     delta = (row.x_adv.cpu().double() - source.x.cpu().double())[None]
     label = torch.tensor([source.y], device=row.clean.device)
@@ -84,7 +99,16 @@ def certified(
     tolerance: float,
     seconds: float | None = None,
 ) -> Certified:
-    """Return the record of a bound on the margin; of a misclassified example −∞."""
+    """Return the record of a bound on the margin; of a misclassified example −∞.
+
+    Args:
+        example: the image and what the network says of it.
+        threat: the ball.
+        name: the short name of the method.
+        lower_bound: below every margin in the ball, in logits.
+        tolerance: the allowance for rounding in it, in logits.
+        seconds: how long the example took; None where it was not measured alone.
+    """
     return Certified(
         **_of(example, threat),
         name=name,
@@ -99,7 +123,15 @@ def certified(
 
 
 def failed(job: Job, place: int, threat: ThreatModel, error: str, sample: Sample | None = None) -> Failed:
-    """Return the record of an example of which nothing can be said, and why."""
+    """Return the record of an example of which nothing can be said, and why.
+
+    Args:
+        job: the data and the settings.
+        place: the number of the example in the data.
+        threat: the ball.
+        error: why, in one line.
+        sample: the image, if it could be read.
+    """
     return Failed(
         id=job.data.ids[place],
         index=place,
@@ -116,7 +148,15 @@ def failed(job: Job, place: int, threat: ThreatModel, error: str, sample: Sample
 def voted(
     example: Example, threat: ThreatModel, smoothing: Mapping[str, Any], *, radius: float, seconds: float
 ) -> Voted:
-    """Return the record of votes under noise."""
+    """Return the record of votes under noise.
+
+    Args:
+        example: the image and what the network says of it.
+        threat: the ball, whose ε the radius is compared with.
+        smoothing: noise, votes and level of confidence.
+        radius: the certified ℓ2 radius, in pixels.
+        seconds: how long the example took.
+    """
     return Voted(
         **_of(example, threat),
         name=VOTES,

@@ -68,7 +68,14 @@ class Until:
         return narrow or decided
 
     def decided(self, rule: Rule, seen: int, whole: int, brackets: Sequence[Bracket]) -> bool | None:
-        """Return whether a rule holds for all examples; None while that is open."""
+        """Return whether a rule holds for all examples; None while that is open.
+
+        Args:
+            rule: the requirement, such as robust ≥ 40 %.
+            seen: how many examples have been settled.
+            whole: how many there are.
+            brackets: the counts so far, one for each threat.
+        """
         ends = [self.ends(seen, whole, bracket, len(brackets))[rule.kind] for bracket in rule.of(brackets)]
         if any(high < rule.least for _, high in ends):
             return False

@@ -34,7 +34,15 @@ def radius(eps: object) -> Radius:
 
 
 def check_radius(norm: str, eps: float, text: str | None = None, *, width: float = 1.0, name: str = "eps") -> None:
-    """Raise InputError if an ℓ∞ ball is larger than the box of pixels is wide, and say what may have been meant."""
+    """Raise InputError if an ℓ∞ ball is larger than the box of pixels is wide, and say what may have been meant.
+
+    Args:
+        norm: the name of the ball.
+        eps: ε, in pixels.
+        text: ε as the user spelt it; None where it is a number.
+        width: how wide the box of pixels is.
+        name: what the message calls ε.
+    """
     if norm != "linf" or not math.isfinite(eps) or eps <= width:
         return
     written = text or f"{eps:g}"
@@ -78,13 +86,27 @@ def box(x: Images, lower: PixelBound, upper: PixelBound) -> tuple[Images, Images
 
 
 def fold(x: Images, limit: PerExample, low: Images, high: Images) -> tuple[Images, Images]:
-    """Intersect [low, high] with the ℓ∞ ball so that |fl(x + δ) − x| ≤ ε for every float δ that is left."""
+    """Intersect [low, high] with the ℓ∞ ball so that |fl(x + δ) − x| ≤ ε for every float δ that is left.
+
+    Args:
+        x: images, (B, C, H, W).
+        limit: ε of each row, (B,).
+        low: the least δ that the box allows, (B, C, H, W).
+        high: the largest.
+    """
     reach = spread(toward_zero(limit, x.dtype), x).expand_as(x)
     return torch.maximum(low, inward(x, -reach)), torch.minimum(high, inward(x, reach))
 
 
 def unfold(x: Images, limit: PerExample, low: Images, high: Images) -> tuple[Images, Images]:
-    """Return the box of `fold` with the ball's bounds as plain ±ε, rounded to nearest."""
+    """Return the box of `fold` with the ball's bounds as plain ±ε, rounded to nearest.
+
+    Args:
+        x: images, (B, C, H, W).
+        limit: ε of each row, (B,).
+        low: the least δ of the folded box, (B, C, H, W).
+        high: the largest.
+    """
     (least, most), reach = fold(x, limit, torch.full_like(x, -math.inf), torch.full_like(x, math.inf)), spread(limit, x)
     return torch.where(low == least, -reach, low), torch.where(high == most, reach, high)
 
@@ -94,6 +116,12 @@ def shrink(z: Images, p: float, limit: PerExample, dtype: torch.dtype) -> Images
 
     The margin covers the rounding of the norm itself, in whatever order a reader may sum: such errors grow like √d
     (Higham & Mary 2019). Every step is monotone, so what is shorter here stays shorter.
+
+    Args:
+        z: points, (B, C, H, W).
+        p: of the norm.
+        limit: ε of each row, (B,).
+        dtype: the type to cast to.
     """
     margin = (8 + math.sqrt(z.shape[1:].numel())) * torch.finfo(limit.dtype).eps
     norm, budget = lp_norm(z, p), limit * (1 - margin)

@@ -38,7 +38,15 @@ def onto_hyperplane(moves: Moves, d: Images, w: Images, b: PerExample, low: Imag
 
 
 def toward(moves: Moves, w: Images, gap: PerExample, low: Images, high: Images) -> Images:
-    """Return argmin ‖v‖ over {v : ⟨w, v⟩ = gap, low ≤ v ≤ high}, up to rounding, for low ≤ 0 ≤ high."""
+    """Return argmin ‖v‖ over {v : ⟨w, v⟩ = gap, low ≤ v ≤ high}, up to rounding, for low ≤ 0 ≤ high.
+
+    Args:
+        moves: the ball's solution for w ≥ 0 and gap ≥ 0.
+        w: the normals of the hyperplanes, (B, C, H, W).
+        gap: what ⟨w, v⟩ is to be, (B,).
+        low: the least v, at most 0, (B, C, H, W).
+        high: the largest, at least 0.
+    """
     length = lp_norm(w, torch.inf)
     length = torch.where(length > 0, length, 1)
     slope, sign = working(w).abs() / spread(length, working(w)), working(w).sign() * spread(gap.sign(), working(w))

@@ -29,6 +29,14 @@ def level(
     Cominetti, Mascarenhas & Silva (2014). On a convex or concave piece each of its rounds divides gap · slope by four
     at least (Radzik 1998); a round that does not is followed by a bisection, so that convergence does not
     rest on convexity. Mask that are done stand still: the others' rounds do not touch them.
+
+    Args:
+        fill: returns the amount at level t and its slope there, both (B,); the amount never falls with t.
+        target: the amount to reach, (B,).
+        start: the level to begin at, (B,).
+        low: the least level, (B,).
+        high: the largest, (B,).
+        precision: the unit roundoff of the type that `fill` computes in.
     """
     tolerance = 16 * precision * target
     full = torch.full_like(target, torch.inf)  # the smallest level known to hold the target

@@ -57,6 +57,13 @@ def ascend_l1(g: Images, length: PerExample, low: Images, high: Images, sparsity
     A vertex step would be stuck on a pixel that the box has all but filled; here what finds no room goes to the next
     coordinate. With k = max(1, round(sparsity · d)) it spreads as SLIDE does (Tramèr & Boneh 2019). Only the largest
     8k + 64 coordinates that have room are looked at: if their room is less than `length`, the step is shorter.
+
+    Args:
+        g: the gradient, (B, C, H, W).
+        length: ‖v‖₁ of the step, (B,).
+        low: the least v, (B, C, H, W).
+        high: the largest.
+        sparsity: the share of coordinates that the step is spread over, one or one per row.
     """
     k = counted(sparsity, rows(g))
     share = length / k.to(length.device)
@@ -71,7 +78,14 @@ def ascend_l1(g: Images, length: PerExample, low: Images, high: Images, sparsity
 
 
 def maximise_linf(g: Images, radius: PerExample, low: Images, high: Images) -> Images:
-    """Return the corner of ball ∩ box that g points to, with 0 where g = 0: argmax ⟨g, δ⟩."""
+    """Return the corner of ball ∩ box that g points to, with 0 where g = 0: argmax ⟨g, δ⟩.
+
+    Args:
+        g: the functional, (B, C, H, W).
+        radius: ε of each row, (B,).
+        low: the least δ, (B, C, H, W).
+        high: the largest.
+    """
     low, high = within(radius, low, high)
     return g.sign().clamp(min=0) * high - g.sign().clamp(max=0) * low
 

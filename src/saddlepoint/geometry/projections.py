@@ -20,7 +20,14 @@ def within(radius: PerExample, low: Images, high: Images) -> tuple[Images, Image
 
 
 def onto_linf(d: Images, radius: PerExample, low: Images, high: Images) -> Images:
-    """Project on the ℓ∞ ball ∩ box: clip(d, low, high), coordinate by coordinate."""
+    """Project on the ℓ∞ ball ∩ box: clip(d, low, high), coordinate by coordinate.
+
+    Args:
+        d: the points to project, (B, C, H, W).
+        radius: ε of each row, (B,).
+        low: the least δ, at most 0, (B, C, H, W).
+        high: the largest, at least 0.
+    """
     return torch.clamp(d, *within(radius, low, high))
 
 
@@ -41,6 +48,13 @@ def scale(d: Images, radius: PerExample, low: Images, high: Images, limit: PerEx
     As a function of u = s², the squared norm Σ min(u d², c²) is concave and piecewise linear, with one breakpoint per
     coordinate that reaches its bound c. Newton's step u ← (ε² − Σ_saturated c²) / Σ_free d², started at (ε/‖d‖)²,
     increases towards the solution and never passes it, so that no breakpoint needs sorting (compare Michelot 1986).
+
+    Args:
+        d: directions, (B, C, H, W).
+        radius: ε of each row, (B,).
+        low: the least δ, at most 0, (B, C, H, W).
+        high: the largest, at least 0.
+        limit: the largest s of each row, (B,).
     """
     # In units of ε no square overflows or underflows.
     unit = spread(torch.where(radius > 0, radius, 1), d)

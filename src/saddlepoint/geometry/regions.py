@@ -212,6 +212,12 @@ class Region:
 
         For a separable ball the room is not asked for: the projection undoes a step into the wall, coordinate by
         coordinate.
+
+        Args:
+            g: the gradient, (B, C, H, W).
+            delta: the points δ, (B, C, H, W).
+            length: of the step, (B,).
+            sparsity: the share of coordinates that the step is spread over, where the ball spreads it.
         """
         if self.ball.separable:
             return spread(length, g) * self.ball.steepest(g)

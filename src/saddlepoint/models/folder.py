@@ -62,6 +62,12 @@ def drafted(
 
     The card comes last, so that what a crash leaves behind is seen to be torn.
 
+    Args:
+        classifier: the network and its preprocessing.
+        folder: where the model folder is to be.
+        architecture: what builds the network again.
+        notes: what the card says beside it; JSON.
+
     Raises:
         InputError: the notes are not JSON, the network is gone, or nothing can be written there.
     """

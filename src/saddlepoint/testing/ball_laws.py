@@ -111,7 +111,14 @@ def keeps_rows_apart(region: Region, d: Images, keys: Keys) -> None:
 
 
 def steps_steepest(ball: Ball, x: Images, g: Images, keys: Keys) -> None:
-    """⟨g, steepest(g)⟩ = ‖g‖_* with ‖steepest(g)‖ ≤ 1."""
+    """⟨g, steepest(g)⟩ = ‖g‖_* with ‖steepest(g)‖ ≤ 1.
+
+    Args:
+        ball: the ball under test.
+        x: images in [0, 1], (B, C, H, W).
+        g: any points of that shape.
+        keys: one random key for each row, (B,).
+    """
     v, rounding = ball.steepest(g), 16 * torch.finfo(g.dtype).eps
     gap = (inner(g, v) - ball.dual_norm(g)).abs() - rounding * ball.dual_norm(g) - torch.finfo(g.dtype).tiny
     _hold(gap <= 0, "steepest attains the dual norm", ball, gap)
@@ -127,7 +134,14 @@ def supports_by_the_dual_norm(ball: Ball, x: Images, g: Images, keys: Keys) -> N
 
 
 def samples_uniformly(ball: Ball, x: Images, d: Images, keys: Keys) -> None:
-    """Of 2000 samples all lie inside, and (‖v‖/ε)^dimension is uniform on [0, 1] (Kolmogorov–Smirnov, level 10⁻⁵)."""
+    """Of 2000 samples all lie inside, and (‖v‖/ε)^dimension is uniform on [0, 1] (Kolmogorov–Smirnov, level 10⁻⁵).
+
+    Args:
+        ball: the ball under test.
+        x: images in [0, 1], (B, C, H, W).
+        d: any points of that shape.
+        keys: one random key for each row, (B,).
+    """
     many = keys[0] + torch.arange(2000, device=x.device)
     points = replace(ball, eps=1.0).sample(many, working(x[:1]).expand(len(many), *x.shape[1:]))
     norm = ball.norm(points)

@@ -32,7 +32,18 @@ def trace(
     target: Labels | None = None,
     box: tuple[float, float] | None = (0.0, 1.0),
 ) -> Trace:
-    """Run one attack to its end on all rows at once, to compare it step by step with another implementation."""
+    """Run one attack to its end on all rows at once, to compare it step by step with another implementation.
+
+    Args:
+        attack: the attack to run.
+        classifier: the network.
+        x: images, (B, C, H, W).
+        y: labels, (B,).
+        ball: the set of perturbations.
+        start: δ to begin at, (B, C, H, W); None for the attack's own.
+        target: the class to reach, (B,); None for an untargeted attack.
+        box: the bounds of the pixels; None where there are none.
+    """
     with classifier.frozen() as model:
         region = ball.at(x, *(box or (None, None)))
         problem = Problem(x, y, target, region, model.decide(x), torch.arange(len(x)), start)

@@ -222,7 +222,15 @@ def init_for_intervals(module: nn.Module) -> None:
 
 
 def certified(classifier: Classifier, program: Program, x: Images, y: Labels, ball: Ball) -> Mask:
-    """Return where intervals show that the ball holds no misclassified point, up to rounding: a measure of progress."""
+    """Return where intervals show that the ball holds no misclassified point, up to rounding: a measure of progress.
+
+    Args:
+        classifier: the network.
+        program: its graph, which intervals are propagated through.
+        x: images in [0, 1], (B, C, H, W).
+        y: labels, (B,).
+        ball: the set of perturbations.
+    """
     with torch.no_grad():
         *_, worst = _intervals(program, around(x, ball, (0.0, 1.0)), y)
         return _proven(worst, y)

@@ -26,7 +26,16 @@ def accuracies(
     prefix: str = "validation",
     program: Program | None = None,
 ) -> dict[str, float]:
-    """Return accuracy on up to 1,000 examples in eval mode, clean, under ten steps of PGD, and proven by a program."""
+    """Return accuracy on up to 1,000 examples in eval mode, clean, under ten steps of PGD, and proven by a program.
+
+    Args:
+        classifier: the network; its mode is restored.
+        examples: the data to measure on.
+        recipe: norm, ε and objective of the training.
+        device: where the network is.
+        prefix: the first part of every name in the result.
+        program: the graph to prove with; None where the recipe does not certify.
+    """
     count = min(len(examples), _CHECKED)
     if not count:
         return {}

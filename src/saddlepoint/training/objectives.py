@@ -297,7 +297,18 @@ def searched(
     precision: Precision = "fp32",
     start: Images | None = None,
 ) -> Images:
-    """Return x + δ*, the last iterate of the attack, in memory of its own and without a graph."""
+    """Return x + δ*, the last iterate of the attack, in memory of its own and without a graph.
+
+    Args:
+        classifier: the network; its mode and its parameters' are restored.
+        x: images in [0, 1], (B, C, H, W).
+        y: labels, (B,).
+        ball: the set of perturbations.
+        attack: the inner maximisation.
+        key: one random key for each row, (B,); None for keys 0, 1, ….
+        precision: "fp32" or "bf16", in which the network is evaluated.
+        start: δ to begin at, (B, C, H, W); None for the attack's own.
+    """
     low = precision == "bf16"
 
     def model(pixels: Images) -> Logits:

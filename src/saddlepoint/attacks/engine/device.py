@@ -27,7 +27,15 @@ class Rows:
 
 
 def copied(rows: Rows, stage: Stage, health: Health, ahead: Tensor, stop: float) -> Flags:
-    """Copy to the host what it must know of every row: the one synchronisation of a step."""
+    """Copy to the host what it must know of every row: the one synchronisation of a step.
+
+    Args:
+        rows: the runs, one per row of the batch.
+        stage: the attack, its goal and its arithmetic.
+        health: whether a row's numbers are finite, and whether its gradient is zero.
+        ahead: how many rejected proposals each row assumed, (B,).
+        stop: the margin τ at which a row has won.
+    """
     best = rows.best
     columns = (
         best.score,

@@ -78,7 +78,14 @@ class Counts:
         self.wants[:] = flags.differentiate
 
     def outcome(self, slot: int, stage: Stage, flags: Flags, delta: Tensor) -> tuple[Task, Outcome]:
-        """End the run in a slot; return it and its outcome at its best point."""
+        """End the run in a slot; return it and its outcome at its best point.
+
+        Args:
+            slot: the row of the batch.
+            stage: the attack that ran, with its goal.
+            flags: what was copied to the host after the last call.
+            delta: the best point of the run, (C, H, W).
+        """
         zero_gradient = bool(self.zeros[slot] > STUCK * self.backwards[slot])
         task, passes = self.end(slot, stage.draws)
         return task, Outcome(

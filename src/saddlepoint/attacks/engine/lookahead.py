@@ -48,6 +48,12 @@ def assign(live: list[int], size: int, *, look_ahead: bool, device: torch.device
     """Share the idle rows of a batch evenly among the live ones, if the attack can look ahead.
 
     Otherwise every idle row repeats the first live one, so that the batch keeps its shape.
+
+    Args:
+        live: the rows that hold a run, ascending; at least one.
+        size: how many rows the batch has.
+        look_ahead: whether the attack can say where it goes after rejected proposals.
+        device: where the tensors go.
     """
     idle = sorted(set(range(size)) - set(live))
     # Looking ahead makes a step about a third dearer, which fewer idle rows than half of the live ones do not repay.

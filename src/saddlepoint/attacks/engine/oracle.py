@@ -110,6 +110,12 @@ class Oracle:
         """Return the attack's answer at x + δ, the score of the point, and the health of its numbers.
 
         For a stochastic model, numbers are means over draws, and the goal must be reached in every draw.
+
+        Args:
+            problem: the rows' images, labels and regions.
+            state: the attack's state, a tree with one row each.
+            delta: the points that the attack asks for, (B, C, H, W).
+            differentiate: whether it needs gradients.
         """
         with self.stage.arithmetic.switched(delta.device):
             looks = [

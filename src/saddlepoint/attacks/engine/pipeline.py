@@ -111,7 +111,14 @@ def clean(model: Frozen, inputs: Iterable[Input], setting: Setting) -> Iterator[
 
 
 def search(model: Frozen, stage: Stage, examples: Iterator[Example], setting: Setting) -> Iterator[Example]:
-    """Run one attack on a stream of examples; rows that become free are refilled, so that the batch keeps its shape."""
+    """Run one attack on a stream of examples; rows that become free are refilled, so that the batch keeps its shape.
+
+    Args:
+        model: the frozen network.
+        stage: the attack, its goal and its restarts.
+        examples: the stream; it is read only as far as rows become free.
+        setting: batch size, seed, and what a user may interrupt or limit.
+    """
     plan, slots = Plan(stage, examples, setting), Slots(Oracle(model, stage, setting))
     while True:
         tasks: list[Task] = []

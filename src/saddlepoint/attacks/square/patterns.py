@@ -38,14 +38,30 @@ def bump(side: int, norm: float) -> Bump:
 
 @lru_cache(maxsize=64)
 def bumps(sides: tuple[int, ...], norm: float, device: torch.device, dtype: torch.dtype) -> Bumps:
-    """Return a table of η for each side, padded with zeros: η(i, j) is at [level, i + 1, j + 1]."""
+    """Return a table of η for each side, padded with zeros: η(i, j) is at [level, i + 1, j + 1].
+
+    Args:
+        sides: the side of the window at each level.
+        norm: the p of the norm in which η has length 1.
+        device: where the table goes.
+        dtype: its type.
+    """
     size = max(sides) + 2
     framed = [functional.pad(bump(side, norm), (1, size - 1 - side) * 2) for side in sides]
     return torch.stack(framed).to(device, dtype)
 
 
 def place(table: Bumps, level: Numbers, corner: Corners, turned: Mask, height: int, width: int) -> Placed:
-    """Return images with η of each row's level at its corner, transposed if `turned`, and 0 elsewhere."""
+    """Return images with η of each row's level at its corner, transposed if `turned`, and 0 elsewhere.
+
+    Args:
+        table: η for each level, as `bumps` returns it.
+        level: the level of each row, (B,).
+        corner: top and left of each row's window, (B, 2).
+        turned: whether η is transposed, (B,).
+        height: pixels from top to bottom.
+        width: pixels from left to right.
+    """
     size = table.shape[1]
     down, right = _local(corner[:, 0], height, size)[:, :, None], _local(corner[:, 1], width, size)[:, None, :]
     turn = turned[:, None, None]
@@ -58,6 +74,13 @@ def tile(
 ) -> Float[Tensor, "batch channels height width"]:
     """Return images that are tiled by η, as often as it fits and centred, with a turn (B, R·K) for each tile in R rows
     and K columns and a sign (B, C, R·K) for each tile and channel.
+
+    Args:
+        eta: η of one tile, (s, s).
+        turned: whether each tile is transposed, (B, R·K).
+        signs: the sign of each tile in each channel, (B, C, R·K).
+        height: pixels from top to bottom.
+        width: pixels from left to right.
     """  # noqa: D205
     side = len(eta)
     down, across = height // side, width // side

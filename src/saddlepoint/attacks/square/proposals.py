@@ -28,13 +28,26 @@ def paint(region: Region, delta: Images, window: Window, signs: Signs) -> Images
     """Return δ with each channel of the window at ±ε, projected (Andriushchenko et al. 2020, alg. 2).
 
     The paper adds ±2ε and projects, which is the same.
+
+    Args:
+        region: the ball ∩ box of each row.
+        delta: the points δ, (B, C, H, W).
+        window: 1 inside the window of each row, 0 outside, (B, 1, H, W).
+        signs: −1 or 1 for each channel, (B, C).
     """
     colour = spread(region.radius, delta) * signs[:, :, None, None]
     return region.project(torch.lerp(delta, colour, window.to(delta.dtype)))
 
 
 def repaint(region: Region, delta: Images, window: Window, signs: Signs) -> Images:
-    """Return δ with the window painted, with opposite signs where the given ones would change nothing."""
+    """Return δ with the window painted, with opposite signs where the given ones would change nothing.
+
+    Args:
+        region: the ball ∩ box of each row.
+        delta: the points δ, (B, C, H, W).
+        window: 1 inside the window of each row, 0 outside, (B, 1, H, W).
+        signs: −1 or 1 for each channel, (B, C).
+    """
     painted = paint(region, delta, window, signs)
     same = lp_norm(painted - delta, torch.inf) == 0
     return painted if settled(~same) else paint(region, delta, window, torch.where(same[:, None], -signs, signs))
@@ -75,6 +88,13 @@ def shift(region: Region, delta: Images, first: Window, second: Window, eta: Ima
     Per channel, with δ₁ the content of the first window: the second window becomes 0, the first becomes a positive
     multiple of η + δ₁/‖δ₁‖, scaled to the norm ((ε^p − ‖δ‖^p)₊/C + ‖δ₁∪₂‖^p)^{1/p}. In ℓ1 that norm is multiplied by
     C before the projection, as in the authors' code.
+
+    Args:
+        region: the ball ∩ box of each row.
+        delta: the points δ, (B, C, H, W).
+        first: the window that receives mass, (B, 1, H, W).
+        second: the window that gives it.
+        eta: η at the first window's place with its signs, (B, C, H, W).
     """
     p, channels = region.ball.p, delta.shape[1]
     first, second = first.to(delta.dtype), second.to(delta.dtype)

@@ -59,7 +59,15 @@ def draws(keys: Keys, proposal: Numbers, channels: int) -> Draws:
 
 
 def draw(draws: Draws, proposal: Numbers, side: Numbers, shape: tuple[int, ...], dtype: torch.dtype) -> Draw:
-    """Draw windows of the given sides, uniform over all places in an image of shape (C, H, W), turns and signs."""
+    """Draw windows of the given sides, uniform over all places in an image of shape (C, H, W), turns and signs.
+
+    Args:
+        draws: the random draws of `AHEAD` consecutive proposals of each row.
+        proposal: the number of each row's proposal, (B,).
+        side: the side of each row's window, (B,).
+        shape: (C, H, W) of an image.
+        dtype: the type of the signs.
+    """
     own = draws[torch.arange(len(draws), device=draws.device), proposal % AHEAD]
     places = torch.stack([size + 1 - side for size in shape[1:] * 2], dim=1)
     corners = (own[:, :4] * places) >> 32
@@ -77,7 +85,14 @@ def signs(draws: Int[Tensor, "batch *places"], dtype: torch.dtype) -> Signs:
 
 
 def window(corner: Corners, side: Numbers, height: int, width: int) -> Window:
-    """Return which pixels lie in each row's window."""
+    """Return which pixels lie in each row's window.
+
+    Args:
+        corner: top and left of each row's window, (B, 2).
+        side: its side, (B,).
+        height: pixels from top to bottom.
+        width: pixels from left to right.
+    """
     down, right = (_within(corner[:, axis], side, size) for axis, size in enumerate((height, width)))
     return down[:, None, :, None] * right[:, None, None, :]
 
@@ -104,6 +119,12 @@ def sides_of(p_init: float, height: int, width: int, norm: float) -> tuple[int, 
     """Return the side of the window at each level: √(pHW), rounded to even, at most the shorter side of the image.
 
     In ℓ2 and ℓ1 it is odd, since η has a centre, and at least 3 if the image allows.
+
+    Args:
+        p_init: the share of pixels in the first window.
+        height: pixels from top to bottom.
+        width: pixels from left to right.
+        norm: the p of the ball.
     """
     exact = [math.sqrt(p_init / 2**halved * height * width) for halved in range(len(HALVED_AFTER) + 1)]
     rounded = [max(round(side), 1) if norm == math.inf else max(round(side), 3) | 1 for side in exact]
@@ -112,5 +133,13 @@ def sides_of(p_init: float, height: int, width: int, norm: float) -> tuple[int, 
 
 @lru_cache(maxsize=64)
 def sides(p_init: float, height: int, width: int, norm: float, device: torch.device) -> Int[Tensor, " levels"]:
-    """Return `sides_of` as a tensor on the device, so that rows look up their side without synchronisation."""
+    """Return `sides_of` as a tensor on the device, so that rows look up their side without synchronisation.
+
+    Args:
+        p_init: the share of pixels in the first window.
+        height: pixels from top to bottom.
+        width: pixels from left to right.
+        norm: the p of the ball.
+        device: where the tensor goes.
+    """
     return torch.tensor(sides_of(p_init, height, width, norm), device=device)

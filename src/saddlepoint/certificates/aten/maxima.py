@@ -16,7 +16,14 @@ from saddlepoint.certificates.relu import ReLU
 
 
 def larger(low: Lowering, a: Value, b: Value, name: str) -> Value:
-    """Append max(a, b) = a + max(b − a, 0)."""
+    """Append max(a, b) = a + max(b − a, 0).
+
+    Args:
+        low: the network under construction.
+        a: one value.
+        b: another of the same shape.
+        name: the name of the node.
+    """
     gap = combination(low, f"{name}_gap", (b, a), (1.0, -1.0), a.shape)
     total = Affine(
         lambda a, excess, b: a + excess,
@@ -29,7 +36,14 @@ def larger(low: Lowering, a: Value, b: Value, name: str) -> Value:
 
 
 def broadcast(low: Lowering, x: Value, shape: tuple[int, ...], name: str) -> Value:
-    """Append x repeated along axes to a shape; itself if it has that shape."""
+    """Append x repeated along axes to a shape; itself if it has that shape.
+
+    Args:
+        low: the network under construction.
+        x: the value.
+        shape: the shape of one example to repeat it to.
+        name: the name of the node.
+    """
     if x.shape == shape:
         return x
     wide = (1,) * (len(shape) - len(x.shape)) + x.shape

@@ -38,7 +38,14 @@ class Lowering(Protocol):
     """What a rule may do: append a node."""
 
     def add(self, operation: Operation, parents: tuple[Value, ...], shape: tuple[int, ...], name: str) -> Value:
-        """Append a node and return its value."""
+        """Append a node and return its value.
+
+        Args:
+            operation: what the node computes.
+            parents: the values that it takes.
+            shape: the shape of its result for one example.
+            name: what errors and findings call it.
+        """
 
 
 Rule = Callable[..., Any]
@@ -107,6 +114,12 @@ def name_of(target: Any) -> str:
 def apply(rule: "Rule", low: "Lowering", node: torch.fx.Node, named: Mapping[str, Any]) -> Any:
     """Call a rule with the arguments that it names; refuse others than their defaults among those that it does not.
 
+    Args:
+        rule: the function that appends nodes for one ATen operation.
+        low: the network under construction.
+        node: the call in the exported graph.
+        named: its arguments by the names of the operation's schema.
+
     Raises:
         ModelError: the operation has a setting that its rule does not know.
     """
@@ -154,7 +167,14 @@ def shape_of(node: torch.fx.Node, part: int | None = None) -> tuple[int, ...]:
 
 
 def affine(low: Lowering, node: torch.fx.Node, parents: Sequence[Value], operation: Affine) -> Value:
-    """Append an affine node."""
+    """Append an affine node.
+
+    Args:
+        low: the network under construction.
+        node: the call in the exported graph, which gives shape and name.
+        parents: the values that the operation takes.
+        operation: the affine map.
+    """
     return low.add(operation, tuple(parents), shape_of(node), node.name)
 
 

@@ -12,7 +12,15 @@ from torch.nn import functional
 
 
 def transposed(y: Tensor, w: Tensor, stride: int, padding: int, size: tuple[int, ...]) -> Tensor:
-    """Return Lᵀ y, (N, C, *size), for y of (N, C', h, w) and kernels w of (C', C, k, l); no groups, no dilation."""
+    """Return Lᵀ y, (N, C, *size), for y of (N, C', h, w) and kernels w of (C', C, k, l); no groups, no dilation.
+
+    Args:
+        y: the values to pull back, (N, C', h, w).
+        w: the kernels of the convolution, (C', C, k, l).
+        stride: s, along both axes.
+        padding: p, along both axes.
+        size: height and width of the convolution's input.
+    """
     kernel, taps, pads = w, list[int](), list[int]()
     for axis in (3, 2):  # as `pad` counts, from the last
         length, places = w.shape[axis], y.shape[axis]

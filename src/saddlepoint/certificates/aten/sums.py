@@ -72,7 +72,17 @@ def scaled(
     *,
     parts: Tensor | None = None,
 ) -> Value:
-    """Append scale · x + offset, each broadcast to `shape`; `parts` are the magnitudes of an offset's terms."""
+    """Append scale · x + offset, each broadcast to `shape`; `parts` are the magnitudes of an offset's terms.
+
+    Args:
+        low: the network under construction.
+        name: the name of the node.
+        x: the value.
+        shape: the shape of the result for one example.
+        scale: a number, or a tensor that broadcasts to the shape.
+        offset: a tensor that broadcasts to the shape; None for 0.
+        parts: Σ |terms| of an offset that is a sum itself, for the allowance for rounding; None where it is stored.
+    """
     factor = torch.as_tensor(scale, dtype=torch.float64, device=None if offset is None else offset.device)
     plain = x.shape == shape
     alike = factor.ndim == 0 or (factor.ndim == len(shape) and factor.shape[1:].numel() == 1)
@@ -104,7 +114,15 @@ def _combination(
 def combination(
     low: Lowering, name: str, parents: tuple[Value, Value], scales: tuple[float, float], shape: tuple[int, ...]
 ) -> Value:
-    """Append Σ scale_i · x_i."""
+    """Append Σ scale_i · x_i.
+
+    Args:
+        low: the network under construction.
+        name: the name of the node.
+        parents: the two values.
+        scales: the factor of each.
+        shape: the shape of the result for one example.
+    """
     first, second = scales
     plain = all(parent.shape == shape for parent in parents)
     operation = Affine(

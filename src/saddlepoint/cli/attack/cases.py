@@ -51,7 +51,15 @@ def model_pixels(settings: Settings, crops: Tensor) -> Tensor:
 
 
 def cases(settings: Settings, group: Group, x: Tensor, result: AttackResult, trace: Trace) -> list[Case]:
-    """Evaluate both adversarial points of every row, write its pictures, and return its case."""
+    """Evaluate both adversarial points of every row, write its pictures, and return its case.
+
+    Args:
+        settings: what the user asked for, resolved.
+        group: the images of one shape, with their labels and crops.
+        x: the images as the classifier takes them, (B, C, H, W).
+        result: what the attack found.
+        trace: the loss after each step.
+    """
     classifier, y = settings.classifier, group.y.cpu()
     written = levels(group.crops, result.x_adv.cpu(), settings.ball)
     points = zip(

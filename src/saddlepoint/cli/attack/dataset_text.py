@@ -14,7 +14,14 @@ from saddlepoint.files import in_utf8
 
 
 def render(chosen: Settings, spec: Mapping[str, Any], summary: Mapping[str, Any], seconds: float) -> None:
-    """Print the outcome for people."""
+    """Print the outcome for people.
+
+    Args:
+        chosen: what the user asked for, resolved.
+        spec: the settings as the run records them.
+        summary: the numbers of the run.
+        seconds: how long it took.
+    """
     console = console_of(highlight=False, soft_wrap=True)
     data, threat = spec["data"], f"{SYMBOLS[chosen.norm]} ≤ {chosen.eps.text}"
     attack = chosen.attack if chosen.is_suite else method_line(chosen.suite)

@@ -39,7 +39,15 @@ def _normalisation(classifier: Classifier) -> str:
 def print_evaluation(
     args: Namespace, classifier: Classifier, evaluation: Evaluation, seconds: float, typed: Spelling
 ) -> None:
-    """Print what was evaluated, the table of brackets, and what follows from it."""
+    """Print what was evaluated, the table of brackets, and what follows from it.
+
+    Args:
+        args: the parsed arguments.
+        classifier: the network that was evaluated.
+        evaluation: the outcome.
+        seconds: how long it took.
+        typed: the radii as the user spelt them.
+    """
     print(f"{args.model} · {args.data} · {args.suite} · certificates: {args.certify} · seed {args.seed}")
     print(_normalisation(classifier))
     norms = dict.fromkeys(bracket.norm for bracket in evaluation.brackets)
@@ -118,7 +126,14 @@ def _by_class(evaluation: Evaluation) -> list[str]:
 
 
 def markdown(args: Namespace, evaluation: Evaluation, gates: Sequence[Gate], typed: Spelling) -> str:
-    """Return the summary for a pull request."""
+    """Return the summary for a pull request.
+
+    Args:
+        args: the parsed arguments.
+        evaluation: the outcome.
+        gates: the requirements, each met, not met or undecided.
+        typed: the radii as the user spelt them.
+    """
     rows, last = _rows(evaluation, typed), evaluation.robust_accuracy
     cells = [list(rows[0]), ["--:"] * len(rows[0]), *(list(map(str, row.values())) for row in rows)]
     lines = [f"### Robust accuracy of {args.model} on {args.data}", ""]

@@ -193,7 +193,15 @@ def from_arrays(x: object, what: str) -> np.ndarray:
 def of_arrays(
     name: str, prefix: str, images: np.ndarray, labels: np.ndarray, classes: Sequence[str] | None = None
 ) -> Dataset:
-    """Return a data set over arrays: images uint8 or float32 (N, C, H, W), labels (N,); ids are "prefix/00042"."""
+    """Return a data set over arrays: images uint8 or float32 (N, C, H, W), labels (N,); ids are "prefix/00042".
+
+    Args:
+        name: what messages and records call it.
+        prefix: the first part of every id.
+        images: uint8 in [0, 255] or float32 in [0, 1], (N, C, H, W).
+        labels: integers, (N,).
+        classes: the names of the classes; None where they have none.
+    """
     width = max(5, len(str(len(images) - 1)))
     ids = [f"{prefix}/{index:0{width}d}" for index in range(len(images))]
 

@@ -111,7 +111,14 @@ class Node:
         return [int(number) for number in value.reshape(-1).tolist()]
 
     def number(self, place: int, attribute: str, since: int, default: float) -> float:
-        """Return a number that is an attribute before opset `since`, and an input from there on."""
+        """Return a number that is an attribute before opset `since`, and an input from there on.
+
+        Args:
+            place: the number of the input, from `since` on.
+            attribute: the name of the attribute, before.
+            since: the opset that made it an input.
+            default: the value where neither is there.
+        """
         if self.opset < since:
             number: float = self.attribute(attribute, default)
             return number

@@ -82,6 +82,13 @@ def write_shard(
 ) -> None:
     """Write a shard; once this returns, its rows outlive a kill and a power cut.
 
+    Args:
+        folder: the run.
+        name: of the shard, without a suffix.
+        rows: the records, as the schema has them.
+        points: the adversarial images by the keys of their records.
+        images: the clean images by the keys of their records.
+
     Raises:
         RunError: a file cannot be written.
     """

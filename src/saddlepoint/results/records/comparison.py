@@ -152,6 +152,12 @@ def tango(won: int, lost: int, examples: int, alpha: float) -> tuple[float, floa
 
     It holds all Δ with |won − lost − nΔ| ≤ z √(n(2q + Δ(1 − Δ))), where q is the likeliest probability of a loss given
     Δ: the larger root of 2n q² + ((2n − won + lost)Δ − won − lost) q − lost Δ(1 − Δ) (Tango 1998, eq. 9).
+
+    Args:
+        won: examples that the second run alone has right.
+        lost: examples that the first run alone has right.
+        examples: n, the number of pairs.
+        alpha: 1 − the level of confidence.
     """
     from scipy.optimize import brentq
     from scipy.stats import norm

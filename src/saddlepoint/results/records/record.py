@@ -20,7 +20,14 @@ def proves(bound: float) -> bool:
 
 
 def key_of(kind: str, norm: str, eps: float, identity: str) -> str:
-    """Return the key of a record as one text."""
+    """Return the key of a record as one text.
+
+    Args:
+        kind: "attacked", "certified" or "failed".
+        norm: the name of the ball.
+        eps: ε, in pixels.
+        identity: of the example.
+    """
     return f"{kind} {norm} {eps!r} {identity}"
 
 

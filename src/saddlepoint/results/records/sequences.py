@@ -26,7 +26,15 @@ def sequence(right: int, seen: int, whole: int, alpha: float, surely: int | None
 
 
 def planned(right: int, seen: int, whole: int, alpha: float, surely: int | None = None) -> tuple[int, int]:
-    """Return the exact interval of one planned look: the n whose tails at S are no less than α/2."""
+    """Return the exact interval of one planned look: the n whose tails at S are no less than α/2.
+
+    Args:
+        right: the examples that may count, of those seen.
+        seen: S, how many have been seen.
+        whole: N, how many there are.
+        alpha: 1 − the level of confidence of this look.
+        surely: the examples that count for certain; None where that is `right`.
+    """
     from scipy.stats import hypergeom
 
     n = np.arange(whole + 1)
