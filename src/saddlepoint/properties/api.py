@@ -18,7 +18,7 @@ from saddlepoint.certificates.effort import MEMORY, Effort
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.sets import Box as Region
 from saddlepoint.classifier import Classifier
-from saddlepoint.errors import CertificateError, InputError
+from saddlepoint.errors import CertificateError, InputError, ModelError
 from saddlepoint.models import onnx
 from saddlepoint.models.onnx.replay import replay
 from saddlepoint.properties.falsify import Aim, descend, starts
@@ -82,13 +82,15 @@ def prove(
     Raises:
         InputError: a file cannot be read, has weights of float64 that float32 does not hold, does not fit the other, or
             an argument cannot be used.
-        ModelError: an operation of the network has no rule, or its graph computes something else than the file.
+        ModelError: no counterexample was met, and nothing can be proven: an operation of the network has no rule, or
+            its graph computes something else than the file.
     """
     began = time.monotonic()
     effort = Effort.within(memory, timeout, math.inf if domains is None else domains)
     declared = prop if isinstance(prop, Property) else read_property(prop)
     classifier, shape = _loaded(str(network), declared)
-    search = _Search(classifier, replay(Path(network)), graphs_of(classifier, shape), effort, seed, attack)
+    graphs, refusal = _graphs(classifier, shape)
+    search = _Search(classifier, replay(Path(network)), shape, graphs, effort, seed, attack)
     least, method, count = math.inf, "interval", 0
     boxes = declared.by_box()
     if not all(bool(np.isfinite(box.outer).all()) for box, _ in boxes):
@@ -98,9 +100,11 @@ def prove(
         least, method, count = min(least, *refuted.least), refuted.method, count + refuted.domains
         if witness is not None:
             return Answer("sat", witness, least, "attack", count, time.monotonic() - began)
-        if not refuted.proven:
+        if not refuted.proven and refusal is None:
             outcome: Outcome = "timeout" if refuted.expired else "unknown"
             return Answer(outcome, None, least, method, count, time.monotonic() - began)
+    if refusal is not None:
+        raise refusal
     return Answer("unsat", None, least, method, count, time.monotonic() - began)
 
 
@@ -119,13 +123,13 @@ class _Padded(nn.Module):
 
 def _loaded(place: str, declared: Property) -> tuple[Classifier, tuple[int, ...]]:
     """Return the network of a file, and the shape of one input, if they are those of the property."""
-    classifier = onnx.load(place, None, logits=False)
+    classifier = onnx.load(place, None, logits=False, numbers=declared.inputs)
     if (name := onnx.inexact(Path(place))) is not None:
         raise InputError(
             f"the weights {name[:60]!r} are float64 numbers that float32 does not hold: a proof would be of others; "
             "expected float32 weights"
         )
-    assert isinstance(classifier.module, onnx.Network)  # noqa: S101 - `onnx.load` makes no other
+    assert isinstance(classifier.module, (onnx.Network, onnx.EachRow))  # noqa: S101 - `onnx.load` makes no other
     shape = classifier.module.input_shape
     with torch.no_grad():
         outputs = classifier.module(torch.zeros(1, *shape)).shape[1]
@@ -135,6 +139,14 @@ def _loaded(place: str, declared: Property) -> tuple[Classifier, tuple[int, ...]
     return (classifier if outputs > 1 else Classifier(_Padded(classifier.module))), shape
 
 
+def _graphs(classifier: Classifier, shape: tuple[int, ...]) -> tuple[tuple[Graph, Graph] | None, ModelError | None]:
+    """Return the graphs that bounds are of, or why there are none: a counterexample needs none."""
+    try:
+        return graphs_of(classifier, shape), None
+    except ModelError as error:
+        return None, error
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class _Search:
@@ -142,14 +154,22 @@ class _Search:
 
     classifier: Classifier
     untouched: Network
-    graphs: tuple[Graph, Graph]
+    shape: tuple[int, ...]
+    graphs: tuple[Graph, Graph] | None
     effort: Effort
     seed: int
     attack: bool
 
+    @property
+    def outputs(self) -> int:
+        """How many numbers the network has for each input, the zero beside a single one among them."""
+        with torch.no_grad():
+            outputs: Tensor = self.classifier.module(torch.zeros(1, *self.shape))
+            return outputs.shape[1]
+
     def box(self, box: Box, clauses: Sequence[Clause], spent: int) -> tuple[Refuted, Witness | None]:
         """Refute the clauses over a box, or return a witness of one; some domains are spent already."""
-        graphs, disjuncts = self._disjuncts(clauses)
+        disjuncts = self._disjuncts(clauses)
         aim, witnesses = self._aim(box, disjuncts) if self.attack else None, list[Witness]()
 
         def look(points: Tensor, targets: Tensor) -> bool:
@@ -163,7 +183,10 @@ class _Search:
             witnesses += self._replayed(free, middle) or self._descended(aim, clauses, *self._starts(aim, clauses))
             if witnesses:
                 return Refuted((-math.inf,) * len(clauses), 0, "attack", falsified=True), witnesses[0]
-        low, high = (torch.from_numpy(side).reshape(1, *self.graphs[0].shape) for side in box.outer)
+        if self.graphs is None:
+            return Refuted((-math.inf,) * len(clauses), 0, "attack"), None
+        graphs, disjuncts = _bounded(self.graphs, disjuncts)
+        low, high = (torch.from_numpy(side).reshape(1, *self.shape) for side in box.outer)
         effort = replace(self.effort, domains=self.effort.domains - spent)
         refuted = refute(graphs, Region(low, high), disjuncts, effort, look)
         if refuted.proven:
@@ -175,33 +198,29 @@ class _Search:
         constrained = torch.tensor([bool(own.constraints) for own in clauses])[clause]
         return points[constrained], clause[constrained]
 
-    def _disjuncts(self, clauses: Sequence[Clause]) -> tuple[tuple[Graph, Graph], Disjuncts]:
-        """Return what is to be refuted, and the graphs whose types hold its numbers exactly."""
-        last = self.graphs[0].nodes[-1]
+    def _disjuncts(self, clauses: Sequence[Clause]) -> Disjuncts:
+        """Return what is to be refuted."""
         rows, thresholds, of = list[Tensor](), list[float](), list[int]()
         for place, clause in enumerate(clauses):
             for constraint in clause.constraints:
                 coefficients, bound = constraint.scaled()
-                row = torch.zeros(last.size, dtype=torch.float64)
+                row = torch.zeros(self.outputs, dtype=torch.float64)
                 row[list(coefficients)] = torch.tensor(list(coefficients.values()), dtype=torch.float64)
                 rows.append(row)
                 thresholds.append(bound)
                 of.append(place)
-        exact = torch.stack(rows) if rows else torch.zeros(0, last.size, dtype=torch.float64)
-        narrow = bool((exact.float().double() == exact).all())
-        graphs = self.graphs if narrow else (self.graphs[1], self.graphs[1])
-        wide = exact.to(graphs[0].dtype).reshape(-1, *last.shape)
-        targets = Targets(wide, torch.tensor(thresholds, dtype=torch.float64))
-        return graphs, Disjuncts(targets, torch.tensor(of, dtype=torch.int64), len(clauses))
+        exact = torch.stack(rows) if rows else torch.zeros(0, self.outputs, dtype=torch.float64)
+        targets = Targets(exact, torch.tensor(thresholds, dtype=torch.float64))
+        return Disjuncts(targets, torch.tensor(of, dtype=torch.int64), len(clauses))
 
     def _aim(self, box: Box, disjuncts: Disjuncts) -> Aim | None:
         """Return what an attack aims at; None where the box holds no float32 point."""
         low, high = box.inner
         if bool((low > high).any()):
             return None
-        lower, upper = (torch.from_numpy(side).reshape(self.graphs[0].shape) for side in (low, high))
+        lower, upper = (torch.from_numpy(side).reshape(self.shape) for side in (low, high))
         targets = disjuncts.targets
-        return Aim(lower, upper, targets.rows.flatten(1).float(), targets.thresholds.float(), disjuncts.of)
+        return Aim(lower, upper, targets.rows.float(), targets.thresholds.float(), disjuncts.of)
 
     def _descended(self, aim: Aim, clauses: Sequence[Clause], points: Tensor, clause: Tensor) -> list[Witness]:
         """Return a witness, if descents from these points end in one."""
@@ -231,3 +250,12 @@ class _Search:
                 "a clause was refuted, and the network meets it at a point of the box: that is a bug of saddlepoint; "
                 "please report it with both files"
             )
+
+
+def _bounded(graphs: tuple[Graph, Graph], disjuncts: Disjuncts) -> tuple[tuple[Graph, Graph], Disjuncts]:
+    """Return the graphs whose types hold the constraints exactly, and the constraints in the first one's type."""
+    exact = disjuncts.targets.rows
+    narrow = bool((exact.float().double() == exact).all())
+    graphs = graphs if narrow else (graphs[1], graphs[1])
+    rows = exact.to(graphs[0].dtype).reshape(-1, *graphs[0].nodes[-1].shape)
+    return graphs, replace(disjuncts, targets=replace(disjuncts.targets, rows=rows))

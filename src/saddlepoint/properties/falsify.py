@@ -85,7 +85,8 @@ def descend(model: Model, aim: Aim, x: Tensor, clause: Tensor, steps: int = STEP
         violated, largest = aim.excess(model(x), clause)
         better = (now := (violated + largest).detach()) < value
         best[better], value[better] = x.detach()[better], now[better]
-        if step == steps or bool((value <= 2 * _FAR).any()):
+        # Without a gradient, as behind a comparison, the points to begin at are all that is tried.
+        if step == steps or not largest.requires_grad or bool((value <= 2 * _FAR).any()):
             break
         (gradient,) = torch.autograd.grad((violated + largest).sum(), x)
         # The sign: coordinates of a property may have widths and gradients of any size.

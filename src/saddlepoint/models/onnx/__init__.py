@@ -15,17 +15,18 @@ from pathlib import Path
 from saddlepoint.classifier import Classifier, Preprocessing
 from saddlepoint.errors import InputError, ModelError
 from saddlepoint.models.onnx.check import check
+from saddlepoint.models.onnx.each_row import EachRow
 from saddlepoint.models.onnx.file import inexact, read_model
 from saddlepoint.models.onnx.network import Network
 from saddlepoint.models.onnx.translation import read_graph
 from saddlepoint.models.weights import fit, read_weights
 
-__all__ = ["Network", "inexact", "load"]
+__all__ = ["EachRow", "Network", "inexact", "load"]
 
 FORM = "onnx:FILE[.gz]"
 
 
-def load(place: str | None, weights: Path | None, *, logits: bool = True) -> Classifier:
+def load(place: str | None, weights: Path | None, *, logits: bool = True, numbers: int | None = None) -> Classifier:
     """Return the network in an ONNX file as a classifier of pixels, checked against onnxruntime.
 
     Its module is a `Network`, which maps any number of images (B, C, H, W) to logits (B, K), whatever batch size is
@@ -37,6 +38,8 @@ def load(place: str | None, weights: Path | None, *, logits: bool = True) -> Cla
         place: the file, which may be compressed by gzip.
         weights: None for the file's own, or a file with others, such as those of a model folder.
         logits: whether the output must be logits, of two classes at least; otherwise it may be any numbers of a row.
+        numbers: how many one example has, where that is known: a graph whose whole input are so many has no axis of
+            the batch, and is applied to each row.
 
     Raises:
         InputError: no such file, a damaged one, or one that is no network from one batch of images to logits, each row
@@ -48,7 +51,7 @@ def load(place: str | None, weights: Path | None, *, logits: bool = True) -> Cla
         raise InputError(f"the model 'onnx:' names no file; expected {FORM}")
     try:
         model = read_model(Path(place))
-        imported = read_graph(model, logits=logits)
+        imported = read_graph(model, logits=logits, numbers=numbers)
         check(imported, model)
     except (InputError, ModelError) as error:
         raise type(error)(f"cannot use ONNX file {place!r}: {error}") from None

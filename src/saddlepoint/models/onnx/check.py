@@ -83,10 +83,15 @@ def _session(model: Any, ranks: dict[str, int]) -> _Run:  # noqa: ANN401
     kind = _TYPES[next(value.type.tensor_type.elem_type for value in model.graph.input if value.name == entry)]
 
     def run(images: Tensor) -> Tensor:
-        (logits,) = _tried(lambda: session.run(None, {entry: images.numpy().astype(kind)}))
+        (logits,) = _tried(lambda: session.run(None, {entry: _shaped(images, ranks[entry]).numpy().astype(kind)}))
         return torch.tensor(np.asarray(logits, dtype=np.float32)).reshape(len(images), -1)
 
     return run
+
+
+def _shaped(images: Tensor, rank: int) -> Tensor:
+    """Return what the file takes: where it has no axis of the batch, one image without it."""
+    return images.reshape(images.shape[images.ndim - rank :])
 
 
 def _tried(action: Callable[[], Any]) -> Any:  # noqa: ANN401

@@ -123,9 +123,24 @@ def _product(
 
 def _matmul(node: Node) -> nn.Module:
     x, weight = node.value(0), node.value(1)
+    if not node.batched:
+        return _product_of_one(node, x, weight)
     if depends(weight) or weight.ndim != 2 or x.ndim < 2 or batch_axis(x.shape) == x.ndim - 1:
         return Call(torch.matmul)
     return _linear(node.constant(1).T, None)
+
+
+def _product_of_one(node: Node, x: Tensor, weight: Tensor) -> nn.Module:
+    """Return the product of one example's factors, such that `torch.vmap` keeps its rows apart."""
+    if x.ndim == 1 and weight.ndim == 2 and not depends(weight):
+        return _linear(node.constant(1).T, None)
+    if x.ndim == 2 and weight.ndim == 1 and not depends(x):
+        return _linear(node.constant(0), None)
+    return Call(_stacked if x.ndim == weight.ndim == 2 else torch.matmul)
+
+
+def _stacked(a: Tensor, b: Tensor) -> Tensor:
+    return torch.bmm(a[None], b[None])[0]
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Module:
@@ -141,8 +156,10 @@ def _batch_norm(node: Node) -> nn.Module:
     momentum, eps = 1 - node.attribute("momentum", 0.9), node.attribute("epsilon", 1e-5)
     weight, bias, mean, var = (node.constant(place).reshape(-1) for place in range(1, 5))
     shape = tuple(node.x.shape[1:])
-    if batch_axis(node.x.shape) != 0 or not 1 <= len(shape) <= 4:
+    if not node.rows_first or not 1 <= len(shape) <= 4:
         raise node.refused("it needs an input (B, C, …) with up to three spatial dimensions")
+    if not node.batched:  # torch.vmap makes statistics of each row of nn.BatchNorm's
+        return _Statistics(weight, bias, mean, var, eps, len(shape) - 1 if spatial else 0)
     kind = _BATCH_NORMS[max(len(shape) - 2, 0)] if spatial else nn.BatchNorm1d
     layer = filled(
         kind(len(weight), eps, momentum, device=META),
@@ -153,6 +170,27 @@ def _batch_norm(node: Node) -> nn.Module:
         num_batches_tracked=torch.tensor(0),
     )
     return layer if spatial else nn.Sequential(nn.Flatten(), layer, nn.Unflatten(1, shape))
+
+
+class _Statistics(nn.Module):
+    """(x − mean) / √(var + ε) · weight + bias, for each channel of x (1, C, …), or for each number of a row."""
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float, spatial: int) -> None:
+        super().__init__()
+        self.eps, self.spatial = eps, spatial
+        self.weight, self.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("var", var.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = x.shape[1 : x.ndim - self.spatial]
+        weight, bias, mean, var = (
+            value.reshape(*shape, *[1] * self.spatial) for value in (self.weight, self.bias, self.mean, self.var)
+        )
+        return (x - mean) / torch.sqrt(var + self.eps) * weight + bias
 
 
 def _instance_norm(node: Node) -> nn.Module:

@@ -43,6 +43,7 @@ class Network(nn.Module):
         steps: in an order in which every input is known.
         constants: the values that depend on no image; they become buffers.
         result: name of the value to return.
+        batched: whether the graph has an axis of the batch; without it, it maps one example (see `EachRow`).
     """
 
     def __init__(
@@ -52,9 +53,11 @@ class Network(nn.Module):
         steps: Sequence[Step],
         constants: Mapping[str, Tensor],
         result: str,
+        *,
+        batched: bool = True,
     ) -> None:
         super().__init__()
-        self.input_shape = input_shape
+        self.input_shape, self._batched = input_shape, batched
         self._entry, self._result = entry, result
         self._buffers_of: dict[str, str] = {}
         for value, tensor in constants.items():
@@ -70,7 +73,7 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the graph's output for images; values are let go after their last use."""
         values: dict[str, Tensor] = {value: getattr(self, buffer) for value, buffer in self._buffers_of.items()}
-        values[self._entry] = self._shaped(x)
+        values[self._entry] = self._shaped(x) if self._batched else x
         for move in self._moves:
             made = getattr(self, move.layer)(*[values[name] for name in move.inputs])
             # Outputs that a layer does not make, such as the mask of a Dropout, are asked for by nobody.
@@ -78,7 +81,7 @@ class Network(nn.Module):
             for name in move.done:
                 values.pop(name, None)
         result = values[self._result]
-        return result.flatten(1) if result.ndim > 1 else result.unsqueeze(1)
+        return result.flatten(1) if result.ndim > 1 else result.unsqueeze(-1)
 
     def extra_repr(self) -> str:
         """Return the shape of one example, and which values each layer reads and makes: it is part of what this is."""

@@ -80,6 +80,16 @@ class Node:
         """The first input."""
         return self.value(0)
 
+    @property
+    def batched(self) -> bool:
+        """Whether the graph has an axis of the batch."""
+        return batch_axis(self.entry.value.shape) is not None
+
+    @property
+    def rows_first(self) -> bool:
+        """Whether the first axis of the first input is that of the batch, where the graph has one."""
+        return not self.batched or batch_axis(self.x.shape) == 0
+
     def has(self, place: int) -> bool:
         """Whether an input is given."""
         return place < len(self._inputs) and self._inputs[place] is not None
@@ -154,7 +164,7 @@ class Node:
 
     def spatial(self) -> tuple[int, ...]:
         """Return the spatial sizes of the first input, (B, C, *sizes); refuse an input of another form."""
-        if self.x.ndim not in (3, 4, 5) or (depends(self.x) and batch_axis(self.x.shape) != 0):
+        if self.x.ndim not in (3, 4, 5) or (depends(self.x) and not self.rows_first):
             raise self.refused("it needs an input (B, C, …) with one to three spatial dimensions")
         return tuple(self.x.shape[2:])
 

@@ -57,7 +57,14 @@ def _gather(node: Node) -> nn.Module:
     if index.is_floating_point() or bool(((index < -size) | (index >= size)).any()):
         raise node.refused(f"its indices leave an axis of size {size}")
     index = index % size
+    if index.ndim and not node.batched:  # torch.vmap makes a gather of index_select, whose places are numbers as well
+        return Call(_selected, axis, tuple(index.flatten().tolist()), tuple(index.shape))
     return _Gather(axis, index) if index.ndim else Call(torch.select, axis, int(index))
+
+
+def _selected(x: Tensor, axis: int, places: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+    taken = torch.cat([x.narrow(axis, place, 1) for place in places], axis)
+    return taken.reshape(*x.shape[:axis], *shape, *x.shape[axis + 1 :])
 
 
 class _Gather(nn.Module):

@@ -83,7 +83,7 @@ def _softmax(function: Callable[..., Tensor], kind: Callable[[int], nn.Module]) 
         axis, last = node.axis(node.attribute("axis", 1 if node.opset < 13 else -1)), node.x.ndim - 1
         if node.opset >= 13 or axis == last:
             return kind(axis)
-        if depends(node.x) and axis <= (batch_axis(node.x.shape) or 0):
+        if depends(node.x) and node.batched and axis <= (batch_axis(node.x.shape) or 0):
             raise node.refused("it works along the batch; expected a network that maps each row by itself")
         return Call(_flattened, apply=function, axis=axis)
 

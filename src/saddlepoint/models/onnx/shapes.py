@@ -39,7 +39,7 @@ def _reshape(node: Node) -> nn.Module:
 
 
 def _reshaped(node: Node, target: list[int]) -> nn.Module:
-    if not depends(node.x):
+    if not depends(node.x) or not node.batched:
         return Call(torch.reshape, tuple(target))
     sizes = freed(target, node.x.shape, node.fixed)
     if sizes is None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from saddlepoint.errors import InputError
+from saddlepoint.models.onnx.each_row import EachRow
 from saddlepoint.models.onnx.free_batch import BATCH, batch_axis, depends, show, size_at
 from saddlepoint.models.onnx.network import Network, Step
 from saddlepoint.models.onnx.node import LIMIT, META, Node, Operand
@@ -22,17 +23,17 @@ class Imported:
     """A graph that was read.
 
     Attributes:
-        network: the module, in eval mode.
+        network: the module, in eval mode; `EachRow` of one where the graph has no axis of the batch.
         fixed: the batch size of the file; None if it is free.
         ranks: how many dimensions each value of the graph has.
     """
 
-    network: Network
+    network: Network | EachRow
     fixed: int | None
     ranks: dict[str, int]
 
 
-def read_graph(model: Any, *, logits: bool = True) -> Imported:  # noqa: ANN401 - a ModelProto
+def read_graph(model: Any, *, logits: bool = True, numbers: int | None = None) -> Imported:  # noqa: ANN401 - a ModelProto
     """Translate a graph.
 
     float64 and float16 weights become float32, and casts between these types nothing; integers become int64.
@@ -40,21 +41,40 @@ def read_graph(model: Any, *, logits: bool = True) -> Imported:  # noqa: ANN401 
     Args:
         model: the graph.
         logits: whether the output must be logits; otherwise it may be any numbers for each row.
+        numbers: how many one example has. A graph whose whole input are so many has no axis of the batch. None where
+            the first axis of the input is that of the batch.
 
     Raises:
         InputError: naming the first node, input or output that is none of a network from images to logits.
     """
+    sizes = [dim.dim_value for dim in _images(model.graph).type.tensor_type.shape.dim]
+    whole, row = math.prod(sizes) == numbers, len(sizes) > 1 and math.prod(sizes[1:]) == numbers
+    try:
+        return _read(model, logits=logits, batched=row or not whole)
+    except InputError:
+        if not (whole and row):
+            raise
+        # A first axis of size 1 may be any axis: here it does not go through as that of the batch.
+        return _read(model, logits=logits, batched=False)
+
+
+def _read(model: Any, *, logits: bool, batched: bool) -> Imported:  # noqa: ANN401
     graph = model.graph
-    reading = _Reading(_opset(model), *_entry(graph))
+    reading = _Reading(_opset(model), *_entry(graph, batched=batched))
     for tensor in graph.initializer:
         reading.know(tensor.name, _tensor(tensor))
     for place, proto in enumerate(graph.node):
         reading.node(proto, place)
-    result = _result(graph, reading.values, logits=logits)
+    result = _result(graph, reading.values, logits=logits, batched=reading.batched)
     used = {name for step in reading.steps for name in step.inputs}
     constants = {name: value for name, value in reading.values.items() if name in used and not depends(value)}
-    shape = tuple(reading.entry.value.shape[1:])
-    network = Network(reading.entry.name, shape, reading.steps, constants, result)
+    shape = tuple(reading.entry.value.shape)
+    arguments = reading.steps, constants, result
+    network = (
+        Network(reading.entry.name, shape[1:], *arguments)
+        if reading.batched
+        else EachRow(Network(reading.entry.name, shape, *arguments, batched=False))
+    )
     return Imported(network.eval(), reading.fixed, {name: value.ndim for name, value in reading.values.items()})
 
 
@@ -71,6 +91,10 @@ class _Reading:
 
     def __post_init__(self) -> None:
         self.know(*self.entry)
+
+    @property
+    def batched(self) -> bool:
+        return batch_axis(self.entry.value.shape) is not None
 
     def know(self, name: str, value: Tensor) -> None:
         if name in self.values:
@@ -142,7 +166,7 @@ class _Reading:
 
 def _check(node: Node, value: Tensor, of_images: bool) -> None:
     """Refuse a result without one axis of the batch, if it depends on the images; and one too large for any memory."""
-    if of_images and (batch_axis(value.shape) is None or 0 in value.shape):
+    if of_images and ((node.batched and batch_axis(value.shape) is None) or 0 in value.shape):
         raise node.refused(f"it makes a tensor {show(value.shape)} of the images; expected one axis B of the batch")
     if math.prod(size_at(node.fixed or 1, size) for size in value.shape) > LIMIT:
         raise node.refused(f"it makes a tensor {show(value.shape)}; expected at most {LIMIT} numbers")
@@ -161,18 +185,15 @@ def _opset(model: Any) -> int:  # noqa: ANN401
     return max(versions, default=1)
 
 
-def _entry(graph: Any) -> tuple[Operand, int | None]:  # noqa: ANN401
-    """Return the graph's input with `BATCH` rows, and the batch size of the file."""
-    known = {initializer.name for initializer in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in known]
-    if len(inputs) != 1:
-        names = ", ".join(repr(value.name[:60]) for value in inputs[:8])
-        raise InputError(f"it has {len(inputs)} inputs ({names}); expected one, the images")
-    (entry,) = inputs
+def _entry(graph: Any, *, batched: bool) -> tuple[Operand, int | None]:  # noqa: ANN401
+    """Return the graph's input, with `BATCH` rows if it has an axis of the batch, and the batch size of the file."""
+    entry = _images(graph)
     kind = entry.type.tensor_type
     if kind.elem_type not in (1, 10, 11):
         raise InputError(f"its input {entry.name[:60]!r} has ONNX type {kind.elem_type}; expected floating point")
     sizes = [dim.dim_value for dim in kind.shape.dim]
+    if not batched:
+        return Operand(entry.name, torch.empty(*sizes, device=META)), 1
     if len(sizes) < 2 or min(sizes[1:]) < 1:
         shown = ", ".join(str(dim.dim_value or dim.dim_param[:20] or "?") for dim in kind.shape.dim[:8])
         raise InputError(
@@ -185,7 +206,16 @@ def _entry(graph: Any) -> tuple[Operand, int | None]:  # noqa: ANN401
     return Operand(entry.name, torch.empty(BATCH, *sizes[1:], device=META)), fixed
 
 
-def _result(graph: Any, values: dict[str, Tensor], *, logits: bool) -> str:  # noqa: ANN401
+def _images(graph: Any) -> Any:  # noqa: ANN401
+    known = {initializer.name for initializer in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in known]
+    if len(inputs) != 1:
+        names = ", ".join(repr(value.name[:60]) for value in inputs[:8])
+        raise InputError(f"it has {len(inputs)} inputs ({names}); expected one, the images")
+    return inputs[0]
+
+
+def _result(graph: Any, values: dict[str, Tensor], *, logits: bool, batched: bool) -> str:  # noqa: ANN401
     """Return the name of the output: logits are (B, K) but for axes of size 1."""
     names = [value.name for value in graph.output]
     if len(names) != 1:
@@ -196,7 +226,7 @@ def _result(graph: Any, values: dict[str, Tensor], *, logits: bool) -> str:  # n
         raise InputError(f"its output {name[:60]!r} does not depend on the images; expected logits")
     shape = values[name].shape
     count, flat = math.prod(shape[1:]), math.prod(shape[1:]) == max(shape[1:], default=0)
-    if shape[0] != BATCH or (logits and (not flat or count < 2)):
+    if batched and (shape[0] != BATCH or (logits and (not flat or count < 2))):
         raise InputError(f"its output {name[:60]!r} has shape {show(shape)}; expected logits (B, K ≥ 2)")
     return str(name)
 
