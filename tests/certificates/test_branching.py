@@ -12,11 +12,12 @@ from torch import nn
 import saddlepoint as sp
 from saddlepoint.certificates import bounds
 from saddlepoint.certificates.api import graphs_of
-from saddlepoint.certificates.branching import refutation
+from saddlepoint.certificates.branching import refutation, splitting
 from saddlepoint.certificates.branching.boxes import Boxes, Forms, _bounded, _clipped
 from saddlepoint.certificates.branching.neurons import Neurons
 from saddlepoint.certificates.branching.refutation import Disjuncts, refute
 from saddlepoint.certificates.branching.splitting import Targets
+from saddlepoint.certificates.branching.tightening import bounded, tightened
 from saddlepoint.certificates.effort import Effort
 from saddlepoint.certificates.sets import Box
 from saddlepoint.testing.certifier_laws import least_margin
@@ -93,6 +94,37 @@ def test_a_bound_holds_wherever_the_signs_do(kind, seed, scale, size):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=4, deadline=None)
+@given(seed=st.integers(0, 10**6), scale=st.sampled_from([1e-4, 1.0, 1e5]), depth=st.sampled_from([0, 1, 4, 20]))
+def test_tightened_neurons_hold_every_value(kind, seed, scale, depth):
+    """Bounds by parts hold what every point makes of a neuron, are no looser than what was known, and repeat."""
+    _, graphs, box = problem(kind, seed, scale)
+    known = bounds.interval(graphs[0], box, torch.float32)
+    tight, domains = tightened(graphs, box, known, depth, Effort())
+    again, _ = tightened(graphs, box, known, depth, Effort())
+    values = graphs[1].forward(inside(box, 64))
+    for (low, high), (before, after), value, same in zip(tight, known, values, again, strict=True):
+        assert bool(((low.double() <= value) & (value <= high.double())).all())
+        assert bool(((low >= before) & (high <= after)).all())
+        assert torch.equal(low, same[0])
+        assert torch.equal(high, same[1])
+    assert (domains > 0) == (bounded(graphs[0], known) > 0)
+
+
+def test_splitting_narrows_the_ranges_of_neurons():
+    _, graphs, box = problem("dense", 3)
+    known = bounds.crown(graphs[0], box, torch.float32)
+    second = sorted(graphs[0].inputs)[1]
+    widths = [float((known[second][1] - known[second][0]).sum())]
+    for depth in (1, 4, 20):
+        low, high = tightened(graphs, box, known, depth, Effort())[0][second]
+        widths.append(float((high - low).sum()))
+    values = graphs[1].forward(inside(box, 4096))[second]
+    assert widths == sorted(widths, reverse=True)
+    assert float((values.amax(0) - values.amin(0)).sum()) <= widths[-1] < 0.9 * widths[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=3, deadline=None)
 @given(seed=st.integers(0, 10**6), scale=st.sampled_from([1e-4, 1.0, 1e5]))
 def test_boxes_are_bounded_and_clipped_to_what_may_be_left(kind, seed, scale):
@@ -155,8 +187,13 @@ def asked(graphs, box, disjuncts, seconds=30.0, limit=math.inf):
 
 
 @pytest.mark.usefixtures("_split")
-def test_the_search_ends_at_the_minimum():
-    """Enumeration of all patterns gives it: a little below is proven, a little above never."""
+@pytest.mark.parametrize("early", [500, 0])
+def test_the_search_ends_at_the_minimum(monkeypatch, early):
+    """Enumeration of all patterns gives it: a little below is proven, a little above never.
+
+    So it is where the search is given up at once, and begun again six times behind tighter neurons.
+    """
+    monkeypatch.setattr(splitting, "_EARLY", early)
     for seed in range(3):
         torch.manual_seed(seed)
         layers = [nn.Linear(4, 5), nn.Linear(5, 3), nn.Linear(3, 3)]

@@ -17,7 +17,8 @@ from torch import Tensor
 from saddlepoint.certificates import bounds, crown, intermediate
 from saddlepoint.certificates.bounds import Bounds
 from saddlepoint.certificates.branching.neurons import Neurons
-from saddlepoint.certificates.branching.splitting import Targets, search, started
+from saddlepoint.certificates.branching.rounds import branch
+from saddlepoint.certificates.branching.splitting import Targets
 from saddlepoint.certificates.crown import Functional, Relaxation, Sizes
 from saddlepoint.certificates.effort import WHOLE, Effort
 from saddlepoint.certificates.evidence import Evidence, Pass, recorded
@@ -331,16 +332,16 @@ def _by_slopes(problem: Problem, margins: Margins) -> Margins:
 def _by_branching(problem: Problem, margins: Margins) -> Margins:
     """Raise the open margins of one set by splitting it at the signs of neurons (Wang et al. 2021)."""
     open_ = (margins.least[0] <= 0).nonzero().squeeze(1)
-    neurons = Neurons(problem.graph, problem.region, problem.known)
-    if not len(open_) or not neurons.count:
+    if not len(open_) or not Neurons(problem.graph, problem.region, problem.known).count:
         return margins
     rows = problem.rows[0][open_]
     targets = Targets(rows, torch.zeros(len(rows), dtype=torch.float64, device=rows.device))
-    double = lambda: neurons.double(problem.double)  # noqa: E731
     slopes = {i: slope[open_] for i, slope in margins.slopes.items()}
-    begin = started(neurons, double, targets, margins.least[0][open_].double(), slopes)
-    least = search(neurons, double, targets, begin, problem.effort, look=lambda points, of: False).least
-    bound = torch.full((1, len(rows)), least, dtype=torch.float64, device=rows.device)
+    graphs, least = (problem.graph, problem.double), margins.least[0][open_].double()
+    ended = branch(
+        graphs, problem.region, problem.known, targets, least, slopes, problem.effort, look=lambda points, of: False
+    )
+    bound = torch.full((1, len(rows)), ended.least, dtype=torch.float64, device=rows.device)
     return margins.raised([(open_, bound, torch.zeros_like(bound), None)])
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from saddlepoint.certificates import bounds, crown, intermediate
 from saddlepoint.certificates.branching.boxes import split_boxes
 from saddlepoint.certificates.branching.neurons import Neurons
-from saddlepoint.certificates.branching.splitting import Look, Rows, Searched, Targets, minimiser, search, started
+from saddlepoint.certificates.branching.rounds import branch
+from saddlepoint.certificates.branching.splitting import Look, Searched, Targets, minimiser
 from saddlepoint.certificates.effort import Effort
 from saddlepoint.certificates.functionals import Dense
 from saddlepoint.certificates.graph import Graph
@@ -143,16 +144,12 @@ class _State:
         known = self.refuted(method, search.domains)
         return replace(known, falsified=search.falsified, expired=search.expired)
 
-    def domains(self) -> Rows:
-        """Return the box as one domain for each open disjunct: of the constraint that has the best bound."""
+    @property
+    def nearest(self) -> Tensor:
+        """The constraint that has the best bound of each open disjunct."""
         worst, rows = self.worst, self.rows
         best = {int(self.disjuncts.of[row]): row for row in rows if self.least[row] == worst[self.disjuncts.of[row]]}
-        target = torch.stack(list(best.values())) if best else rows
-        neurons, whole = self.neurons, self.disjuncts.targets
-        targets = Targets(whole.rows[target], whole.thresholds[target])
-        slopes = {i: alpha[target] for i, alpha in self.alphas.items()}
-        begun = started(neurons, lambda: neurons.double(self.graphs[1]), targets, self.least[target], slopes)
-        return replace(begun, target=target)
+        return torch.stack(list(best.values())) if best else rows
 
 
 @torch.no_grad()
@@ -198,10 +195,12 @@ def _slopes(state: _State) -> None:
 
 def _by_signs(state: "_State", look: Look) -> Refuted:
     """Split what is open at the signs of neurons."""
-    begin, neurons = state.domains(), state.neurons
-    double = lambda: neurons.double(state.graphs[1])  # noqa: E731
-    ended = search(neurons, double, state.disjuncts.targets, begin, state.effort, look)
-    return state.ended("branch-and-bound", begin.target, ended)
+    rows, whole = state.nearest, state.disjuncts.targets
+    targets = Targets(whole.rows[rows], whole.thresholds[rows])
+    slopes = {i: alpha[rows] for i, alpha in state.alphas.items()}
+    least = state.least[rows]
+    ended = branch(state.graphs, state.region, state.known, targets, least, slopes, state.effort, _renamed(look, rows))
+    return state.ended("branch-and-bound", rows, ended)
 
 
 def _by_boxes(state: "_State", look: Look) -> Refuted:

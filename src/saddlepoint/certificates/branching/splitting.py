@@ -8,7 +8,7 @@ keeps the pool small; half are the farthest, where a counterexample would be.
 import bisect
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
@@ -28,6 +28,8 @@ STEPS = 10
 """Of ascent for a new domain, which begins with its parent's slopes and multipliers."""
 _RATES, _DECAY = (0.1, 0.3), 0.97
 """Of Adam for α and β: few large steps; β must grow from 0 to the size of a functional's entries."""
+_EARLY = 500
+"""Domains after which it shows whether a search will end: half of them are open where nothing is refuted."""
 _COMPACT = 0.75
 """The share of open rows below which the refuted ones leave a batch."""
 
@@ -59,6 +61,11 @@ class Rows:
     def take(self, places: Tensor) -> "Rows":
         """Return some of them."""
         return Rows(*(getattr(self, name)[places] for name in _FIELDS))
+
+    @staticmethod
+    def joined(parts: Sequence["Rows"]) -> "Rows":
+        """Return the domains of all parts, one after the other."""
+        return Rows(*(torch.cat([getattr(part, name) for part in parts]) for name in _FIELDS))
 
 
 _FIELDS = ("target", "signs", "slopes", "multipliers", "least", "score")
@@ -112,7 +119,7 @@ class Pool:
         low = min(len(self), count // 2)
         drawn += self.entries[:low]
         del self.entries[:low]
-        return Rows(*(torch.cat([getattr(rows, name) for _, _, rows in drawn]) for name in _FIELDS))
+        return Rows.joined([rows for _, _, rows in drawn])
 
 
 @final
@@ -125,12 +132,16 @@ class Searched:
         domains: how many were bounded.
         falsified: whether a counterexample was found.
         expired: whether time ended it.
+        stuck: whether it met a domain in which every sign is given, and which is not refuted.
+        growing: whether it was given up because what is open grew.
     """
 
     least: float
     domains: int
     falsified: bool = False
     expired: bool = False
+    stuck: bool = False
+    growing: bool = False
 
 
 def search(
@@ -140,6 +151,8 @@ def search(
     begin: Rows,
     effort: Effort,
     look: Look,
+    *,
+    patient: bool = True,
 ) -> Searched:
     """Split until every domain is refuted, a counterexample is found, or the effort is spent.
 
@@ -150,6 +163,7 @@ def search(
         begin: the domains to begin with.
         effort: whose deadline and number of domains end the search.
         look: for counterexamples.
+        patient: whether to go on where more than a fifth of all domains is open after `_EARLY` of them.
     """
     pool, domains, round_, took = Pool(), 0, 0, 0.0
     open_ = ~(begin.least > 0)
@@ -158,8 +172,9 @@ def search(
     while len(pool):
         began = time.monotonic()
         # A round is not begun that would end too late: a late answer is none.
-        if effort.left <= took or domains >= effort.domains:
-            return Searched(pool.least, domains, expired=effort.left <= took)
+        expired, growing = effort.left <= took, not patient and domains >= _EARLY and 5 * len(pool) > domains
+        if expired or growing or domains >= effort.domains:
+            return Searched(pool.least, domains, expired=expired, growing=growing)
         drawn = pool.draw(BATCH)
         whole = (drawn.signs != 0).all(1)
         if bool(whole.any()):
@@ -167,10 +182,10 @@ def search(
             stuck = ~(ends > 0)  # NaN proves nothing
             if bool(stuck.any()):
                 falsified = look(points[stuck], drawn.target[whole][stuck])
-                return Searched(min(pool.least, float(drawn.least.min())), domains, falsified)
+                return Searched(min(pool.least, float(drawn.least.min())), domains, falsified, stuck=True)
             least, drawn = min([least, *ends.tolist()]), drawn.take(~whole)
         if len(drawn):
-            made, points = improved(neurons, double, targets, _split(neurons, targets, drawn))
+            made, points = improved(neurons, double, targets, halved(neurons, targets, drawn))
             domains, open_ = domains + len(made), ~(made.least > 0)
             least = min([least, *made.least[~open_].tolist()])
             pool.add(made.take(open_))
@@ -194,8 +209,8 @@ def _leaves(neurons: Neurons, targets: Targets, rows: Rows) -> tuple[Tensor, Ten
 
 
 @torch.no_grad()
-def _split(neurons: Neurons, targets: Targets, rows: Rows) -> Rows:
-    """Return both halves of each domain, split where that promises most.
+def halved(neurons: Neurons, targets: Targets, rows: Rows) -> Rows:
+    """Return both halves of each domain, split where that promises most; each has a neuron whose sign is open.
 
     The candidates are those whose chord costs the bound most; both halves of each are bounded as they are, and
     min + ½ max decides.
@@ -234,7 +249,12 @@ def _least(
 
 
 def started(
-    neurons: Neurons, double: Callable[[], Neurons], targets: Targets, least: Tensor, slopes: Mapping[int, Tensor]
+    neurons: Neurons,
+    double: Callable[[], Neurons],
+    targets: Targets,
+    least: Tensor,
+    slopes: Mapping[int, Tensor],
+    steps: int = STEPS,
 ) -> Rows:
     """Return the whole set as one domain for each target.
 
@@ -244,16 +264,20 @@ def started(
         targets: what has to be positive, T of them.
         least: their bounds, (T,), float64.
         slopes: to begin with, by the activation's position, (T, *shape); default ones where there are none.
+        steps: of ascent.
     """
     count = len(targets.thresholds)
     default = {i: s.expand(count, *s.shape[1:]) for i, s in start(neurons.graph, neurons.ranges, 1).items()}
     flat = neurons.gathered({i: slopes.get(i, default[i]) for i in default}).contiguous()
     zeros = torch.zeros_like(flat)
     places = torch.arange(count, device=flat.device)
-    return improved(neurons, double, targets, Rows(places, zeros.to(torch.int8), flat, zeros, least, zeros))[0]
+    whole = Rows(places, zeros.to(torch.int8), flat, zeros, least, zeros)
+    return improved(neurons, double, targets, whole, steps)[0]
 
 
-def improved(neurons: Neurons, double: Callable[[], Neurons], targets: Targets, rows: Rows) -> tuple[Rows, Tensor]:
+def improved(
+    neurons: Neurons, double: Callable[[], Neurons], targets: Targets, rows: Rows, steps: int = STEPS
+) -> tuple[Rows, Tensor]:
     """Return the domains with bounds by ascent on slopes and multipliers, proven, and a minimiser of each.
 
     Args:
@@ -261,8 +285,9 @@ def improved(neurons: Neurons, double: Callable[[], Neurons], targets: Targets, 
         double: the same in float64.
         targets: what has to be positive.
         rows: the domains, with the slopes and multipliers to begin with.
+        steps: of ascent.
     """
-    slopes, multipliers = _ascended(neurons, targets, rows)
+    slopes, multipliers = _ascended(neurons, targets, rows, steps)
     with torch.no_grad():
         read: dict[int, Tensor] = {}
         upper = neurons.upper(rows.signs)
@@ -300,13 +325,13 @@ def minimiser(neurons: Neurons, slope: Tensor) -> Tensor:
     return torch.where(slope > 0, lower, upper)
 
 
-def _ascended(neurons: Neurons, targets: Targets, rows: Rows) -> tuple[Tensor, Tensor]:
+def _ascended(neurons: Neurons, targets: Targets, rows: Rows, steps: int) -> tuple[Tensor, Tensor]:
     """Return slopes and multipliers of the best bounds that projected Adam meets; refuted rows leave it."""
     slopes, multipliers = rows.slopes.clone(), rows.multipliers.clone()
     best = torch.full_like(rows.least, -torch.inf)
     live = torch.arange(len(rows), device=rows.least.device)
     state = _Adam.of(rows)
-    for step in range(STEPS):
+    for step in range(steps):
         value = state.value(neurons, targets)
         better = value > best[live]
         best[live] = torch.where(better, value, best[live])

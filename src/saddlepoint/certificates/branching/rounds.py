@@ -1,0 +1,63 @@
+"""The whole search: split at the signs of neurons; where what is open grows, tighten the neurons and begin again."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+from torch import Tensor
+
+from saddlepoint.certificates.bounds import Bounds
+from saddlepoint.certificates.branching.neurons import Neurons
+from saddlepoint.certificates.branching.splitting import Look, Searched, Targets, search, started
+from saddlepoint.certificates.branching.tightening import bounded, tightened
+from saddlepoint.certificates.effort import Effort
+from saddlepoint.certificates.graph import Graph
+from saddlepoint.certificates.sets import InputSet
+
+FIRST, LATER = 4000, 4
+"""Domains for the neurons' own bounds after the first search, and how many times as many after each later one."""
+DEEPEST = 6
+"""How often the domain of a neuron's bound is halved at most."""
+
+
+def branch(
+    graphs: tuple[Graph, Graph],
+    region: InputSet,
+    known: Bounds,
+    targets: Targets,
+    least: Tensor,
+    slopes: Mapping[int, Tensor],
+    effort: Effort,
+    look: Look,
+) -> Searched:
+    """Split one set until every target is positive on every part, or the effort is spent.
+
+    Args:
+        graphs: the network in float32 and in float64.
+        region: the set.
+        known: bounds of every node over it.
+        targets: what has to be positive.
+        least: the bounds of these over the whole set, (T,), float64.
+        slopes: that they rest on, by the activation's position, (T, *shape); default ones where there are none.
+        effort: memory, time and domains.
+        look: for counterexamples.
+    """
+    spent, depth, share = 0, 0, FIRST
+    while True:
+        neurons = Neurons(graphs[0], region, known)
+        double = partial(neurons.double, graphs[1])
+        begin = started(neurons, double, targets, least, slopes)
+        own, least = replace(effort, domains=effort.domains - spent), begin.least
+        ended = search(neurons, double, targets, begin, own, look, patient=depth >= DEEPEST)
+        spent += ended.domains
+        if not ended.growing:
+            return replace(ended, domains=spent)
+        depth, share = max(depth + 1, _depth(bounded(graphs[0], known), share)), share * LATER
+        half = replace(effort, deadline=effort.deadline - effort.left / 2)
+        known, count = tightened(graphs, region, known, depth, half)
+        spent += count
+
+
+def _depth(count: int, domains: float) -> int:
+    """Return how often each of `count` domains can be halved: 2 + 4 + … of each are bounded on the way."""
+    return max((depth for depth in range(DEEPEST + 1) if count * (2 ** (depth + 1) - 2) <= domains), default=0)
