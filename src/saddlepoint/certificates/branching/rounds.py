@@ -48,16 +48,23 @@ def branch(
         double = partial(neurons.double, graphs[1])
         begin = started(neurons, double, targets, least, slopes)
         own, least = replace(effort, domains=effort.domains - spent), begin.least
-        ended = search(neurons, double, targets, begin, own, look, patient=depth >= DEEPEST)
+        count = bounded(graphs[0], known)
+        deeper = max(depth + 1, _depth(count, share))
+        last = depth >= DEEPEST or _parts(count, deeper) > own.domains / 2
+        ended = search(neurons, double, targets, begin, own, look, patient=last)
         spent += ended.domains
         if not ended.growing:
             return replace(ended, domains=spent)
-        depth, share = max(depth + 1, _depth(bounded(graphs[0], known), share)), share * LATER
         half = replace(effort, deadline=effort.deadline - effort.left / 2)
-        known, count = tightened(graphs, region, known, depth, half)
-        spent += count
+        known, domains = tightened(graphs, region, known, deeper, half)
+        depth, share, spent = deeper, share * LATER, spent + domains
+
+
+def _parts(count: int, depth: int) -> int:
+    """Return how many domains are bounded where `count` are halved so often: 2 + 4 + … of each."""
+    return count * ((2 << depth) - 2)
 
 
 def _depth(count: int, domains: float) -> int:
-    """Return how often each of `count` domains can be halved: 2 + 4 + … of each are bounded on the way."""
-    return max((depth for depth in range(DEEPEST + 1) if count * (2 ** (depth + 1) - 2) <= domains), default=0)
+    """Return how often each of `count` domains can be halved."""
+    return max((depth for depth in range(DEEPEST + 1) if _parts(count, depth) <= domains), default=0)
