@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from results.specimens import SPEC, content, fate, point, record, row
 from saddlepoint.errors import InputError
 from saddlepoint.results import COLUMNS, RunError, RunFolder, check_run, open_run, writing
-from saddlepoint.results.records.schema import SCHEMA, describe
+from saddlepoint.results.records.schema import ADDED, SCHEMA, SCHEMA_VERSION, describe
 
 PAGE = Path(__file__).parents[2] / "docs" / "run-folder.md"
 COUNT = 12
@@ -113,16 +113,27 @@ def test_an_edited_specification_is_noticed(tmp_path):
     refused(tmp_path, "was edited: it does not have its digest")
 
 
+def test_rows_of_schema_3_have_null_where_a_column_was_added(tmp_path):
+    written(tmp_path, 5)
+    for path in (tmp_path / "rows").iterdir():
+        table = pq.read_table(path).drop_columns(list(ADDED))
+        pq.write_table(table.replace_schema_metadata({"saddlepoint.schema": "3"}), path)
+    again = open_run(tmp_path)
+    assert again.rows().schema.names == SCHEMA.names
+    assert {row["domains"] for row in again.rows().to_pylist()} == {None}
+    assert check_run(tmp_path) == []
+
+
 def test_foreign_and_newer_shards_are_named(tmp_path):
     rows = written(tmp_path, 2) / "rows"
     plain = pa.table({"a": [1]})
-    newer = plain.replace_schema_metadata({"saddlepoint.schema": "4"})
+    newer = plain.replace_schema_metadata({"saddlepoint.schema": str(SCHEMA_VERSION + 1)})
     other = plain.replace_schema_metadata(SCHEMA.metadata)
     cases = [
         (plain, "is not of a run folder"),
         (newer, "newer saddlepoint"),
         (plain.replace_schema_metadata({"saddlepoint.schema": "2"}), "written by an earlier version"),
-        (other, "has other columns than schema 3"),
+        (other, f"has other columns than schema {SCHEMA_VERSION}"),
     ]
     for table, message in cases:
         pq.write_table(table, rows / "x.parquet")

@@ -89,7 +89,7 @@ def test_a_run_does_not_depend_on_how_it_was_computed(data):
     assert summary["broken"] == {name: number for name, number in wanted.items() if number}
 
 
-UNCHANGED = ("error", "kind", "key", "lower_bound", "tolerance", "radius", "doubts", "norm")
+UNCHANGED = ("error", "kind", "key", "lower_bound", "tolerance", "radius", "domains", "doubts", "norm")
 
 
 @settings(max_examples=20, deadline=None)

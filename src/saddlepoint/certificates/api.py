@@ -49,6 +49,7 @@ class Certificates:
         method: how it was proven.
         arithmetic: "real", the semantics above.
         seconds: wall time of each example.
+        domains: parts of each set that branch and bound has bounded.
         evidence: what proves each bound, for `check_evidence`, if it was asked for.
     """
 
@@ -57,6 +58,7 @@ class Certificates:
     tolerance: PerExample
     method: str
     seconds: tuple[float, ...]
+    domains: tuple[int, ...]
     arithmetic: Literal["real"] = "real"
     evidence: tuple[Evidence, ...] | None = None
 
@@ -113,7 +115,7 @@ def certify(
     right = classifier.predict(images, box=box).label.cpu() == labels.cpu()
     radius, slope = per_row(ball.eps, images).cpu(), torch.zeros_like(images, dtype=torch.float64)
     bound, tolerance = (torch.empty(len(images), dtype=torch.float64) for _ in range(2))
-    seconds, proofs = list[float](), list[Evidence | None]()
+    seconds, domains_, proofs = list[float](), list[int](), list[Evidence | None]()
     # The bounds of rounding are those of sums of products in float32: not of TF32, nor of Winograd's convolutions.
     with DECISION.switched(classifier.device), torch.backends.cudnn.flags(enabled=False):
         size = 1 if evidence else _together(graphs[0], method, memory)
@@ -128,6 +130,7 @@ def certify(
             bound[part], tolerance[part] = worst.least[: len(part)], worst.tolerance[: len(part)]
             slope[part] = worst.slope[: len(part)].double()
             proofs.append(worst.evidence)
+            domains_ += [worst.domains] * len(part)
             seconds += [(time.perf_counter() - began) / len(part)] * len(part)
         proven = (right & (bound > 0)).nonzero().squeeze(1)
         if len(proven):
@@ -137,7 +140,7 @@ def certify(
             bound[proven] = torch.where(shown > 0, bound[proven], shown)
     verdicts = tuple(map(_verdict, right.tolist(), bound.tolist()))
     whole = tuple(proof for proof in proofs if proof is not None) if evidence else None
-    return Certificates(verdicts, bound, tolerance, method, tuple(seconds), evidence=whole)
+    return Certificates(verdicts, bound, tolerance, method, tuple(seconds), tuple(domains_), evidence=whole)
 
 
 def check_evidence(
@@ -223,7 +226,8 @@ def _bounded(
         torch.where(open_, new, old) for new, old in ((again.least, worst.least), (again.tolerance, worst.tolerance))
     )
     wide = open_.reshape(-1, *(1 for _ in region.lower.shape[1:])).to(again.slope.device)
-    return Worst(least, tolerance, torch.where(wide, again.slope, worst.slope), again.evidence)
+    slope, domains = torch.where(wide, again.slope, worst.slope), worst.domains + again.domains
+    return Worst(least, tolerance, slope, again.evidence, domains)
 
 
 def _on_host(worst: Worst) -> Worst:

@@ -50,12 +50,14 @@ class Worst:
         tolerance: what rounding took off them at most, (B,).
         slope: the functional of the input that each bound rests on, (B, *shape): 0 where it is constant.
         evidence: of one set, if it was asked for.
+        domains: parts of one set that branch and bound has bounded.
     """
 
     least: Tensor
     tolerance: Tensor
     slope: Tensor
     evidence: Evidence | None = None
+    domains: int = 0
 
 
 @final
@@ -107,6 +109,7 @@ class Margins:
         slope: the functionals of the input, (B, S, *shape); shared memory where all are 0.
         slopes: of the relaxations that a search has chosen, for evidence.
         duals: of linear programs, by margin, for evidence.
+        domains: parts that branch and bound has bounded.
     """
 
     least: Tensor
@@ -114,6 +117,7 @@ class Margins:
     slope: Tensor
     slopes: Mapping[int, Tensor] = field(default_factory=dict)
     duals: Mapping[int, Tensor] = field(default_factory=dict)
+    domains: int = 0
 
     def raised(self, others: Iterable[Others]) -> "Margins":
         """Return these, with other bounds where they are better; what they rest on replaces what was known of it.
@@ -214,7 +218,7 @@ def worst_margins(
     tolerance = torch.where(least.isfinite(), margins.plain.amin(1).double() - least, 0.0)
     slope = margins.slope[torch.arange(len(rows), device=rows.device), margins.least.argmin(1)]
     kept = Evidence(passes, dict(margins.slopes), dict(margins.duals)) if evidence else None
-    return Worst(least, tolerance, slope, kept)
+    return Worst(least, tolerance, slope, kept, margins.domains)
 
 
 @torch.no_grad()
@@ -342,7 +346,8 @@ def _by_branching(problem: Problem, margins: Margins) -> Margins:
         graphs, problem.region, problem.known, targets, least, slopes, problem.effort, look=lambda points, of: False
     )
     bound = torch.full((1, len(rows)), ended.least, dtype=torch.float64, device=rows.device)
-    return margins.raised([(open_, bound, torch.zeros_like(bound), None)])
+    raised = margins.raised([(open_, bound, torch.zeros_like(bound), None)])
+    return replace(raised, domains=ended.domains)
 
 
 @torch.no_grad()

@@ -161,14 +161,14 @@ def _proven(job: Job, threat: ThreatModel, method: str, examples: list[Example])
     )
     if job.evidence is not None:
         keep_evidence(job.evidence, threat, [example.id for example in examples], proof)
-    rows = zip(
-        examples, proof.verdict, proof.lower_bound.tolist(), proof.tolerance.tolist(), proof.seconds, strict=True
-    )
+    bounds, tolerances = proof.lower_bound.tolist(), proof.tolerance.tolist()
+    rows = zip(examples, proof.verdict, bounds, tolerances, proof.seconds, proof.domains, strict=True)
     records, last = list[WithImages](), method == job.spec.certify[-1]
-    for example, verdict, bound, tolerance, seconds in rows:
+    for example, verdict, bound, tolerance, seconds, domains in rows:
         example.proven = verdict == "certified"
         if example.proven or last:
-            record = certified(example, threat, method, lower_bound=bound, tolerance=tolerance, seconds=seconds)
+            effort = {"seconds": seconds, "domains": domains}
+            record = certified(example, threat, method, lower_bound=bound, tolerance=tolerance, **effort)
             records.append((record, None, None))
     return records
 

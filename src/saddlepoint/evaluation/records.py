@@ -98,6 +98,7 @@ def certified(
     lower_bound: float,
     tolerance: float,
     seconds: float | None = None,
+    domains: int = 0,
 ) -> Certified:
     """Return the record of a bound on the margin; of a misclassified example −∞.
 
@@ -108,6 +109,7 @@ def certified(
         lower_bound: below every margin in the ball, in logits.
         tolerance: the allowance for rounding in it, in logits.
         seconds: how long the example took; None where it was not measured alone.
+        domains: parts of the set that branch and bound has bounded.
     """
     return Certified(
         **_of(example, threat),
@@ -119,6 +121,7 @@ def certified(
         lower_bound=lower_bound,
         tolerance=tolerance,
         seconds=seconds,
+        domains=domains,
     )
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from saddlepoint.errors import RunError, TornError, reason
 from saddlepoint.results.folder.documents import remove, write_bytes
 from saddlepoint.results.folder.points import Pixels, encode, read_images, read_points, stored
-from saddlepoint.results.records.schema import MARK, SCHEMA, SCHEMA_VERSION
+from saddlepoint.results.records.schema import ADDED, MARK, SCHEMA, SCHEMA_VERSION
 
 ROWS, POINTS = "rows", "adversarial"
 _ROOM, _LEAST = 10_000, 8
@@ -112,6 +112,7 @@ def read_rows(folder: Path, name: str) -> Any:  # noqa: ANN401
             _check_size(file.metadata, path)
             table = file.read(use_threads=False)
             table.validate(full=True)
+            table = _completed(table)
     except RunError:
         raise
     except Exception as error:  # whatever pyarrow makes of broken bytes
@@ -181,6 +182,13 @@ def _check_size(about: Any, path: Path) -> None:  # noqa: ANN401
         )
 
 
+def _completed(table: Any) -> Any:  # noqa: ANN401
+    """Return the rows with every column of today, null where an earlier version had none."""
+    there = set(table.column_names)
+    columns = [table[f.name] if f.name in there else pa.nulls(len(table), f.type) for f in SCHEMA]
+    return pa.table(columns, schema=SCHEMA)
+
+
 def _check_schema(schema: Any, path: Path) -> None:  # noqa: ANN401
     (key,) = MARK
     version = (schema.metadata or {}).get(key, b"").decode("ascii", "replace")
@@ -188,7 +196,8 @@ def _check_schema(schema: Any, path: Path) -> None:  # noqa: ANN401
         raise RunError(f"{str(path)!r} is not of a run folder; move it out of there")
     if int(version) > SCHEMA_VERSION:
         raise RunError(f"{str(path)!r} was written by a newer saddlepoint (schema {version}); update saddlepoint")
-    if int(version) < SCHEMA_VERSION:
+    if int(version) < min(ADDED.values()) - 1:
         raise RunError(f"{str(path)!r} was written by an earlier version (schema {version}); run it again elsewhere")
-    if not schema.equals(SCHEMA):
-        raise RunError(f"{str(path)!r} has other columns than schema {SCHEMA_VERSION}; restore it or move it away")
+    expected = [field for field in SCHEMA if ADDED.get(field.name, 0) <= int(version)]
+    if not schema.equals(pa.schema(expected)):
+        raise RunError(f"{str(path)!r} has other columns than schema {version}; restore it or move it away")

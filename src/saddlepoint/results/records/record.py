@@ -113,6 +113,7 @@ class Certified(_Record):
     lower_bound: float
     tolerance: float
     seconds: float | None = None
+    domains: int | None = None
 
     @property
     def proven(self) -> bool:

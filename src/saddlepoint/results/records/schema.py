@@ -21,8 +21,10 @@ from saddlepoint.results.records.record import (
     type_of,
 )
 
-SCHEMA_VERSION = 3
-"""Raised when a column changes its name, type or meaning."""
+SCHEMA_VERSION = 4
+"""Raised when a column changes its name, type or meaning, or is added."""
+ADDED = {"domains": 4}
+"""Columns that earlier versions, from 3 on, do not have: null in their rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("tolerance", float, "logits", "what was taken off the bound for rounding"),
     Column("radius", float, "pixels in [0, 1]", "of the ℓ2 ball on which votes prove the class; 0 if they abstain"),
     Column("seconds", float, "s", "measured; no part of what the record says", optional=True),
+    Column(
+        "domains", int, "", "parts of the set that branch and bound has bounded; null before schema 4", optional=True
+    ),
     Column("doubts", str, "", "signs of masked gradients, separated by commas; null without any", optional=True),
     Column("key", str, "", "kind, norm, eps and id, as one text: the key of the record and of its point"),
     Column("kept", bool, "", "whether the point is stored in the folder adversarial"),
