@@ -95,7 +95,7 @@ def test_a_bound_holds_wherever_the_signs_do(kind, seed, scale, size):
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=4, deadline=None)
-@given(seed=st.integers(0, 10**6), scale=st.sampled_from([1e-4, 1.0, 1e5]), depth=st.sampled_from([0, 1, 4, 20]))
+@given(seed=st.integers(0, 10**6), scale=st.sampled_from([1e-4, 1.0, 1e5]), depth=st.sampled_from([0, 1, 3]))
 def test_tightened_neurons_hold_every_value(kind, seed, scale, depth):
     """Bounds by parts hold what every point makes of a neuron, are no looser than what was known, and repeat."""
     _, graphs, box = problem(kind, seed, scale)
@@ -116,7 +116,7 @@ def test_splitting_narrows_the_ranges_of_neurons():
     known = bounds.crown(graphs[0], box, torch.float32)
     second = sorted(graphs[0].inputs)[1]
     widths = [float((known[second][1] - known[second][0]).sum())]
-    for depth in (1, 4, 20):
+    for depth in (1, 4, 9):
         low, high = tightened(graphs, box, known, depth, Effort())[0][second]
         widths.append(float((high - low).sum()))
     values = graphs[1].forward(inside(box, 4096))[second]

@@ -81,6 +81,14 @@ def test_the_first_axis_is_the_batch_where_nothing_else_is_said(tmp_path):
         importer.load(str(tmp_path / "net.onnx"), None, logits=False)
 
 
+def test_what_is_no_example_is_named(tmp_path):
+    model = graph(node("Slice", "x", [0], [0], [0]), size=(), batch=4, flat=False)
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    for numbers, said in ((4, r"it makes the empty tensor \(0,\)"), (5, "its input has 4 numbers; expected 5")):
+        with pytest.raises(InputError, match=said):
+            importer.load(str(tmp_path / "net.onnx"), None, logits=False, numbers=numbers)
+
+
 def test_examples_of_another_size_are_refused(tmp_path):
     classifier, _ = opened(*GRAPHS["a bias"], tmp_path)
     with pytest.raises(InputError, match=r"examples of shape \(5,\) do not fit the network's input \(4,\)"):

@@ -49,6 +49,8 @@ def read_graph(model: Any, *, logits: bool = True, numbers: int | None = None) -
     """
     sizes = [dim.dim_value for dim in _images(model.graph).type.tensor_type.shape.dim]
     whole, row = math.prod(sizes) == numbers, len(sizes) > 1 and math.prod(sizes[1:]) == numbers
+    if numbers is not None and len(sizes) == 1 and sizes[0] > 0 and not whole:
+        raise InputError(f"its input has {sizes[0]} numbers; expected {numbers}, as the property has")
     try:
         return _read(model, logits=logits, batched=row or not whole)
     except InputError:
@@ -166,7 +168,9 @@ class _Reading:
 
 def _check(node: Node, value: Tensor, of_images: bool) -> None:
     """Refuse a result without one axis of the batch, if it depends on the images; and one too large for any memory."""
-    if of_images and ((node.batched and batch_axis(value.shape) is None) or 0 in value.shape):
+    if of_images and 0 in value.shape:
+        raise node.refused(f"it makes the empty tensor {show(value.shape)} of the images; expected numbers")
+    if of_images and node.batched and batch_axis(value.shape) is None:
         raise node.refused(f"it makes a tensor {show(value.shape)} of the images; expected one axis B of the batch")
     if math.prod(size_at(node.fixed or 1, size) for size in value.shape) > LIMIT:
         raise node.refused(f"it makes a tensor {show(value.shape)}; expected at most {LIMIT} numbers")
