@@ -1,5 +1,6 @@
 """The whole search: split at the signs of neurons; where what is open grows, tighten the neurons and begin again."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -51,10 +52,13 @@ def branch(
         count = bounded(graphs[0], known)
         deeper = max(depth + 1, _depth(count, share))
         last = depth >= DEEPEST or _parts(count, deeper) > own.domains / 2
+        begun = time.monotonic()
         ended = search(neurons, double, targets, begin, own, look, patient=last)
         spent += ended.domains
-        if not ended.growing:
-            return replace(ended, domains=spent)
+        # A batch of neurons' bounds takes about as long as a search that was given up, and is not interrupted.
+        late = effort.left < 2 * (time.monotonic() - begun)
+        if not ended.growing or late:
+            return replace(ended, domains=spent, expired=ended.expired or (ended.growing and late))
         half = replace(effort, deadline=effort.deadline - effort.left / 2)
         known, domains = tightened(graphs, region, known, deeper, half)
         depth, share, spent = deeper, share * LATER, spent + domains

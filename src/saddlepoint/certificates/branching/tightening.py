@@ -73,14 +73,16 @@ def _node(
             units = lower.new_zeros(len(places), part.nodes[i].size)
             units.scatter_(1, loose.repeat(2)[places, None], sides[places, None])
             targets = Targets(units.reshape(-1, *part.nodes[i].shape), torch.zeros_like(ends[places]))
-            ends[places], count = _least(neurons, wide, targets, ends[places], depth)
+            ends[places], count = _least(neurons, wide, targets, ends[places], depth, effort)
             domains += count
     low[loose], high[loose] = ends[: len(loose)], -ends[len(loose) :]
     low, high = outward(low, high, lower.dtype)
     return (low.reshape(lower.shape), high.reshape(upper.shape)), domains
 
 
-def _least(neurons: Neurons, double: Neurons, targets: Targets, ends: Tensor, depth: int) -> tuple[Tensor, int]:
+def _least(
+    neurons: Neurons, double: Neurons, targets: Targets, ends: Tensor, depth: int, effort: Effort
+) -> tuple[Tensor, int]:
     """Return the least bound of each target over the parts of its cover, and how many domains were bounded."""
     rows = started(neurons, lambda: double, targets, ends, {}, _STEPS)
     domains, least = len(rows), torch.full_like(ends, torch.inf)
@@ -88,11 +90,13 @@ def _least(neurons: Neurons, double: Neurons, targets: Targets, ends: Tensor, de
         # A part on which the target is positive is done with, and so is one on which every sign is given.
         done = (rows.least > 0) | (rows.signs != 0).all(1)
         least = least.scatter_reduce(0, rows.target[done], rows.least[done], "amin")
-        if not len(rows := rows.take(~done)):
+        if not len(rows := rows.take(~done)) or effort.over:
             break
         parts = torch.arange(len(rows), device=ends.device).split(max(1, len(ends) // 2))  # type: ignore[no-untyped-call]
-        rows = Rows.joined([_improved(neurons, double, targets, rows.take(part)) for part in parts])
-        domains += len(rows)
+        # What there is no time to halve stays as it is: it is a cover all the same.
+        cover = [own if effort.over else _improved(neurons, double, targets, own) for own in map(rows.take, parts)]
+        domains += 2 * (sum(map(len, cover)) - len(rows))
+        rows = Rows.joined(cover)
     least = least.scatter_reduce(0, rows.target, rows.least, "amin")
     return torch.maximum(ends, least), domains
 
