@@ -24,6 +24,7 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
         with part.open("wb") as file:
             yield file
             file.flush()
+            # Before the rename: no name may point to bytes that a power cut can lose.
             os.fsync(file.fileno())
         os.replace(part, path)  # noqa: PTH105 - the name says that it replaces
         sync(path.parent)

@@ -94,9 +94,11 @@ def backward(
     some = functional.values
     pending: dict[int, Functionals] = {start: functional}
     constant = some.new_zeros(some.shape[:2])
+    # In float64: what is taken off for rounding must not round away itself.
     total = constant.double()
     careful = rounding is not None
     for i in graph.ancestors(start):
+        # Nothing arrives where a functional has become 0, as behind inactive neurons.
         if i == 0 or (a := pending.pop(i, None)) is None:
             continue
         if rounding is not None and (lost := rounding[i]) is not None:

@@ -172,6 +172,7 @@ class Question:
         low, high = self.low.copy(), self.high.copy()
         for place, number in (held or {}).items():
             low[place] = high[place] = number
+        # Any λ ≤ 0 proves something, so whatever the solver returned is made one.
         dual = np.minimum(np.nan_to_num(dual, nan=0.0, posinf=0.0, neginf=0.0), 0)
         reduced = self.cost - dual @ self.left
         value = float(dual @ self.right + np.where(reduced > 0, reduced * low, reduced * high).sum() + self.constant)
@@ -323,6 +324,7 @@ def _relu(made: Program, z: Expression, low: Matrix, high: Matrix, *, exact: boo
     """Append variables and rows for open neurons; return the expression of max(z, 0)."""
     matrix, offset, size = z
     open_ = (low < 0) & (high > 0)
+    # Where the sign is known the neuron is linear, and takes no variable.
     active = (low >= 0)[:, None]
     count, below, above = int(open_.sum()), low[open_], high[open_]
     chosen = made.add(np.zeros(count), above)

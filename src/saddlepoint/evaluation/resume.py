@@ -41,6 +41,7 @@ def _complete_under(spec: Spec, identity: str, threat: ThreatModel, earlier: Map
     attack, proof = (
         earlier.get(key_of(kind, threat.norm, threat.eps, identity)) for kind in (Attacked.kind, Certified.kind)
     )
+    # Of what is broken there is nothing to prove.
     if isinstance(attack, Attacked) and (attack.success or not spec.certify):
         return True
     if proof is None or not spec.suite:

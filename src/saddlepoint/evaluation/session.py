@@ -89,6 +89,7 @@ def run(
             most = SHARD if seconds is None else TIMED
             for part, tallies in _parts(job, writer, executor.workers, early=timed, most=most, until=until):
                 missing = [place for place in part.places if place in left]
+                # The first part is done at any rate: sessions that never end one would never get further.
                 if missing and part.begin and time.monotonic() > end:
                     return done
                 if missing:

@@ -90,7 +90,8 @@ def prove(
     declared = prop if isinstance(prop, Property) else read_property(prop)
     classifier, shape = _loaded(str(network), declared)
     graphs, refusal = _graphs(classifier, shape)
-    search = _Search(classifier, replay(Path(network)), shape, graphs, effort, seed, attack)
+    outputs = max(2, declared.outputs)  # of one alone, `_Padded` makes two
+    search = _Search(classifier, replay(Path(network)), shape, outputs, graphs, effort, seed, attack)
     least, method, count = math.inf, "interval", 0
     boxes = declared.by_box()
     if not all(bool(np.isfinite(box.outer).all()) for box, _ in boxes):
@@ -155,17 +156,11 @@ class _Search:
     classifier: Classifier
     untouched: Network
     shape: tuple[int, ...]
+    outputs: int
     graphs: tuple[Graph, Graph] | None
     effort: Effort
     seed: int
     attack: bool
-
-    @property
-    def outputs(self) -> int:
-        """How many numbers the network has for each input, the zero beside a single one among them."""
-        with torch.no_grad():
-            outputs: Tensor = self.classifier.module(torch.zeros(1, *self.shape))
-            return outputs.shape[1]
 
     def box(self, box: Box, clauses: Sequence[Clause], spent: int) -> tuple[Refuted, Witness | None]:
         """Refute the clauses over a box, or return a witness of one; some domains are spent already."""

@@ -48,6 +48,7 @@ def copied(rows: Rows, stage: Stage, health: Health, ahead: Tensor, stop: float)
         best.certain,
         stage.goal.won(best.score, best.adversarial, stop),
     )
+    # One tensor and one copy: each of nine would wait for the device.
     score, further, *flags = torch.stack([column.float() for column in columns]).cpu().numpy()
     return Flags(score, further.astype(np.int64), *(flag > 0 for flag in flags))
 

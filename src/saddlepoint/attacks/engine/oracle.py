@@ -152,6 +152,7 @@ class Oracle:
     def _worth(self, problem: Problem, delta: Images, draws: list[Logits], by: Arithmetic) -> tuple[Point, Mask]:
         """Return the scores of the points, and which of them reach the goal, whether inside Δ or not."""
         margin, share = self.setting.judge_draws(draws, problem.y, problem.target)
+        # In every draw: a lucky one is no success.
         reached = share == 1
         certain = by.certain(margin, draws[0], self.model.deviation)
         if self.stage.draws > 1:

@@ -78,6 +78,7 @@ def _stream(
 ) -> Generator[list[Row], None, None]:
     with classifier.frozen() as model:
         examples = clean(model, inputs, setting)
+        # Generators that read each other: what one attack has broken passes the others by at once.
         for stage in stages(suite, precision, setting.goal):
             examples = search(model, stage, examples, setting)
         yield from verify(model, examples, setting)
@@ -95,6 +96,7 @@ def clean(model: Frozen, inputs: Iterable[Input], setting: Setting) -> Iterator[
         draws = [check_logits(model.decide(x)) for _ in range(setting.draws)]
         y, classes = setting.integers([source.y for source in chunk]), draws[0].shape[1]
         check_classes(y, classes)
+        # Once: it takes a forward, and a model that mixes rows mixes them in any batch.
         if repeatable is None:
             repeatable = check_repeatable(model.decide, x, draws[0], deterministic=setting.draws == 1)
         targets = _targets(chunk, setting, classes)
@@ -182,6 +184,7 @@ def verify(model: Frozen, examples: Iterator[Example], setting: Setting) -> Iter
         draws = [model.decide(points) for _ in range(count)]
         labels, targets = setting.integers([one.y for one in inputs]), _targets(inputs, setting)
         margin, share = setting.judge_draws(draws, labels, targets)
+        # Of x + δ as it is stored, in float64: what a reader of the files computes.
         norm = region.ball.norm(points.cpu().double() - x.cpu().double())
         logits = average(draws).clone()
         columns = zip(

@@ -122,6 +122,7 @@ class Plan:
         """Record the outcome of a run."""
         entry = self._open[task.example.input.index]
         entry.waiting[task.position] = outcome
+        # Runs behind one that won do not count, started or not: the result is as if they had never begun.
         if outcome.won:
             entry.limit = min(entry.limit, task.position + 1)
         entry.count()
@@ -142,10 +143,12 @@ class Plan:
             yield self._open.pop(index).close(self._stage.number + 1)
 
     def _next(self) -> Task | Example | None:
+        # First an example that has begun: the sooner it ends, the fewer are held at once.
         if self._ready:
             return self._ready.popleft().start()
         example = next(self._examples, None)
         if example is None:
+            # No example is left: runs that may turn out needless fill the batch, whose shape stays in any case.
             ahead = next((entry for entry in self._open.values() if entry.started < entry.limit), None)
             return None if ahead is None else ahead.start()
         entry = None if self._stage.skips(example, self._seed) else self._admit(example)
@@ -171,6 +174,7 @@ class Plan:
     def _runs(self, example: Example) -> tuple[Run, ...]:
         runs = self._stage.attack.runs(example.logits[None], example.input.y)
         if example.input.target is not None:
+            # Runs that differ by their targets alone become one.
             runs = tuple(dict.fromkeys(replace(run, target=example.input.target) for run in runs))
         if len({run.target is None for run in runs}) > 1:
             raise AttackError(f"{self._stage.attack.name} has runs with and without a target; expected one kind")

@@ -72,6 +72,7 @@ class Neurons:
     @cached_property
     def places(self) -> Mapping[int, Tensor]:
         """Where they are: by the activation's position, in the flattened node."""
+        # A sign makes no other activation linear: these keep their lines.
         relus = {i: both for i, both in self.ranges.items() if isinstance(self.graph.activation(i), ReLU)}
         loose = {i: self.graph.activation(i).loose(*both) for i, both in relus.items()}
         return {i: open_.flatten().nonzero().squeeze(1) for i, open_ in loose.items() if bool(open_.any())}

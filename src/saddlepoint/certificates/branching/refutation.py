@@ -82,6 +82,7 @@ def refute(graphs: tuple[Graph, Graph], region: Box, disjuncts: Disjuncts, effor
     """
     state, method = _State(graphs, region, disjuncts, effort), "none"
     few = region.lower.numel() <= FEW
+    # Of few inputs, halves of the box cost less than slopes for the whole of it.
     for name, stage in _STAGES[: 2 if few else None]:
         if not state.open or effort.over:
             return state.refuted(method, 0)
@@ -89,6 +90,7 @@ def refute(graphs: tuple[Graph, Graph], region: Box, disjuncts: Disjuncts, effor
         method, points = name, minimiser(state.neurons, state.slope)
         if state.open and look(points[state.rows], state.rows):
             return replace(state.refuted(method, 0), falsified=True)
+    # Without an open sign the network is linear there, its bound exact but for rounding: nothing to split.
     if not state.open or effort.over or not state.neurons.count:
         return state.refuted(method, 0)
     return (_by_boxes if few else _by_signs)(state, look)

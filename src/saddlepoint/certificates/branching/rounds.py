@@ -59,7 +59,7 @@ def branch(
         late = effort.left < 2 * (time.monotonic() - begun)
         if not ended.growing or late:
             return replace(ended, domains=spent, expired=ended.expired or (ended.growing and late))
-        half = replace(effort, deadline=effort.deadline - effort.left / 2)
+        half = replace(effort, deadline=time.monotonic() + effort.left / 2)
         known, domains = tightened(graphs, region, known, deeper, half)
         depth, share, spent = deeper, share * LATER, spent + domains
 

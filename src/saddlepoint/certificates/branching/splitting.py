@@ -166,6 +166,7 @@ def search(
         patient: whether to go on where more than a fifth of all domains is open after `_EARLY` of them.
     """
     pool, domains, round_, took = Pool(), 0, 0, 0.0
+    # Written so that NaN is open.
     open_ = ~(begin.least > 0)
     least = min([math.inf, *begin.least[~open_].tolist()])
     pool.add(begin.take(open_))
@@ -222,6 +223,7 @@ def halved(neurons: Neurons, targets: Targets, rows: Rows) -> Rows:
     signs.scatter_(1, places.repeat_interleave(2, 1).reshape(-1, 1), _alternating(len(signs), signs.device))
     least = _least(neurons, targets, rows.target[wide], signs, rows.slopes[wide], rows.multipliers[wide])
     both = least.reshape(len(rows), count, 2)
+    # The worse half says how long the search goes on, the better one how soon a half leaves it.
     value = (both.amin(2) + both.amax(2) / 2).masked_fill(cost.isinf(), -torch.inf)
     best = value.argmax(1)
     twice = torch.arange(len(rows), device=places.device).repeat_interleave(2)
@@ -302,6 +304,7 @@ def improved(
         lower, high = neurons.ends
         # What the chord of an open neuron costs: A times the intercept, where A is negative.
         score = arrived.clamp(max=0) * (-lower * high / (high - lower))
+        # What holds on a domain holds on its halves, even where the ascent has found less there.
         least = torch.maximum(least, rows.least).nan_to_num(nan=-torch.inf)  # NaN proves nothing
         made = Rows(rows.target, rows.signs, slopes, multipliers, least, score)
         return made, minimiser(neurons, bounded.slope)
@@ -391,6 +394,7 @@ class _Adam:
             size = (second / (1 - 0.999 ** (count + 1))).sqrt_().add_(1e-8)
             x.add_(rate * _DECAY**count * first / (1 - 0.9 ** (count + 1)) / size)
         self.alpha.clamp_(0, 1)
+        # A multiplier is the price of a sign that is given; where none is, there is none to pay.
         self.beta.clamp_(min=0).mul_(split)
 
     def take(self, places: Tensor) -> "_Adam":

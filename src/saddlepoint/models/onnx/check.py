@@ -37,6 +37,7 @@ def check(imported: Imported, model: Any) -> None:  # noqa: ANN401 - a ModelProt
     network, fixed, run = imported.network, imported.fixed, _session(model, imported.ranks)
     slack = HALF if _is_half(model) else 1.0
     shape = (fixed * math.ceil(3 / fixed) if fixed else 3, *network.input_shape)
+    # The same images each time: a file is refused always, or never.
     generator = torch.Generator().manual_seed(0)
     for images in (torch.rand(shape, generator=generator), torch.randn(shape, generator=generator)):
         with torch.no_grad():
@@ -74,6 +75,7 @@ def _session(model: Any, ranks: dict[str, int]) -> _Run:  # noqa: ANN401
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    # The graph as it is written: the oracle's own rewriting could hide a difference, or make one.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
     options.log_severity_level = 4

@@ -41,6 +41,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def _opened(path: Path) -> int:
     """Return the lock's descriptor; it is going to be emptied, so it must be a file of this folder and no other."""
+    # No link and no pipe: emptying the one destroys another file, opening the other waits for ever.
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         descriptor = os.open(path, flags, 0o644)
