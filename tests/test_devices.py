@@ -87,12 +87,15 @@ def test_certificates_stay_on_their_device(method, norm):
     stays_on_its_device(action)
 
 
-def test_branch_and_bound_stays_on_its_device(monkeypatch):
-    """At a radius where slopes leave margins open, so that domains are split."""
-    from saddlepoint.certificates.branching import splitting
+@pytest.mark.parametrize("early", [500, 0])
+def test_branch_and_bound_stays_on_its_device(monkeypatch, early):
+    """At a radius where slopes leave margins open, so that domains are split; behind tighter neurons as well."""
+    from saddlepoint.certificates.branching import rounds, splitting
 
-    rounds, split = [], splitting._split
-    monkeypatch.setattr(splitting, "_split", lambda *parts: rounds.append(1) or split(*parts))
+    splits, tightenings, halved, tightened = [], [], splitting.halved, rounds.tightened
+    monkeypatch.setattr(splitting, "_EARLY", early)
+    monkeypatch.setattr(splitting, "halved", lambda *parts: splits.append(1) or halved(*parts))
+    monkeypatch.setattr(rounds, "tightened", lambda *parts: tightenings.append(1) or tightened(*parts))
 
     def action(device):
         torch.manual_seed(1)
@@ -102,7 +105,8 @@ def test_branch_and_bound_stays_on_its_device(monkeypatch):
 
     label = torch.zeros(1, dtype=torch.int64)
     stays_on_its_device(action)
-    assert len(rounds) > 1
+    assert len(splits) > 1
+    assert bool(tightenings) == (early == 0)
 
 
 @pytest.mark.slow

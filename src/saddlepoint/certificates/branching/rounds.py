@@ -50,10 +50,10 @@ def branch(
         begin = started(neurons, double, targets, least, slopes)
         own, least = replace(effort, domains=effort.domains - spent), begin.least
         count = bounded(graphs[0], known)
-        deeper = max(depth + 1, _depth(count, share))
-        last = depth >= DEEPEST or _parts(count, deeper) > own.domains / 2
+        # At least once more than before, at most as half of the domains that are left pay for.
+        deeper = min(max(depth + 1, _depth(count, share)), _depth(count, own.domains / 2))
         begun = time.monotonic()
-        ended = search(neurons, double, targets, begin, own, look, patient=last)
+        ended = search(neurons, double, targets, begin, own, look, patient=deeper <= depth)
         spent += ended.domains
         # A batch of neurons' bounds takes about as long as a search that was given up, and is not interrupted.
         late = effort.left < 2 * (time.monotonic() - begun)
@@ -64,11 +64,6 @@ def branch(
         depth, share, spent = deeper, share * LATER, spent + domains
 
 
-def _parts(count: int, depth: int) -> int:
-    """Return how many domains are bounded where `count` are halved so often: 2 + 4 + … of each."""
-    return count * ((2 << depth) - 2)
-
-
 def _depth(count: int, domains: float) -> int:
-    """Return how often each of `count` domains can be halved."""
-    return max((depth for depth in range(DEEPEST + 1) if _parts(count, depth) <= domains), default=0)
+    """Return how often each of `count` domains can be halved: 2 + 4 + … of each are bounded on the way."""
+    return max((depth for depth in range(DEEPEST + 1) if count * ((2 << depth) - 2) <= domains), default=0)
