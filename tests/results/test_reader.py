@@ -19,7 +19,8 @@ from safetensors.numpy import save_file
 from results.specimens import SPEC, content, fate, point, record, row
 from saddlepoint.errors import InputError
 from saddlepoint.results import COLUMNS, RunError, RunFolder, check_run, open_run, writing
-from saddlepoint.results.records.schema import ADDED, SCHEMA, SCHEMA_VERSION, describe
+from saddlepoint.results.folder.merged import said
+from saddlepoint.results.records.schema import ADDED, NAMES, SCHEMA, SCHEMA_VERSION, describe
 
 PAGE = Path(__file__).parents[2] / "docs" / "run-folder.md"
 COUNT = 12
@@ -122,6 +123,13 @@ def test_rows_of_schema_3_have_null_where_a_column_was_added(tmp_path):
     assert again.rows().schema.names == SCHEMA.names
     assert {row["domains"] for row in again.rows().to_pylist()} == {None}
     assert check_run(tmp_path) == []
+
+
+def test_what_a_row_of_schema_3_says_has_the_digest_that_its_summary_names():
+    known = [name for name in NAMES if name not in (*ADDED, "kept", "seconds")]
+    before = {**dict.fromkeys(NAMES), "id": "a", "lower_bound": 0.5}
+    assert json.loads(said(before)) == [before[name] for name in known]
+    assert len(json.loads(said({**before, "domains": 7}))) == len(known) + 1
 
 
 def test_foreign_and_newer_shards_are_named(tmp_path):

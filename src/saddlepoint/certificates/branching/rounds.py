@@ -50,10 +50,11 @@ def branch(
         begin = started(neurons, double, targets, least, slopes)
         own, least = replace(effort, domains=effort.domains - spent), begin.least
         count = bounded(graphs[0], known)
-        # At least once more than before, at most as half of the domains that are left pay for.
+        # At least once more than before. Of the domains that are left, half are for neurons, a quarter for a trial.
         deeper = min(max(depth + 1, _depth(count, share)), _depth(count, own.domains / 2))
+        trial = own.domains / 4 if deeper > depth else 0
         begun = time.monotonic()
-        ended = search(neurons, double, targets, begin, own, look, patient=deeper <= depth)
+        ended = search(neurons, double, targets, begin, own, look, trial=trial)
         spent += ended.domains
         # A batch of neurons' bounds takes about as long as a search that was given up, and is not interrupted.
         late = effort.left < 2 * (time.monotonic() - begun)

@@ -152,7 +152,7 @@ def search(
     effort: Effort,
     look: Look,
     *,
-    patient: bool = True,
+    trial: float = 0,
 ) -> Searched:
     """Split until every domain is refuted, a counterexample is found, or the effort is spent.
 
@@ -163,7 +163,7 @@ def search(
         begin: the domains to begin with.
         effort: whose deadline and number of domains end the search.
         look: for counterexamples.
-        patient: whether to go on where more than a fifth of all domains is open after `_EARLY` of them.
+        trial: domains within which it is given up where, after `_EARLY` of them, more than a fifth of all is open.
     """
     pool, domains, round_, took = Pool(), 0, 0, 0.0
     # Written so that NaN is open.
@@ -173,7 +173,7 @@ def search(
     while len(pool):
         began = time.monotonic()
         # A round is not begun that would end too late: a late answer is none.
-        expired, growing = effort.left <= took, not patient and domains >= _EARLY and 5 * len(pool) > domains
+        expired, growing = effort.left <= took, _EARLY <= domains < trial and 5 * len(pool) > domains
         if expired or growing or domains >= effort.domains:
             return Searched(pool.least, domains, expired=expired, growing=growing)
         drawn = pool.draw(BATCH)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from saddlepoint.errors import InputError, RunError
 from saddlepoint.results.folder.shards import ROWS, names, read_rows
 from saddlepoint.results.records.record import Record, from_row
-from saddlepoint.results.records.schema import NAMES, SCHEMA, checked
+from saddlepoint.results.records.schema import ADDED, NAMES, SCHEMA, checked
 
 SHARD = "shard"
 """Beside the columns of a row: the name of the shard that holds it."""
@@ -64,8 +64,12 @@ def _merged(table: Any) -> Any:  # noqa: ANN401
 
 
 def said(row: Mapping[str, object]) -> str:
-    """Return what a row says as one line of JSON; whether its point is kept is not a finding, and left out."""
-    return json.dumps([row[name] for name in _FOUND], ensure_ascii=False, separators=(",", ":"))
+    """Return what a row says as one line of JSON; whether its point is kept is not a finding, and left out.
+
+    So is a later column that is null: what a row of an earlier schema says is said in the same line as then.
+    """
+    values = [row[name] for name in _FOUND if name not in ADDED or row[name] is not None]
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
 
 def rows_digest(table: Any) -> str:  # noqa: ANN401

@@ -23,7 +23,7 @@ def key_of(kind: str, norm: str, eps: float, identity: str) -> str:
     """Return the key of a record as one text.
 
     Args:
-        kind: "attacked", "certified" or "failed".
+        kind: "attack" or "certificate".
         norm: the name of the ball.
         eps: ε, in pixels.
         identity: of the example.
