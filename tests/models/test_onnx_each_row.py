@@ -21,6 +21,8 @@ GRAPHS = {
     "a weight on the right": (VECTOR, [node("MatMul", "x", rand(4, 3))]),
     "both of a table": (TABLE, [node("MatMul", rand(5, 2), "x", out="a"), node("MatMul", "a", rand(3, 2))]),
     "Gemm, transposed": (TABLE, [node("Gemm", "x", rand(2, 5), rand(5), transA=1, alpha=0.5, beta=2.0)]),
+    "Gemm of several rows": (TABLE, [node("Gemm", "x", rand(5, 3), rand(5), transB=1)]),
+    "a stack of tables": ((2, 3, 4), [node("MatMul", "x", rand(4, 5), out="a"), node("MatMul", "a", rand(5))]),
     "a sum along the first axis": (TABLE, [node("ReduceSum", "x", [0], keepdims=0)]),
     "a sum along all": (TABLE, [node("ReduceSum", "x", keepdims=0)]),
     "Transpose": (TABLE, [node("Transpose", "x", perm=[1, 0])]),

@@ -66,5 +66,5 @@ def branch(
 
 
 def _depth(count: int, domains: float) -> int:
-    """Return how often each of `count` domains can be halved: 2 + 4 + … of each are bounded on the way."""
-    return max((depth for depth in range(DEEPEST + 1) if count * ((2 << depth) - 2) <= domains), default=0)
+    """Return how often each of `count` domains can be halved: 1 + 2 + 4 + … of each are bounded on the way."""
+    return max((depth for depth in range(DEEPEST + 1) if count * ((2 << depth) - 1) <= domains), default=0)

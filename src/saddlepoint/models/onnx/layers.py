@@ -106,8 +106,11 @@ def _gemm(node: Node) -> nn.Module:
         raise node.refused("it multiplies two matrices")
     c = node.value(2) if node.has(2) else torch.zeros(())
     columns = b.shape[0] if right else b.shape[1]
-    if left or depends(b) or depends(c) or c.numel() not in (1, columns) or (c.ndim == 2 and c.shape[0] != 1):
-        return Call(_product, alpha=alpha, beta=beta, left=left, right=right)
+    several = not node.batched and a.shape[0] != 1
+    rows = not (left or several or depends(b) or depends(c))
+    if not rows or c.numel() not in (1, columns) or (c.ndim == 2 and c.shape[0] != 1):
+        multiply = torch.matmul if node.batched else _stacked
+        return Call(_product, multiply=multiply, alpha=alpha, beta=beta, left=left, right=right)
     weight, bias = node.constant(1), node.optional(2)
     return _linear(
         alpha * (weight if right else weight.T), None if bias is None else beta * bias.reshape(-1).expand(columns)
@@ -115,9 +118,17 @@ def _gemm(node: Node) -> nn.Module:
 
 
 def _product(
-    a: Tensor, b: Tensor, c: Tensor | None = None, *, alpha: float, beta: float, left: int, right: int
+    a: Tensor,
+    b: Tensor,
+    c: Tensor | None = None,
+    *,
+    multiply: Callable[[Tensor, Tensor], Tensor],
+    alpha: float,
+    beta: float,
+    left: int,
+    right: int,
 ) -> Tensor:
-    product = alpha * ((a.T if left else a) @ (b.T if right else b))
+    product = alpha * multiply(a.T if left else a, b.T if right else b)
     return product if c is None else product + beta * c
 
 
@@ -136,11 +147,13 @@ def _product_of_one(node: Node, x: Tensor, weight: Tensor) -> nn.Module:
         return _linear(node.constant(1).T, None)
     if x.ndim == 2 and weight.ndim == 1 and not depends(x):
         return _linear(node.constant(0), None)
-    return Call(_stacked if x.ndim == weight.ndim == 2 else torch.matmul)
+    return Call(_stacked if x.ndim >= 2 and weight.ndim <= 2 else torch.matmul)
 
 
 def _stacked(a: Tensor, b: Tensor) -> Tensor:
-    return torch.bmm(a[None], b[None])[0]
+    """Return a @ b, for a matrix or a vector b, as a stack of one product."""
+    product = torch.bmm(a.reshape(1, -1, a.shape[-1]), b.reshape(1, len(b), -1))
+    return product.reshape(*a.shape[:-1], *b.shape[1:])
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Module:
