@@ -16,6 +16,7 @@ from saddlepoint.certificates.branching import refutation, splitting
 from saddlepoint.certificates.branching.boxes import Boxes, Forms, _bounded, _clipped
 from saddlepoint.certificates.branching.neurons import Neurons
 from saddlepoint.certificates.branching.refutation import Disjuncts, refute
+from saddlepoint.certificates.branching.rounds import branch
 from saddlepoint.certificates.branching.splitting import Targets
 from saddlepoint.certificates.branching.tightening import bounded, tightened
 from saddlepoint.certificates.effort import Effort
@@ -245,3 +246,17 @@ def test_a_search_can_be_repeated_and_is_limited_by_domains():
     first, second = (asked(graphs, box, question, limit=64) for _ in range(2))
     assert first == second
     assert first.domains <= 64 + 1024
+
+
+@pytest.mark.parametrize("early", [64, 0])
+@pytest.mark.parametrize("limit", [0, 100, 700])
+def test_no_more_domains_are_bounded_than_are_allowed(monkeypatch, early, limit):
+    """But for the last batch: also where a search is given up and neurons are tightened in between."""
+    monkeypatch.setattr(splitting, "_EARLY", early)
+    _, graphs, box = problem("residual", 4, eps=0.5)
+    known = bounds.crown(graphs[0], box, torch.float32)
+    never = Targets(torch.tensor([[1.0, -1.0, 0.0]]), torch.tensor([1e3], dtype=torch.float64))
+    least, effort = torch.tensor([-math.inf], dtype=torch.float64), Effort(domains=limit)
+    ended = branch(graphs, box, known, never, least, {}, effort, lambda points, targets: False)
+    assert not ended.least > 0
+    assert ended.domains <= limit + 2 * splitting.BATCH
