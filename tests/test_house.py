@@ -11,7 +11,7 @@ _SPEC = importlib.util.spec_from_file_location("house", ROOT / "benchmarks" / "h
 house = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(house)
 
-COMMENTS = 0.0059
+COMMENTS = 0.007
 """The share of lines that give a reason: this rises, and never falls."""
 
 
