@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         pose,
     )
     from saddlepoint.attacks.maximise import maximise
-    from saddlepoint.certificates import Certificates, Evidence, certify, check_evidence
+    from saddlepoint.certificates import Certificates, Hints, certify, check_evidence
     from saddlepoint.certificates.smoothing import SmoothedClassifier
     from saddlepoint.classifier import BPDA, Classifier
     from saddlepoint.data.datasets import Dataset, load_dataset
@@ -59,7 +59,6 @@ _HOME = {
     "BPDA": "classifier",
     "Ball": "geometry",
     "Certificates": "certificates",
-    "Evidence": "certificates",
     "Classifier": "classifier",
     "Dataset": "data.datasets",
     "APGD": "attacks",
@@ -73,6 +72,7 @@ _HOME = {
     "evaluate": "evaluation",
     "Finding": "attacks",
     "Fool": "attacks",
+    "Hints": "certificates",
     "Last": "attacks",
     "Nearest": "attacks",
     "maximise": "attacks",
@@ -136,9 +136,9 @@ __all__ = [
     "Classifier",
     "Dataset",
     "Evaluation",
-    "Evidence",
     "Finding",
     "Fool",
+    "Hints",
     "IfDoubted",
     "InputError",
     "InputWarning",

@@ -1,14 +1,12 @@
-"""Evidence proves what the search claimed, checked without it; what was tampered with proves nothing."""
-
-from dataclasses import replace
-from types import MappingProxyType
+"""Hints prove what the search claimed, in an audit that shares nothing with it; without hints nothing is proven."""
 
 import pytest
 import torch
 from torch import nn
 
 import saddlepoint as sp
-from saddlepoint.errors import CertificateError, InputError
+from saddlepoint.errors import InputError, ModelError
+from saddlepoint.losses import margin
 
 
 class Block(nn.Module):
@@ -30,7 +28,7 @@ NETS = {
     ),
     "residual": lambda: nn.Sequential(nn.Conv2d(1, 3, 3, stride=2), nn.ReLU(), Block(), nn.Flatten(), nn.Linear(12, 3)),
     "pool": lambda: nn.Sequential(
-        nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.GELU(), nn.Conv2d(2, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(3, 3)
+        nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Hardtanh(), nn.Conv2d(2, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(3, 3)
     ),
 }
 
@@ -52,80 +50,47 @@ def case(name: str, seed: int = 0) -> tuple[sp.Classifier, torch.Tensor, torch.T
     ids=lambda b: b.name,
 )
 @pytest.mark.parametrize("method", ["interval", "crown-ibp", "crown", "alpha-crown"])
-def test_evidence_proves_what_the_search_claims(name, ball, method, tmp_path):
+def test_evidence_proves_what_the_search_claims(name, ball, method):
     classifier, x, y = case(name)
-    found = sp.certify(classifier, x, y, ball, method=method, evidence=True)
-    again = sp.certify(classifier, x, y, ball, method=method)
-    assert torch.allclose(found.lower_bound, again.lower_bound, atol=1e-6)  # keeping it changes nothing
-    for i, each in enumerate(found.evidence):
-        each.save(tmp_path / f"{i}.safetensors")
-    loaded = [sp.Evidence.load(tmp_path / f"{i}.safetensors") for i in range(len(x))]
-    proven = sp.check_evidence(classifier, x, y, ball, loaded)
-    assert (proven >= found.lower_bound).all()
-    assert method == "interval" or torch.allclose(proven, found.lower_bound, atol=2e-3)  # lines may do better
+    proof, again = (sp.certify(classifier, x, y, ball, method=method, evidence=kept) for kept in (True, False))
+    assert torch.allclose(proof.lower_bound, again.lower_bound, atol=1e-6)  # keeping it changes nothing
+    assert proof.evidence is not None
+    certified = [verdict == "certified" for verdict in proof.verdict]
+    assert [hints is not None for hints in proof.evidence] == certified
+    proven = sp.check_evidence(classifier, x, y, ball, proof.evidence)
+    for bound, claimed, held in zip(proven.tolist(), proof.lower_bound.tolist(), certified, strict=True):
+        assert (bound > max(0.0, claimed - 2e-2)) if held else bound == -torch.inf
 
 
-def test_the_duals_of_a_linear_program_are_evidence():
+@pytest.mark.parametrize("method", ["lp", "milp", "complete"])
+def test_what_leaves_no_hints_has_none_that_are_wrong(method):
     classifier, x, y = case("dense")
-    found = sp.certify(classifier, x, y, sp.Linf(0.3), method="lp", evidence=True)
-    assert any(each.duals for each in found.evidence)
-    assert torch.allclose(
-        sp.check_evidence(classifier, x, y, sp.Linf(0.3), found.evidence), found.lower_bound, atol=1e-6
-    )
-    without = [replace(each, duals={}) for each in found.evidence]
-    weaker = sp.check_evidence(classifier, x, y, sp.Linf(0.3), without)
-    assert (weaker < found.lower_bound - 1e-3).any()
+    proof = sp.certify(classifier, x, y, sp.Linf(0.15), method=method, evidence=True)
+    assert proof.evidence is not None
+    proven = sp.check_evidence(classifier, x, y, sp.Linf(0.15), proof.evidence)
+    assert [hints is not None for hints in proof.evidence] == (proven > 0).tolist()
 
 
-def altered(evidence: sp.Evidence, name: str, change) -> sp.Evidence:
-    last = evidence.passes[-1]
-    tensors = dict(getattr(last, name))
-    tensors[max(tensors)] = change(tensors[max(tensors)])
-    return replace(evidence, passes=(*evidence.passes[:-1], replace(last, **{name: MappingProxyType(tensors)})))
-
-
-@pytest.mark.parametrize("name", ["lower", "upper"])
-def test_a_tightened_bound_does_not_follow(name):
+def test_evidence_of_a_smaller_ball_or_of_other_weights_proves_less():
     classifier, x, y = case("residual")
-    found = sp.certify(classifier, x, y, sp.Linf(0.06), method="alpha-crown", evidence=True)
-    sign = 1 if name == "lower" else -1
-    forged = [altered(each, name, lambda bound: bound + sign) for each in found.evidence]
-    with pytest.raises(CertificateError, match="do not follow"):
-        sp.check_evidence(classifier, x, y, sp.Linf(0.06), forged)
-
-
-@pytest.mark.parametrize("forged", [torch.nan, 1.5, -0.1])
-def test_slopes_that_are_not_allowed_are_refused(forged):
-    classifier, x, y = case("dense")
-    found = sp.certify(classifier, x, y, sp.Linf(0.2), method="alpha-crown", evidence=True)
-    some = [each for each in found.evidence if each.slopes]
-    assert some
-    wrong = [
-        replace(each, slopes={i: torch.full_like(s, forged) for i, s in each.slopes.items()}) for each in found.evidence
-    ]
-    with pytest.raises(CertificateError, match="are not allowed"):
-        sp.check_evidence(classifier, x, y, sp.Linf(0.2), wrong)
-
-
-def test_evidence_of_a_smaller_ball_or_of_other_weights_proves_nothing():
-    classifier, x, y = case("residual")
-    found = sp.certify(classifier, x, y, sp.Linf(0.03), method="crown", evidence=True)
-    with pytest.raises(CertificateError):
-        sp.check_evidence(classifier, x, y, sp.Linf(0.06), found.evidence)
+    proof = sp.certify(classifier, x, y, sp.Linf(0.03), method="crown", evidence=True)
+    assert proof.evidence is not None
+    held = torch.tensor([hints is not None for hints in proof.evidence])
+    same = sp.check_evidence(classifier, x, y, sp.Linf(0.03), proof.evidence)
+    assert held.any()
+    assert (sp.check_evidence(classifier, x, y, sp.Linf(0.06), proof.evidence)[held] < same[held]).all()
     other, _, _ = case("residual", seed=1)
-    with pytest.raises(CertificateError):
-        sp.check_evidence(other, x, y, sp.Linf(0.03), found.evidence)
+    bound = sp.check_evidence(other, x, y, sp.Linf(0.03), proof.evidence)
+    assert (bound <= margin(other.predict(x).logits, y) + 1e-5).all()
 
 
-def test_what_is_no_evidence_is_one_line(tmp_path):
+def test_what_cannot_be_audited_is_one_line():
     classifier, x, y = case("dense")
-    with pytest.raises(InputError, match="no evidence of 'milp'"):
-        sp.certify(classifier, x, y, sp.Linf(0.1), method="milp", evidence=True)
-    (tmp_path / "torn").write_bytes(b"{}")
-    with pytest.raises(InputError, match="cannot be read"):
-        sp.Evidence.load(tmp_path / "torn")
     with pytest.raises(InputError, match="that of each of 3"):
         sp.check_evidence(classifier, x, y, sp.Linf(0.1), [])
+    smooth = sp.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.Sigmoid(), nn.Linear(4, 3)))
+    with pytest.raises(ModelError, match="is not known to the audit"):
+        sp.certify(smooth, x, y, sp.Linf(0.001), evidence=True)
 
 
 @pytest.mark.parametrize("method", ["alpha-crown", "milp"])
@@ -139,31 +104,3 @@ def test_a_bound_at_a_deadline_still_holds(method):
     assert {verdict for verdict in hurried.verdict if verdict == "certified"} <= set(whole.verdict)
     with pytest.raises(InputError, match="expected seconds"):
         sp.certify(classifier, x, y, ball, method=method, timeout=0)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda last: {"neurons": {i: rows + 10**6 for i, rows in last.neurons.items()}},
-        lambda last: {"lower": {i: side[..., :1] for i, side in last.lower.items()}},
-        lambda last: {"upper": {}},
-        lambda last: {"lower": {i: torch.full_like(side, torch.nan) for i, side in last.lower.items()}},
-        lambda last: {"slopes": {i: {j: s[:1] for j, s in own.items()} for i, own in last.slopes.items()}},
-        lambda last: {"slopes": {}},
-    ],
-    ids=["places", "shapes", "missing", "nan", "few", "none"],
-)
-def test_malformed_evidence_proves_nothing_more(change):
-    classifier, x, y = case("residual")
-    ball = sp.Linf(0.06)
-    found = sp.certify(classifier, x, y, ball, method="alpha-crown", evidence=True)
-    exact = [
-        replace(each, passes=(each.passes[0], replace(each.passes[1], **change(each.passes[1]))))
-        for each in found.evidence
-    ]
-    for i, each in enumerate(exact):
-        try:
-            bound = sp.check_evidence(classifier, x[i : i + 1], y[i : i + 1], ball, [each])
-        except CertificateError:
-            continue
-        assert bound <= found.lower_bound[i] + 1e-3

@@ -7,9 +7,9 @@ when its weights are: |L| is then the same function of the weights' absolute val
     functional   ⟨A, f(x)⟩ = ⟨Lᵀ A, x⟩ + ⟨A, b⟩
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -46,6 +46,24 @@ class Stencil:
 
 @final
 @dataclass(frozen=True, eq=False)
+class Form:
+    """How an audit reads L: by what, with which settings, from which of the network's own arrays.
+
+    Attributes:
+        kind: an operation of `saddlepoint_audit.operations`.
+        arrays: as the module holds them, not yet folded.
+        settings: plain numbers.
+        whole: whether the offset is in the arrays, too.
+    """
+
+    kind: str
+    arrays: Mapping[str, Tensor] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    whole: bool = False
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class Affine:
     """f(x₁, …, x_k) = L(x₁, …, x_k; weights) + offset.
 
@@ -64,6 +82,7 @@ class Affine:
         rescaled: of the one weight and a factor for each channel of the result, the weight that has taken them in.
         rereading: the same of a factor for each channel of the parent.
         parts: the magnitudes of the terms that b was summed of, where others were folded into it.
+        form: how an audit reads L; None where it takes numbers of a matrix, or after folding.
     """
 
     linear: Linear
@@ -80,6 +99,7 @@ class Affine:
     rescaled: Reweigh | None = None
     rereading: Reweigh | None = None
     parts: Tensor | None = None
+    form: Form | None = None
 
     @property
     def most(self) -> int:

@@ -1,5 +1,6 @@
 """`certify`: a lower bound of the worst margin of each example, proven, and what follows from it."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,22 +9,25 @@ from typing import Literal, final
 import torch
 
 from saddlepoint.certificates.agreement import challenge
-from saddlepoint.certificates.checker import check
 from saddlepoint.certificates.effort import DOMAINS, MEMORY, Effort
-from saddlepoint.certificates.evidence import Evidence
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.kept import kept
+from saddlepoint.certificates.listing import listing_of
 from saddlepoint.certificates.lowering import export
 from saddlepoint.certificates.methods import METHODS, Name, Worst, worst_margins
 from saddlepoint.certificates.sets import InputSet, around
 from saddlepoint.classifier import DECISION, Classifier
 from saddlepoint.classifier.validation import check_classes, check_images, check_labels
-from saddlepoint.errors import CertificateError, InputError
+from saddlepoint.errors import InputError
 from saddlepoint.geometry import Ball
 from saddlepoint.geometry.binding import per_row
 from saddlepoint.results.records.record import proves
 from saddlepoint.results.records.verdicts import Verdict
 from saddlepoint.typing import Images, Labels, PerExample
+from saddlepoint_audit.enclosures import Region
+from saddlepoint_audit.files import Refused
+from saddlepoint_audit.operations import Network
+from saddlepoint_audit.proofs import Hints, prove
 
 _MOST = 64
 """Examples that are bounded together, at most,"""
@@ -50,7 +54,8 @@ class Certificates:
         arithmetic: "real", the semantics above.
         seconds: wall time of each example.
         domains: parts of each set that branch and bound has bounded.
-        evidence: what proves each bound, for `check_evidence`, if it was asked for.
+        evidence: hints from which an audit proves each certificate anew (`check_evidence`), if they were asked for;
+            None of what is not certified, or only by what leaves none, as solvers do.
     """
 
     verdict: tuple[Verdict, ...]
@@ -60,7 +65,7 @@ class Certificates:
     seconds: tuple[float, ...]
     domains: tuple[int, ...]
     arithmetic: Literal["real"] = "real"
-    evidence: tuple[Evidence, ...] | None = None
+    evidence: tuple[Hints | None, ...] | None = None
 
 
 def certify(
@@ -94,7 +99,7 @@ def certify(
         timeout: seconds after which α-CROWN and integer programs try no further on an example; what they have found
             until then is a proof, but depends on the clock.
         domains: of "complete", how many parts of an example's set may be bounded.
-        evidence: whether to keep what `check_evidence` needs; not of "complete", "milp" nor "lipschitz".
+        evidence: whether to keep the hints that `check_evidence` needs.
         graphs: of the classifier for images of this shape, as `graphs_of` returns them; looked up when not given.
 
     Returns:
@@ -106,7 +111,7 @@ def certify(
     """
     if method not in METHODS:
         raise InputError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
-    METHODS[method].check(method, ball, classifier.device.type, evidence=evidence)
+    METHODS[method].check(method, ball, classifier.device.type)
     Effort.within(memory, timeout, domains)  # a wrong limit is told before anything is computed
     images = check_images(x, box, classifier.channels).detach().to(classifier.device)
     labels = check_labels(y, len(images))
@@ -115,7 +120,7 @@ def certify(
     right = classifier.predict(images, box=box).label.cpu() == labels.cpu()
     radius, slope = per_row(ball.eps, images).cpu(), torch.zeros_like(images, dtype=torch.float64)
     bound, tolerance = (torch.empty(len(images), dtype=torch.float64) for _ in range(2))
-    seconds, domains_, proofs = list[float](), list[int](), list[Evidence | None]()
+    seconds, domains_, proofs = list[float](), list[int](), list[Hints | None]()
     # The bounds of rounding are those of sums of products in float32: not of TF32, nor of Winograd's convolutions.
     with DECISION.switched(classifier.device), torch.backends.cudnn.flags(enabled=False):
         size = 1 if evidence else _together(graphs[0], method, memory)
@@ -139,8 +144,13 @@ def certify(
             shown = challenge(graphs[1], classifier, sets, there, bound[proven], slope[proven]).double().cpu()
             bound[proven] = torch.where(shown > 0, bound[proven], shown)
     verdicts = tuple(map(_verdict, right.tolist(), bound.tolist()))
-    whole = tuple(proof for proof in proofs if proof is not None) if evidence else None
-    return Certificates(verdicts, bound, tolerance, method, tuple(seconds), tuple(domains_), evidence=whole)
+    certificates = Certificates(verdicts, bound, tolerance, method, tuple(seconds), tuple(domains_))
+    if not evidence:
+        return certificates
+    tried = [hints if verdict is Verdict.CERTIFIED else None for hints, verdict in zip(proofs, verdicts, strict=True)]
+    margins = check_evidence(classifier, images, labels, ball, tried, box=box)
+    kept = tuple(hints if proves(float(margin)) else None for hints, margin in zip(tried, margins, strict=True))
+    return replace(certificates, evidence=kept)
 
 
 def check_evidence(
@@ -148,44 +158,48 @@ def check_evidence(
     x: Images,
     y: Labels,
     ball: Ball,
-    evidence: Sequence[Evidence],
+    evidence: Sequence[Hints | None],
     *,
     box: tuple[float, float] | None = (0.0, 1.0),
-    graphs: tuple[Graph, Graph] | None = None,
 ) -> PerExample:
-    """Return the lower bounds of margins that evidence proves, (B,), float64, followed step by step without a search.
+    """Return the least margins that hints prove, (B,), float64, computed by the audit; −∞ where they prove nothing.
+
+    The audit (`saddlepoint_audit`) is of NumPy alone, and shares nothing with the search but the list of operations. A
+    margin holds for every float32 execution of the network where that can be shown, else in real arithmetic.
 
     Args:
         classifier: of pixels.
         x: pixels, (B, C, H, W).
         y: their labels, (B,).
         ball: Δ, for which the evidence was found.
-        evidence: of each example.
+        evidence: hints of each example; None where there are none.
         box: the pixels' box; None for none.
-        graphs: of the classifier for images of this shape; looked up when not given.
 
     Raises:
-        CertificateError: a claim of the evidence does not follow.
+        InputError: x or y cannot be used, or there are hints of another number of examples.
+        ModelError: the module has an operation that the audit does not know.
     """
-    images = check_images(x, box, classifier.channels).detach().to(classifier.device)
+    images = check_images(x, box, classifier.channels).detach()
     labels = check_labels(y, len(images)).tolist()
     if len(evidence) != len(images):
         raise InputError(f"there is evidence of {len(evidence)} examples; expected that of each of {len(images)}")
-    double = (graphs_of(classifier, tuple(images.shape[1:])) if graphs is None else graphs)[1]
-    radius = per_row(ball.eps, images).cpu()
-    checked = [
-        _checked(double, around(x[None], replace(ball, eps=eps[None]), box), label, proof)
-        for x, label, eps, proof in zip(images, labels, radius, evidence, strict=True)
-    ]
-    return torch.tensor(checked, dtype=torch.float64)
+    network = listing_of(classifier, tuple(images.shape[1:])).network
+    radius = per_row(ball.eps, images).cpu().double().tolist()
+    return torch.tensor(
+        [
+            _proven(network, Region.around(one.cpu().numpy(), eps, ball.name, box), label, hints)
+            for one, label, eps, hints in zip(images, labels, radius, evidence, strict=True)
+        ],
+        dtype=torch.float64,
+    )
 
 
-def _checked(graph: Graph, region: InputSet, label: int, evidence: Evidence) -> float:
-    """Check one example's evidence, which may come from anyone: what does not fit the network proves nothing."""
+def _proven(network: Network, region: Region, label: int, hints: Hints | None) -> float:
+    """Return the margin that hints prove; they may come from anyone: what does not fit the network proves nothing."""
     try:
-        return check(graph, region, label, evidence)
-    except (RuntimeError, IndexError, KeyError, ValueError, TypeError) as error:
-        raise CertificateError(f"it does not fit the network ({type(error).__name__}: {error!s:.200})") from None
+        return -math.inf if hints is None else prove(network, region, label, hints).margin
+    except Refused:
+        return -math.inf
 
 
 def graphs_of(classifier: Classifier, shape: tuple[int, ...]) -> tuple[Graph, Graph]:

@@ -1,125 +1,76 @@
-"""What proves a bound, kept so that `check` can validate it without the search that found it.
+"""What proves a bound, kept as hints for an audit that shares no code with the search that found them.
 
-Bounds of the activations' inputs come in passes, each tightening the one before. In a pass, node by node in the order
-of computation, the claimed bounds of a node follow from those before them: by interval arithmetic, by the bounds of the
-earlier pass, or by lines. Lines at an activation are fixed by the range of its input and one parameter per coordinate
-(for a ReLU the slope α ∈ [0, 1] of its lower line): the default one, or that which is kept for each neuron. The margins
-follow from the last pass's bounds in the same way.
+Hints hold no bounds: they say which neurons are bounded by functionals of their own, and the slopes of lines, in steps
+of 1/128 (`saddlepoint_audit.proofs`). What they prove is what an audit computes from them, in float64, with allowances
+for rounding; a certificate has evidence only where that was tried and came to a proof.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import final
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from saddlepoint.certificates.bounds import Bounds
+from saddlepoint.certificates.graph import Graph
+from saddlepoint.certificates.intermediate import Neurons
 from saddlepoint.certificates.slopes import Slopes
-from saddlepoint.errors import InputError
+from saddlepoint.results.folder.documents import write_bytes
+from saddlepoint_audit.proofs import STEPS, VERSION, Hints, Pass
 
-_VERSION = "1"
 
+def hints_of(graph: Graph, known: Bounds, passes: Sequence[Neurons], slopes: Slopes) -> Hints:
+    """Return the hints of one example.
 
-@final
-@dataclass(frozen=True, eq=False)
-class Pass:
-    """Bounds of activations' inputs, by the node's position.
-
-    Attributes:
-        lower: least values, (*shape).
-        upper: greatest values.
-        neurons: coordinates of the flattened node that have parameters of their own, (R,).
-        slopes: these parameters, by the activation's position, (2R, *shape): of the R lower bounds, then of the upper.
+    Args:
+        graph: of the network.
+        known: the bounds of every node that the last pass came to.
+        passes: neurons with slopes of their own; none in a pass at default slopes over all neurons that are open.
+        slopes: for margins, by the activation's position, (K − 1, *shape).
     """
+    place = {i: k for k, i in enumerate(graph.activations)}
+    reader = {graph.nodes[i].parents[0]: k for i, k in reversed(place.items())}
+    open_ = {
+        i: ((low < 0) & (high > 0)).flatten().nonzero().squeeze(1)
+        for i in graph.activations
+        for low, high in [known[graph.nodes[i].parents[0]]]
+    }
 
-    lower: Mapping[int, Tensor]
-    upper: Mapping[int, Tensor]
-    neurons: Mapping[int, Tensor] = field(default_factory=dict)
-    slopes: Mapping[int, Slopes] = field(default_factory=dict)
+    def kept(own: Slopes) -> dict[int, np.ndarray]:
+        return {place[i]: _steps(slope.flatten(1)[:, open_[i]]) for i, slope in own.items()}
 
-
-@final
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What proves the worst margin of one example.
-
-    Attributes:
-        passes: over the nodes, the first from nothing but the input's set.
-        slopes: parameters for margins, by the activation's position, (K − 1, *shape); empty where default lines do.
-        duals: multipliers of a linear program by the margin's place, (constraints,).
-    """
-
-    passes: tuple[Pass, ...] = ()
-    slopes: Slopes = field(default_factory=dict)
-    duals: Mapping[int, Tensor] = field(default_factory=dict)
-
-    def save(self, path: str | Path) -> None:
-        """Write everything to one safetensors file."""
-        from safetensors.torch import save
-
-        from saddlepoint.results.folder.documents import write_bytes
-
-        tensors = {f"slopes/{i}": value for i, value in self.slopes.items()}
-        tensors |= {f"duals/{i}": value for i, value in self.duals.items()}
-        for k, claims in enumerate(self.passes):
-            for name in ("lower", "upper", "neurons"):
-                tensors |= {f"passes/{k}/{name}/{i}": value for i, value in getattr(claims, name).items()}
-            tensors |= {f"passes/{k}/slopes/{i}/{j}": v for i, own in claims.slopes.items() for j, v in own.items()}
-        whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        write_bytes(Path(path).absolute(), save(whole, {"saddlepoint": _VERSION, "passes": str(len(self.passes))}))
-
-    @classmethod
-    def load(cls, path: str | Path) -> "Evidence":
-        """Return what `save` wrote.
-
-        Raises:
-            InputError: the file is no evidence.
-        """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(str(path), "pt") as file:
-                about, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{path} cannot be read ({error}); expected evidence that saddlepoint wrote") from None
-        if about.get("saddlepoint") != _VERSION or not about.get("passes", "").isdecimal():
-            raise InputError(f"{path} holds no evidence of this version; expected a file of `saddlepoint certify`")
-        try:
-            passes = tuple(
-                Pass(
-                    **{name: _under(tensors, f"passes/{k}/{name}/") for name in ("lower", "upper", "neurons")},
-                    slopes=_nested(tensors, f"passes/{k}/slopes/"),
-                )
-                for k in range(min(int(about["passes"]), len(tensors)))
-            )
-            return cls(passes, _under(tensors, "slopes/"), _under(tensors, "duals/"))
-        except ValueError:
-            raise InputError(f"{path} holds tensors of other names; expected evidence that saddlepoint wrote") from None
-
-
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[int, Tensor]:
-    return {int(name.removeprefix(prefix)): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _nested(tensors: Mapping[str, Tensor], prefix: str) -> dict[int, dict[int, Tensor]]:
-    nested: dict[int, dict[int, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith(prefix):
-            i, j = map(int, name.removeprefix(prefix).split("/"))
-            nested.setdefault(i, {})[j] = value
-    return nested
-
-
-def recorded(
-    bounds: tuple[tuple[Tensor, Tensor], ...],
-    inputs: list[int],
-    neurons: Mapping[int, tuple[Tensor, Slopes]] | None = None,
-) -> Pass:
-    """Return a pass's bounds of one example, of the nodes in `inputs`, with the parameters of neurons."""
-    own = neurons or {}
-    return Pass(
-        {i: bounds[i][0][0] for i in inputs},
-        {i: bounds[i][1][0] for i in inputs},
-        {i: rows for i, (rows, _) in own.items()},
-        {i: slopes for i, (_, slopes) in own.items()},
+    made = tuple(
+        Pass(
+            {reader[i]: _numpy(rows) for i, (rows, _) in neurons.items()} if neurons else None,
+            {reader[i]: kept(own) for i, (_, own) in neurons.items()},
+        )
+        for neurons in passes
     )
+    needed = bool(slopes) or any(neurons for neurons in passes)
+    return Hints(made, {place[i]: _numpy(rows) for i, rows in open_.items()} if needed else {}, kept(slopes))
+
+
+def _steps(slope: Tensor) -> np.ndarray:
+    return (slope.detach().cpu().double() * STEPS).round().clamp(0, STEPS).to(torch.uint8).numpy()
+
+
+def _numpy(rows: Tensor) -> np.ndarray:
+    return rows.cpu().to(torch.int32).numpy()
+
+
+def save_hints(path: Path, hints: Hints) -> None:
+    """Write hints to one safetensors file, for `Hints.read`."""
+    from safetensors.numpy import save
+
+    arrays = {f"neurons/{place}": rows for place, rows in hints.neurons.items()}
+    arrays |= {f"slopes/{place}": steps for place, steps in hints.slopes.items()}
+    for k, own in enumerate(hints.passes):
+        arrays |= {f"rows/{k}/{place}": rows for place, rows in (own.rows or {}).items()}
+        arrays |= {
+            f"slopes/{k}/{place}/{before}": steps
+            for place, slopes in own.slopes.items()
+            for before, steps in slopes.items()
+        }
+    about = {"saddlepoint-proof": VERSION, "passes": str(len(hints.passes))}
+    write_bytes(path.absolute(), save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, about))

@@ -35,13 +35,13 @@ def _joined(first: Affine, second: Affine) -> Affine | None:
         moved = None if first.offset is None else first.offset * factor
         parts = _sum(None if before is None else before * factor.abs(), second.constant)
         weight = first.rescaled(first.weights[0], factor)
-        return replace(first, weights=(weight,), offset=_sum(moved, second.offset), parts=parts)
+        return replace(first, weights=(weight,), offset=_sum(moved, second.offset), parts=parts, form=None)
     if first.channelwise and second.rereading is not None:
         (factor,), shift, before = first.weights, first.offset, first.constant
         moved = None if shift is None else second.linear(shift.unsqueeze(0), *second.weights)[0]
         parts = _sum(None if before is None else second.magnitude(before.unsqueeze(0))[0], second.constant)
         weight = second.rereading(second.weights[0], factor)
-        return replace(second, weights=(weight,), offset=_sum(moved, second.offset), parts=parts)
+        return replace(second, weights=(weight,), offset=_sum(moved, second.offset), parts=parts, form=None)
     return None
 
 

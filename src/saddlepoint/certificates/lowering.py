@@ -47,7 +47,12 @@ class Program:
     x: str
 
     def graph(
-        self, dtype: torch.dtype = torch.float32, *, live: bool = False, instead: Mapping[Tensor, Tensor] | None = None
+        self,
+        dtype: torch.dtype = torch.float32,
+        *,
+        live: bool = False,
+        instead: Mapping[Tensor, Tensor] | None = None,
+        fold: bool = True,
     ) -> Graph:
         """Return the graph with the module's weights, of real arithmetic: constants are folded in float64.
 
@@ -55,9 +60,10 @@ class Program:
             dtype: of the graph's weights.
             live: whether gradients shall flow to the module's parameters, as training needs it.
             instead: what stands for some of the module's tensors, as a batch's statistics for a batch norm's.
+            fold: whether factors of channels are taken into the operations beside them.
         """
         with torch.set_grad_enabled(live):
-            return _Lowering(self, dtype, instead or {}).run()
+            return _Lowering(self, dtype, instead or {}, fold).run()
 
 
 def export(module: nn.Module, shape: tuple[int, ...], device: torch.device | None = None) -> Program:
@@ -202,6 +208,7 @@ class _Lowering:
     program: Program
     dtype: torch.dtype
     instead: Mapping[Tensor, Tensor]
+    fold: bool
     nodes: list[Node] = field(default_factory=list)
     values: dict[torch.fx.Node, Any] = field(default_factory=dict)
 
@@ -213,9 +220,10 @@ class _Lowering:
                 if name_of(node.target) not in _ASSERTIONS and not _is_logarithm(node):
                     self.values[node] = self._call(node)
             else:
-                kept = pruned(folded(self.nodes), self._output(node), self.dtype)
-                nodes = (replace(node, operation=aten.typed(node.operation, self.dtype)) for node in kept.nodes)
-                return Graph(tuple(nodes), self.dtype, normalised=_logarithms(node) is not None)
+                nodes = folded(self.nodes) if self.fold else self.nodes
+                kept = pruned(nodes, self._output(node), self.dtype)
+                typed = (replace(node, operation=aten.typed(node.operation, self.dtype)) for node in kept.nodes)
+                return Graph(tuple(typed), self.dtype, normalised=_logarithms(node) is not None)
         raise ModelError("the exported program returns nothing; expected logits")
 
     def add(self, operation: Operation, parents: tuple[Value, ...], shape: tuple[int, ...], name: str) -> Value:

@@ -21,7 +21,7 @@ from saddlepoint.certificates.branching.rounds import branch
 from saddlepoint.certificates.branching.splitting import Targets
 from saddlepoint.certificates.crown import Functional, Relaxation, Sizes
 from saddlepoint.certificates.effort import WHOLE, Effort
-from saddlepoint.certificates.evidence import Evidence, Pass, recorded
+from saddlepoint.certificates.evidence import hints_of
 from saddlepoint.certificates.functionals import Dense
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.lipschitz import steepness
@@ -31,6 +31,7 @@ from saddlepoint.certificates.slopes import Slopes, ascend, start
 from saddlepoint.certificates.solver import Matrix
 from saddlepoint.errors import InputError
 from saddlepoint.geometry import Ball
+from saddlepoint_audit.proofs import Hints
 
 Name = Literal["interval", "crown-ibp", "crown", "alpha-crown", "complete", "lp", "milp", "lipschitz"]
 """The keys of `METHODS`, for type checkers."""
@@ -49,14 +50,14 @@ class Worst:
         least: proven lower bounds of min over each set of z_y − max_{j≠y} z_j, (B,), float64; −inf where none is.
         tolerance: what rounding took off them at most, (B,).
         slope: the functional of the input that each bound rests on, (B, *shape): 0 where it is constant.
-        evidence: of one set, if it was asked for.
+        evidence: hints of one set, if they were asked for.
         domains: parts of one set that branch and bound has bounded.
     """
 
     least: Tensor
     tolerance: Tensor
     slope: Tensor
-    evidence: Evidence | None = None
+    evidence: Hints | None = None
     domains: int = 0
 
 
@@ -108,7 +109,6 @@ class Margins:
         plain: what it would be without the allowance for rounding, (B, S).
         slope: the functionals of the input, (B, S, *shape); shared memory where all are 0.
         slopes: of the relaxations that a search has chosen, for evidence.
-        duals: of linear programs, by margin, for evidence.
         domains: parts that branch and bound has bounded.
     """
 
@@ -116,7 +116,6 @@ class Margins:
     plain: Tensor
     slope: Tensor
     slopes: Mapping[int, Tensor] = field(default_factory=dict)
-    duals: Mapping[int, Tensor] = field(default_factory=dict)
     domains: int = 0
 
     def raised(self, others: Iterable[Others]) -> "Margins":
@@ -142,7 +141,8 @@ def _down(bound: Tensor, like: Tensor) -> Tensor:
     return torch.where(near.double() > bound.double(), below, near)
 
 
-Ranges = Callable[..., tuple[Bounds, tuple[Pass, ...]]]
+Passes = tuple[intermediate.Neurons, ...]
+Ranges = Callable[..., tuple[Bounds, Passes]]
 Raise = Callable[[Problem, Margins], Margins]
 
 
@@ -158,7 +158,6 @@ class Method:
         norms: of the balls that it takes.
         together: whether many examples are bounded in one call; others start from the neurons that one leaves open.
         solver: whether it needs a CPU, and float64 from the start.
-        evidence: whether what proves it can be kept.
     """
 
     source: str
@@ -167,21 +166,11 @@ class Method:
     norms: tuple[str, ...] = ("linf", "l2", "l1")
     together: bool = False
     solver: bool = False
-    evidence: bool = True
 
-    def check(self, name: str, ball: Ball, device: str, *, evidence: bool) -> None:
-        """Raise InputError if it cannot bound over a ball, compute on a device, or leave the evidence asked for.
-
-        Args:
-            name: what the user calls it.
-            ball: the set of perturbations.
-            device: the type of the classifier's device, such as "cuda".
-            evidence: whether evidence is asked for.
-        """
+    def check(self, name: str, ball: Ball, device: str) -> None:
+        """Raise InputError if it cannot bound over a ball, or compute on a device such as "cuda"."""
         if ball.name not in self.norms or (self.solver and device != "cpu"):
             raise InputError(f"method is {name!r}, which takes ℓ∞ balls on a CPU; expected those, or another method")
-        if evidence and not self.evidence:
-            raise InputError(f"there is no evidence of {name!r} to check; expected another method, such as 'crown'")
 
 
 def worst_margins(
@@ -217,34 +206,35 @@ def worst_margins(
     least = margins.least.amin(1).double().nan_to_num(nan=-math.inf, posinf=-math.inf, neginf=-math.inf)
     tolerance = torch.where(least.isfinite(), margins.plain.amin(1).double() - least, 0.0)
     slope = margins.slope[torch.arange(len(rows), device=rows.device), margins.least.argmin(1)]
-    kept = Evidence(passes, dict(margins.slopes), dict(margins.duals)) if evidence else None
+    kept = hints_of(graph, known, passes, margins.slopes) if evidence else None
     return Worst(least, tolerance, slope, kept, margins.domains)
 
 
 @torch.no_grad()
-def _by_intervals(graph: Graph, region: InputSet, effort: Effort, *, keep: bool) -> tuple[Bounds, tuple[Pass, ...]]:
+def _by_intervals(
+    graph: Graph, region: InputSet, effort: Effort, *, keep: bool
+) -> tuple[Bounds, tuple[intermediate.Neurons, ...]]:
     """Return the ranges that interval arithmetic finds; evidence need not repeat them."""
     return bounds.interval(graph, region, graph.dtype), ()
 
 
 @torch.no_grad()
-def _by_crown(graph: Graph, region: InputSet, effort: Effort, *, keep: bool) -> tuple[Bounds, tuple[Pass, ...]]:
+def _by_crown(
+    graph: Graph, region: InputSet, effort: Effort, *, keep: bool
+) -> tuple[Bounds, tuple[intermediate.Neurons, ...]]:
     """Return the ranges of CROWN, where intervals leave a sign open."""
     known = bounds.interval(graph, region, graph.dtype)
     known = bounds.crown(graph, region, graph.dtype, known=known, effort=effort)
-    return known, ((recorded(known, _inputs(graph)),) if keep else ())
+    return known, ({},)
 
 
-def _by_alpha(graph: Graph, region: InputSet, effort: Effort, *, keep: bool) -> tuple[Bounds, tuple[Pass, ...]]:
+def _by_alpha(
+    graph: Graph, region: InputSet, effort: Effort, *, keep: bool
+) -> tuple[Bounds, tuple[intermediate.Neurons, ...]]:
     """Return the ranges of CROWN, tightened by slopes of their own (Xu et al. 2021)."""
     known, passes = _by_crown(graph, region, effort, keep=keep)
     known, neurons = intermediate.tightened(graph, region, known, _NEURON_STEPS, effort, keep=keep)
-    return known, ((*passes, recorded(known, _inputs(graph), neurons)) if keep else ())
-
-
-def _inputs(graph: Graph) -> list[int]:
-    """Return the nodes that activations read."""
-    return sorted({graph.nodes[i].parents[0] for i in graph.activations})
+    return known, (*passes, neurons)
 
 
 def differences(labels: Tensor, graph: Graph, like: Tensor) -> Tensor:
@@ -395,8 +385,7 @@ def _by_programs(problem: Problem, margins: Margins, *, exact: bool) -> Margins:
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         solutions = dict(zip(places, pool.map(solved, places), strict=True))
-    duals = {place: torch.from_numpy(bound.dual) for place, bound in solutions.items() if bound.dual is not None}
-    return replace(margins.raised(map(others, solutions.keys(), solutions.values())), duals=duals)
+    return margins.raised(map(others, solutions.keys(), solutions.values()))
 
 
 METHODS: dict[str, Method] = {
@@ -404,8 +393,8 @@ METHODS: dict[str, Method] = {
     "crown-ibp": Method("Zhang et al. 2020", _by_intervals, (_by_lines,), together=True),
     "crown": Method("Zhang et al. 2018", _by_crown, (_by_lines,)),
     "alpha-crown": Method("Xu et al. 2021", _by_alpha, (_by_lines, _by_slopes)),
-    "complete": Method("Wang et al. 2021", _by_alpha, (_by_lines, _by_slopes, _by_branching), evidence=False),
-    "lipschitz": Method("Weng et al. 2018", _by_crown, (_by_lines, _by_steepness), evidence=False),
+    "complete": Method("Wang et al. 2021", _by_alpha, (_by_lines, _by_slopes, _by_branching)),
+    "lipschitz": Method("Weng et al. 2018", _by_crown, (_by_lines, _by_steepness)),
     "lp": Method(
         "Salman et al. 2019", _by_crown, (_by_lines, partial(_by_programs, exact=False)), norms=("linf",), solver=True
     ),
@@ -415,7 +404,6 @@ METHODS: dict[str, Method] = {
         (_by_lines, partial(_by_programs, exact=True)),
         norms=("linf",),
         solver=True,
-        evidence=False,
     ),
 }
 """By name, from loose and cheap to tight and expensive. α-CROWN can beat LP, because it also tightens the ranges of

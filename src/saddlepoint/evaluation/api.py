@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from saddlepoint.attacks import FAST, Step, able
 from saddlepoint.attacks.wrappers import check_suite
 from saddlepoint.certificates import Graph, graphs_of
 from saddlepoint.certificates.bounds import work
+from saddlepoint.certificates.listing import listing_of
 from saddlepoint.certificates.lowering import check_layers
 from saddlepoint.certificates.methods import METHODS
 from saddlepoint.certificates.sets import around
@@ -22,13 +23,13 @@ from saddlepoint.certificates.smoothing import SmoothedClassifier, samples_neede
 from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, as_dataset, matched, question_data
 from saddlepoint.errors import InputError, SaddlepointError
+from saddlepoint.evaluation.claims import EVIDENCE, write_claims
 from saddlepoint.evaluation.earlier_run import points_of
 from saddlepoint.evaluation.escalation import escalated
 from saddlepoint.evaluation.executors import HERE, Executor
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.notebook import notebook
 from saddlepoint.evaluation.reading import one_line, readable
-from saddlepoint.evaluation.records import EVIDENCE
 from saddlepoint.evaluation.sanity import check
 from saddlepoint.evaluation.session import Done, Observe, run
 from saddlepoint.evaluation.spec import Spec, ThreatModel, described_data, described_model
@@ -186,7 +187,7 @@ def evaluate(
             others only for a few steps, unless these come near it. None to search all: then nothing is lost.
         timeout: seconds that a certificate may take for an example; what was found until then counts.
         domains: of "complete", how many parts of an example's ball may be bounded; unlike seconds it can be repeated.
-        evidence: whether to keep what proves each certificate in the run folder, for `verify` to follow it.
+        evidence: whether to keep in the run folder what `saddlepoint_audit` proves the certificates from.
         checks: whether to check on a few examples that the evaluation can be believed (`evaluation.checks`), once it is
             complete.
         executor: who evaluates the examples: this process, or `Workers` of a Ray cluster.
@@ -229,19 +230,45 @@ def evaluate(
         smoothing=voting,
     )
     folder = Path(tempfile.mkdtemp(prefix="saddlepoint-")) / "run" if out is None else Path(out)
-    if proofs and voting is None:
-        for ball in balls.values():
-            METHODS[proofs[-1]].check(proofs[-1], ball, classifier.device.type, evidence=evidence)
+    _check_certificates(classifier, examples, spec, balls.values(), evidence=evidence)
     job = Job(spec, classifier, examples, graphs, points=earlier, evidence=folder / EVIDENCE if evidence else None)
     clock, observe = _Clock(seconds), observe or notebook()
     done, before = run(job, folder, seconds=clock.left, until=until, observe=observe, executor=executor), None
     if done.summary is not None and (further := escalated(job, folder)) is not None:
         before, (job, folder) = open_run(folder), further
         done = run(job, folder, seconds=clock.left, until=until, observe=observe, executor=executor)
-    if checks and attacks and done.summary is not None:
-        check(job, folder, done.summary)
+    if done.summary is not None:
+        _finish(job, folder, done.summary, checks=checks)
     notes = [*([note] if note else []), *dict.fromkeys(job.notes)]
     return Evaluation(open_run(folder), done, "; ".join(notes) or None, until or Until(), before)
+
+
+def _check_certificates(
+    classifier: Classifier, data: Dataset, spec: Spec, balls: Iterable[Ball], *, evidence: bool
+) -> None:
+    """Raise before anything is computed if the last certificate cannot run, or could leave no evidence.
+
+    Args:
+        classifier: the model.
+        data: the examples.
+        spec: what is asked.
+        balls: one of each norm.
+        evidence: whether it is asked for.
+    """
+    if spec.smoothing is None and spec.certify:
+        for ball in balls:
+            METHODS[spec.certify[-1]].check(spec.certify[-1], ball, classifier.device.type)
+    if evidence and (spec.smoothing is not None or not spec.certify):
+        raise InputError("evidence is of certificates other than votes, and none was asked for; leave it out")
+    if evidence:
+        listing_of(classifier, data.shape or tuple(data.read(0).x.shape))
+
+
+def _finish(job: Job, folder: Path, summary: dict[str, Any], *, checks: bool) -> None:
+    """Write what an audit needs of a complete run, and check on a few examples that it can be believed."""
+    write_claims(job, folder)
+    if checks and job.spec.suite:
+        check(job, folder, summary)
 
 
 class _Clock:

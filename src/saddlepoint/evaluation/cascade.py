@@ -20,6 +20,7 @@ from saddlepoint.attacks import Input, Row, Setting, run_attack
 from saddlepoint.certificates import certify
 from saddlepoint.certificates.effort import DOMAINS
 from saddlepoint.errors import AttackError, CertificateError, ModelError
+from saddlepoint.evaluation.claims import keep_evidence
 from saddlepoint.evaluation.earlier_run import NAME, PROBE, TRY, inputs
 from saddlepoint.evaluation.job import Example, Job
 from saddlepoint.evaluation.reading import FAILURES, errors, one_line, read, why
@@ -28,7 +29,6 @@ from saddlepoint.evaluation.records import (
     attacked,
     certified,
     failed,
-    keep_evidence,
     method_line,
 )
 from saddlepoint.evaluation.resume import audited

@@ -1,51 +1,23 @@
 """From what was found to records."""
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from saddlepoint.attacks.engine.example import Row
-from saddlepoint.certificates import Certificates
 from saddlepoint.data.datasets import Sample
 from saddlepoint.evaluation.job import Example, Job
 from saddlepoint.evaluation.resume import Pixels
-from saddlepoint.evaluation.spec import ThreatModel, prefix
+from saddlepoint.evaluation.spec import ThreatModel
 from saddlepoint.geometry.norms import lp_norm
 from saddlepoint.losses import margin
 from saddlepoint.results import Attacked, Certified, Failed, Record, Voted
-from saddlepoint.results.folder.documents import make_folder
 from saddlepoint.results.records.record import SUITE, VOTES
 
 WithImages = tuple[Record, Pixels | None, Pixels | None]
 """A record, x_adv, and the clean image."""
-
-EVIDENCE = "evidence"
-"""The folder, inside a run folder, of what proves certificates."""
-
-
-def evidence_path(folder: Path, threat: ThreatModel, identity: str) -> Path:
-    """Return the file of an example's evidence at one radius: ids may hold what a file's name cannot."""
-    name = hashlib.sha256(f"{prefix(threat.norm, threat.eps)}{identity}".encode()).hexdigest()[:32]
-    return folder / f"{name}.safetensors"
-
-
-def keep_evidence(folder: Path, threat: ThreatModel, identities: Sequence[str], proof: Certificates) -> None:
-    """Write what proves each certified example, before its record says so.
-
-    Args:
-        folder: the run's folder for evidence.
-        threat: the ball that was certified.
-        identities: the identity of each example.
-        proof: the certificates, in the same order.
-    """
-    make_folder(folder)
-    for identity, verdict, evidence in zip(identities, proof.verdict, proof.evidence or (), strict=True):
-        if verdict == "certified":
-            evidence.save(evidence_path(folder, threat, identity))
 
 
 def attacked(row: Row, digest: str, norm: str, method: str, name: str = SUITE) -> Attacked:

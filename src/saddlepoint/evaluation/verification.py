@@ -15,19 +15,18 @@ import torch
 
 from saddlepoint import losses, random
 from saddlepoint.attacks.wrappers import EOT
-from saddlepoint.certificates import Evidence, Graph, certify, check_evidence, graphs_of
+from saddlepoint.certificates import Graph, Hints, certify, check_evidence, graphs_of
 from saddlepoint.certificates.effort import DOMAINS
 from saddlepoint.certificates.smoothing import SmoothedClassifier
 from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, Sample
 from saddlepoint.errors import CertificateError, InputError, SaddlepointError
 from saddlepoint.evaluation.cascade import evaluate_shard
+from saddlepoint.evaluation.claims import EVIDENCE, evidence_path
 from saddlepoint.evaluation.earlier_run import PROBE
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.records import (
-    EVIDENCE,
     bound_line,
-    evidence_path,
     method_line,
     votes_line,
 )
@@ -35,6 +34,7 @@ from saddlepoint.evaluation.resume import complete
 from saddlepoint.evaluation.spec import Spec, ThreatModel
 from saddlepoint.results import Attacked, Certified, Failed, Record, RunError, RunFolder, Voted, digest
 from saddlepoint.results.records.record import PROBED, SUITE, VOTES, Proof, proves
+from saddlepoint_audit.files import Refused
 
 R = TypeVar("R", bound=Attacked | Certified | Voted | Failed)
 Threats = Mapping[tuple[str, float], ThreatModel]
@@ -294,23 +294,24 @@ class Audit:
         tolerance = 0.0
         try:
             if evidence.exists():
-                kept = [Evidence.load(evidence)]
-                bound = float(check_evidence(self.classifier, x, y, threat.ball, kept, box=threat.box, graphs=graphs))
-            else:
-                patience = None if self.spec.timeout is None else _PATIENCE * self.spec.timeout
-                again = certify(
-                    self.classifier,
-                    x,
-                    y,
-                    threat.ball,
-                    method=proof.name,  # type: ignore[arg-type]
-                    box=threat.box,
-                    timeout=patience,
-                    domains=DOMAINS if self.spec.domains is None else self.spec.domains,
-                    graphs=graphs,
-                )
-                bound, tolerance = float(again.lower_bound), float(again.tolerance)
-        except (CertificateError, InputError) as error:
+                kept = [Hints.read(evidence)]
+                bound = float(check_evidence(self.classifier, x, y, threat.ball, kept, box=threat.box))
+                why = None if proves(bound) else f"its hints prove a margin of {bound:.6g}, which is no proof"
+                return Checked("certificate", proof.key, why)
+            patience = None if self.spec.timeout is None else _PATIENCE * self.spec.timeout
+            again = certify(
+                self.classifier,
+                x,
+                y,
+                threat.ball,
+                method=proof.name,  # type: ignore[arg-type]
+                box=threat.box,
+                timeout=patience,
+                domains=DOMAINS if self.spec.domains is None else self.spec.domains,
+                graphs=graphs,
+            )
+            bound, tolerance = float(again.lower_bound), float(again.tolerance)
+        except (CertificateError, InputError, Refused) as error:
             return Checked("certificate", proof.key, f"it proves nothing: {error}")
         if not proves(bound):
             return _proves_nothing(proof, "bound", bound)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saddlepoint.certificates.affine import Affine, Reweigh, Stencil
+from saddlepoint.certificates.affine import Affine, Form, Reweigh, Stencil
 from saddlepoint.certificates.aten.rules import Lowering, Value, affine, refuse, rule, shape_of
 from saddlepoint.certificates.aten.strides import transposed as by_channels
 from saddlepoint.certificates.aten.sums import scaled
@@ -26,6 +26,7 @@ def _matrix(low: Lowering, node: torch.fx.Node, x: Any, w: Any, bias: Tensor | N
         adjoint=lambda functional, w: (functional @ w.T,),
         rescaled=torch.mul,
         rereading=lambda w, factor: w * factor.reshape(-1, 1),
+        form=Form("dense", {"weight": w.T}),
     )
     return affine(low, node, [x], operation)
 
@@ -73,6 +74,7 @@ def _product(low: Lowering, node: torch.fx.Node, x: Any, other: Any) -> Value:
         terms=w.shape[1] if left else w.shape[0],
         pulled=w.shape[0] if left else w.shape[1],
         adjoint=(lambda f, w: (torch.matmul(w.T, f),)) if left else (lambda f, w: (torch.matmul(f, w.T),)),
+        form=None if left else Form("dense", {"weight": w.T}),
     )
     return affine(low, node, [varying], operation)
 
@@ -134,6 +136,8 @@ def _convolution(
     gathered, scattered = math.prod(kernel) * w.shape[1], read * (w.shape[0] // groups)
     terms, pulled = (scattered, gathered) if transposed else (gathered, scattered)
     first, second = (_along(axis, w) for axis in (0, 1))
+    settings = {"stride": stride, "padding": padding, "dilation": dilation, "transposed": transposed, "groups": groups}
+    settings |= {"input": x.shape, "output": shape}
     into, out = (second, first) if not transposed else (first, second)
     operation = Affine(
         linear,
@@ -146,6 +150,7 @@ def _convolution(
         stencil=stencil,
         rescaled=out if groups == 1 or not transposed else None,
         rereading=into if groups == 1 or transposed else None,
+        form=Form("conv", {"weight": w}, settings),
     )
     return affine(low, node, [x], operation)
 
@@ -174,4 +179,11 @@ def _batch_norm(
     shift, parts = (-moved, moved.abs()) if bias is None else (bias - moved, bias.abs() + moved.abs())
     wide = (-1, *(1 for _ in shape[1:]))
     factor, offset, size = (factor.reshape(wide) for factor in (scale, shift, parts))
-    return (scaled(low, node.name, x, shape, factor, offset, parts=size),)
+    own = {
+        "mean": running_mean,
+        "variance": running_var,
+        "weight": torch.ones_like(scale) if weight is None else weight,
+        "bias": torch.zeros_like(scale) if bias is None else bias,
+    }
+    form = Form("norm", own, {"eps": eps}, whole=True)
+    return (scaled(low, node.name, x, shape, factor, offset, parts=size, form=form),)

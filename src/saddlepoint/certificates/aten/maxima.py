@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saddlepoint.certificates.affine import Affine, Stencil
+from saddlepoint.certificates.affine import Affine, Form, Stencil
 from saddlepoint.certificates.aten.rules import Lowering, Value, rule, shape_of
 from saddlepoint.certificates.aten.sums import combination
 from saddlepoint.certificates.relu import ReLU
@@ -31,6 +31,7 @@ def larger(low: Lowering, a: Value, b: Value, name: str) -> Value:
         adjoint=lambda functional: (functional, functional, None),
         range=lambda a, excess, b: (torch.maximum(a[0], b[0]), torch.maximum(a[1], b[1])),
         stencil=Stencil(lambda windows: (windows, windows, None)),
+        form=Form("max"),
     )
     return low.add(total, (a, low.add(ReLU(), (gap,), a.shape, f"{name}_relu"), b), a.shape, name)
 
@@ -101,6 +102,7 @@ def _picked(low: Lowering, x: Value, axis: int, places: list[int], name: str, *,
         (x.shape,),
         terms=1 + max(map(places.count, places)),
         stencil=_evenly(axis - 2, places) if grid else None,
+        form=Form("gather", {"index": torch.arange(math.prod(x.shape)).reshape(x.shape).index_select(axis - 1, index)}),
     )
     return low.add(operation, (x,), shape, name)
 

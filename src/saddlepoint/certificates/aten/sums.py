@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saddlepoint.certificates.affine import Affine, Stencil
+from saddlepoint.certificates.affine import Affine, Form, Stencil
 from saddlepoint.certificates.aten.rules import Lowering, Value, constant, name_of, refuse, rule, shape_of
 
 
@@ -54,7 +54,9 @@ def _mul(low: Lowering, node: torch.fx.Node, x: Any, other: Any) -> Value:
 def _div(low: Lowering, node: torch.fx.Node, x: Any, other: Any) -> Value:
     if not isinstance(x, Value) or isinstance(other, Value):
         raise refuse(node, "divides by a value that depends on the input")
-    return _scaled(low, node, x, 1 / constant(other, x, node), None)
+    divisor = constant(other, x, node)
+    form = Form("scale", {"factor": divisor}, {"inverse": True}) if x.shape == shape_of(node) else None
+    return scaled(low, node.name, x, shape_of(node), 1 / divisor, None, form=form)
 
 
 def _scaled(low: Lowering, node: torch.fx.Node, x: Value, scale: Tensor | float, offset: Tensor | None) -> Value:
@@ -71,6 +73,7 @@ def scaled(
     offset: Tensor | None,
     *,
     parts: Tensor | None = None,
+    form: Form | None = None,
 ) -> Value:
     """Append scale · x + offset, each broadcast to `shape`; `parts` are the magnitudes of an offset's terms.
 
@@ -82,6 +85,7 @@ def scaled(
         scale: a number, or a tensor that broadcasts to the shape.
         offset: a tensor that broadcasts to the shape; None for 0.
         parts: Σ |terms| of an offset that is a sum itself, for the allowance for rounding; None where it is stored.
+        form: how an audit reads it; None for a factor.
     """
     factor = torch.as_tensor(scale, dtype=torch.float64, device=None if offset is None else offset.device)
     plain = x.shape == shape
@@ -99,6 +103,7 @@ def scaled(
         channelwise=plain and alike,
         rescaled=torch.mul if plain else None,
         parts=None if parts is None else parts.expand(shape),
+        form=form or (Form("scale", {"factor": factor}, {"inverse": False}) if plain else None),
     )
     return low.add(operation, (x,), shape, name)
 
@@ -132,6 +137,7 @@ def combination(
         terms=2 * max(_copies(parent, shape) for parent in parents),
         adjoint=_shares if plain else None,
         stencil=Stencil(_shares) if plain else None,
+        form=Form("sum", {"scales": torch.tensor(scales, dtype=torch.float64)}) if plain else None,
     )
     return low.add(operation, parents, shape, name)
 

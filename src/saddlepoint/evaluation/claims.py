@@ -1,0 +1,101 @@
+"""What an audit needs of a run, in its folder `evidence`: the network, the images, the hints, and what is claimed.
+
+`saddlepoint_audit` reads it with NumPy and the standard library alone, so that nothing here is a table of Parquet.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from saddlepoint.certificates import Certificates
+from saddlepoint.certificates.evidence import save_hints
+from saddlepoint.certificates.listing import listing_of
+from saddlepoint.data.datasets import Dataset
+from saddlepoint.errors import InputError
+from saddlepoint.evaluation.job import Job
+from saddlepoint.evaluation.spec import ThreatModel, prefix
+from saddlepoint.results import Record, open_run
+from saddlepoint.results.folder.documents import make_folder, write_bytes
+from saddlepoint.results.folder.points import Pixels, as_pixels, image
+from saddlepoint.results.records.verdicts import standing_of
+from saddlepoint_audit.runs import FORMAT, VERSION
+
+EVIDENCE = "evidence"
+"""The folder, inside a run folder, of what an audit needs."""
+
+
+def evidence_path(folder: Path, threat: ThreatModel, identity: str) -> Path:
+    """Return the file of an example's hints at one radius: ids may hold what a file's name cannot."""
+    name = hashlib.sha256(f"{prefix(threat.norm, threat.eps)}{identity}".encode()).hexdigest()[:32]
+    return folder / f"{name}.safetensors"
+
+
+def keep_evidence(folder: Path, threat: ThreatModel, identities: Sequence[str], proof: Certificates) -> None:
+    """Write the hints of each certified example, before its record says so.
+
+    Args:
+        folder: the run's folder for evidence.
+        threat: the ball that was certified.
+        identities: the identity of each example.
+        proof: the certificates, in the same order.
+    """
+    make_folder(folder)
+    for identity, hints in zip(identities, proof.evidence or (), strict=True):
+        if hints is not None:
+            save_hints(evidence_path(folder, threat, identity), hints)
+
+
+def write_claims(job: Job, folder: Path) -> None:
+    """Write the network, the images, and the verdict on each example of a finished run.
+
+    Args:
+        job: what was computed.
+        folder: of the run.
+    """
+    if job.evidence is None:
+        return
+    own = folder / EVIDENCE
+    if own != job.evidence:  # an escalated run has taken over the certificates of the one before
+        shutil.copytree(job.evidence, own, dirs_exist_ok=True)
+    listing_of(job.classifier, job.data.shape or tuple(job.data.read(0).x.shape)).save(own)
+    images, labels = _examples(job.data)
+    from safetensors.numpy import save
+
+    write_bytes(own / "images.safetensors", save({"images": images}))
+    records: dict[tuple[str, float, str], list[Record]] = {}
+    for record in open_run(folder).records():
+        records.setdefault((record.norm, record.eps, record.id), []).append(record)
+    threats = []
+    for threat in job.spec.threats:
+        verdicts = [str(standing_of(records[threat.norm, threat.eps, identity])) for identity in job.data.ids]
+        proofs = [evidence_path(own, threat, identity) for identity in job.data.ids]
+        names = [
+            path.name if verdict == "certified" and path.exists() else None
+            for path, verdict in zip(proofs, verdicts, strict=True)
+        ]
+        threats.append({"norm": threat.norm, "eps": threat.eps, "verdicts": verdicts, "proofs": names})
+    about = {"format": FORMAT, "version": VERSION, "box": job.spec.threats[0].box}
+    told = {**about, "ids": list(job.data.ids), "labels": labels, "threats": threats}
+    write_bytes(own / "claims.json", json.dumps(told, ensure_ascii=False, indent=1).encode())
+
+
+def _examples(data: Dataset) -> tuple[np.ndarray, list[int]]:
+    """Return all images, as bytes if all are multiples of 1/255, and labels; zeros for those that cannot be read."""
+    images, labels = list[Pixels | None](), list[int]()
+    for place in range(len(data)):
+        try:
+            sample = data.read(place)
+        except InputError:
+            images.append(None)
+            labels.append(0)
+            continue
+        images.append(image(sample.x.numpy()))
+        labels.append(int(sample.y))
+    some = next(x for x in images if x is not None)
+    filled = [np.zeros_like(some) if x is None else x for x in images]
+    same = all(x.dtype == np.uint8 for x in filled)
+    return np.stack(filled if same else [as_pixels(x) for x in filled]), labels

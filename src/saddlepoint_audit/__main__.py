@@ -1,0 +1,55 @@
+"""`python -m saddlepoint_audit RUN`: exit 0 if every claim holds, 1 if one does not, 2 if a file cannot be read."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from saddlepoint_audit.files import Refused
+from saddlepoint_audit.runs import Report, audit
+from saddlepoint_audit.weights import compared
+
+SHOWN = 5
+"""Claims that do not hold, and are told one by one."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Audit a run folder and print what came of it."""
+    parser = argparse.ArgumentParser("python -m saddlepoint_audit", description=__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a folder of saddlepoint evaluate or certify --evidence")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="the model's safetensors or ONNX file")
+    told = parser.parse_args(arguments)
+    began, reports, foreign = time.monotonic(), dict[int, Report](), list[str]()
+    try:
+        if told.weights is not None:
+            foreign = _weights(told.run / "evidence", told.weights)
+        for report, _ in audit(told.run):
+            reports[id(report)] = report
+    except Refused as error:
+        print(f"saddlepoint_audit: {error}", file=sys.stderr)
+        return 2
+    wrong = foreign + [line for report in reports.values() for line in report.wrong]
+    for report in reports.values():
+        print(report.in_words())
+    for line in wrong[:SHOWN]:
+        print(f"does not hold: {line}")
+    if told.weights is None:
+        print("the weights are those that the run came with; --weights FILE compares them with the model's own")
+    verdict = "NOT verified" if wrong else "verified"
+    print(
+        f"{verdict} in {time.monotonic() - began:.0f} s. That attacks broke nothing cannot be replayed: it is no claim."
+    )
+    return 1 if wrong else 0
+
+
+def _weights(evidence: Path, model: Path) -> list[str]:
+    """Print which arrays are the model's, and return what is foreign."""
+    same, told, foreign = compared(evidence, model)
+    print(f"{same} arrays of the network are those of {model.name}, bit by bit")
+    for line in told:
+        print(f"not in the file: {line}")
+    return foreign
+
+
+if __name__ == "__main__":
+    sys.exit(main())
