@@ -87,16 +87,20 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """α z ≤ relu(z) ≤ s z + t, coordinate by coordinate; α of each functional, or of all. Constants where s is None."""
+    """α z ≤ relu(z) ≤ s z + t, coordinate by coordinate, for each functional or for all; constants where s is None.
+
+    On a part of the set where z σ ≥ 0, σ = ±1, β σ z may be taken off for β ≥ 0: `pushed` is β σ (Wang et al. 2021).
+    """
 
     alpha: Values
     slope: Values | None
     above: Values
+    pushed: Values | None = None
 
     @property
     def size(self) -> int:
         """How many coordinates there are."""
-        return len(self.above)
+        return int(self.above.shape[-1])
 
     @classmethod
     def over(cls, lower: Values, upper: Values) -> "Lines":
@@ -118,7 +122,9 @@ class Lines:
         positive, negative = np.maximum(a, 0), np.minimum(a, 0)
         if self.slope is None:
             return None, positive @ self.alpha + negative @ self.above
-        return positive * self.alpha + negative * self.slope, negative @ self.above
+        gain = negative @ self.above if self.above.ndim == 1 else (negative * self.above).sum(1)
+        back = positive * self.alpha + negative * self.slope
+        return back if self.pushed is None else back - self.pushed, gain
 
 
 class Enclosure:
@@ -218,6 +224,8 @@ class Enclosure:
             if operation.transpose is None:
                 back, gain = lines[i].backward(a_i)
                 parts = [back]
+                if (pushed := lines[i].pushed) is not None:
+                    lost += 3 * self.loose * UP * (np.abs(pushed) @ self._size(operation.parents[0]))
             else:
                 gain = 0.0 if operation.offset is None else a_i @ operation.offset
                 parts = operation.transpose(a_i)

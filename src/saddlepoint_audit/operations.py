@@ -220,9 +220,11 @@ def _correlate(x: Values, weight: Array, steps: Steps, grids: Grids, groups: int
 def _spread(a: Values, weight: Array, steps: Steps, grids: Grids, groups: int) -> Values:
     large, small = grids
     padded = _padded(np.zeros((len(a), *large)), steps, weight, small)
-    values = a.reshape(len(a), groups, small[0] // groups, -1)
+    by_group = weight.reshape(groups, small[0] // groups, -1).swapaxes(1, 2)
+    products = by_group @ a.reshape(len(a), groups, small[0] // groups, -1)
+    placed = products.reshape(len(a), large[0], *weight.shape[2:], *small[1:])
     for place, window in _windows(padded, steps, weight, small):
-        window += (_by_groups(weight[:, :, *place], groups).swapaxes(1, 2) @ values).reshape(window.shape)
+        window += placed[:, :, *place]
     inside = tuple(slice(p, p + n) for p, n in zip(steps[1], large[1:], strict=True))
     return np.ascontiguousarray(padded[:, :, *inside]).reshape(len(a), -1)
 

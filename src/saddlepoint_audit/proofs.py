@@ -12,9 +12,9 @@ import numpy as np
 
 from saddlepoint_audit.enclosures import FLOAT32, REAL, Enclosure, Lines, Region
 from saddlepoint_audit.files import Array, Refused, arrays_of
-from saddlepoint_audit.operations import Network, Values
+from saddlepoint_audit.operations import MOST, Network, Values
 
-TOGETHER = 64
+TOGETHER = 32
 """Functionals that are propagated at once."""
 STEPS = 128
 """Slopes are kept in steps of 1/128: exact numbers, 0 and 1 among them."""
@@ -23,17 +23,81 @@ Slopes = Mapping[int, Array]
 """By the place of a ReLU among all of them, slopes of lower lines: (functionals, neurons that have some), in steps."""
 
 
+LEAVES = ("margins", "ends", "literals", "multipliers", "slopes")
+
+
 @dataclass(frozen=True, eq=False)
-class Pass:
-    """One look at the inputs of the ReLUs, in the order of computation, each bounded with those before it.
+class Branches:
+    """Parts of the set on which margins are positive, and how they cover it.
+
+    Neurons are counted through the lists of `Hints.neurons`, ReLU by ReLU. Each leaf is {x : z σ ≥ 0 for its literals}.
 
     Attributes:
-        rows: by the place of a ReLU, the neurons that are bounded; None for all whose sign is open.
-        slopes: by that place, the slopes for their lower bounds, and then for their upper ones; default ones if none.
+        trees: by margin, in preorder: a neuron, its part z ≥ 0, its part z ≤ 0; or −1 − k for leaf k, whose literals
+            must be among those on the way.
+        margins: which is bounded on each leaf, (L,).
+        ends: where the literals of each leaf end, behind a 0, (L + 1,).
+        literals: 1 + the neuron, times σ.
+        multipliers: β of each literal.
+        slopes: of lower lines on each leaf, in steps, (L, neurons).
     """
 
-    rows: Mapping[int, Array] | None = None
-    slopes: Mapping[int, Slopes] = field(default_factory=dict)
+    trees: Mapping[int, Array]
+    margins: Array
+    ends: Array
+    literals: Array
+    multipliers: Array
+    slopes: Array
+
+    def checked(self, neurons: int, margins: int) -> None:
+        """Raise Refused unless everything is of its shape and within its range."""
+        count, total = len(self.margins), len(self.literals)
+        whole = all(a.ndim == 1 and a.dtype.kind == "i" for a in (self.margins, self.ends, self.literals))
+        fits = (
+            whole
+            and self.slopes.dtype == np.uint8
+            and self.slopes.shape == (count, neurons)
+            and self.ends.shape == (count + 1,)
+            and self.multipliers.shape == (total,)
+            and self.multipliers.dtype.kind == "f"
+            and (np.diff(self.ends) >= 0).all()
+            and (int(self.ends[0]), int(self.ends[-1])) == (0, total)
+            and _within(self.margins, 0, margins)
+            and _within(np.abs(self.literals), 1, neurons + 1)
+            and bool((self.slopes <= STEPS).all())
+            and bool(((self.multipliers >= 0) & (self.multipliers < MOST)).all())
+        )
+        if not fits:
+            raise Refused("leaves of the proof do not fit the network")
+
+    def of(self, leaf: int) -> Array:
+        """Return the literals of a leaf."""
+        return self.literals[self.ends[leaf] : self.ends[leaf + 1]]
+
+    def least(self, margin: int, bounds: Values) -> float:
+        """Return the least bound of a margin over the leaves of its tree, from those of all leaves; −∞ without a tree.
+
+        Raises:
+            Refused: they do not cover the set.
+        """
+        if margin not in self.trees:
+            return -np.inf
+        steps, least = iter(self.trees[margin].tolist()), np.inf
+        todo: list[frozenset[int]] = [frozenset()]
+        while todo:
+            path, step = todo.pop(), next(steps, None)
+            if step is None:
+                raise Refused("a tree of the proof ends early: its leaves do not cover the set")
+            if step >= 0:
+                todo += [path | {-1 - step}, path | {1 + step}]
+                continue
+            leaf = -1 - step
+            if leaf >= len(bounds) or int(self.margins[leaf]) != margin or not path.issuperset(self.of(leaf).tolist()):
+                raise Refused("a leaf of the proof is not of the part of the set at which it stands")
+            least = min(least, float(bounds[leaf]))
+        if next(steps, None) is not None:
+            raise Refused("a tree of the proof goes on behind its end")
+        return least
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +105,20 @@ class Hints:
     """What finds the proof of one example again.
 
     Attributes:
-        passes: each tightens the bounds of the one before; without any, they are intervals.
+        bounded: whether inputs of ReLUs whose sign is open are bounded by functionals; else by intervals.
+        rows: by the place of a ReLU, the neurons whose bounds have slopes of their own; default ones for all others.
+        bent: by that place, the slopes for their lower bounds, and then for their upper ones.
         neurons: by the place of a ReLU, those that slopes are of.
         slopes: for each margin, in the order of the classes; default ones if none.
+        branches: for margins that the whole set leaves open.
     """
 
-    passes: tuple[Pass, ...] = ()
+    bounded: bool = False
+    rows: Mapping[int, Array] = field(default_factory=dict)
+    bent: Mapping[int, Slopes] = field(default_factory=dict)
     neurons: Mapping[int, Array] = field(default_factory=dict)
     slopes: Slopes = field(default_factory=dict)
+    branches: Branches | None = None
 
     @classmethod
     def read(cls, path: Path) -> "Hints":
@@ -61,14 +131,9 @@ class Hints:
         if about.get("saddlepoint-proof") != VERSION:
             raise Refused(f"{path.name} holds no hints of this version")
         try:
-            passes = [Pass(slopes={}) for _ in range(min(int(about["passes"]), 8))]
-            neurons, slopes = dict[int, Array](), dict[int, Array]()
-            for name, array in arrays.items():
-                kind, *places = name.split("/")
-                _enter(passes, neurons, slopes, kind, tuple(map(int, places)), array)
-        except (KeyError, ValueError, IndexError) as error:
+            return _read(arrays, about["bounded"] == "1")
+        except (KeyError, ValueError, IndexError, TypeError) as error:
             raise Refused(f"{path.name} holds what is no hint: {error}") from None
-        return cls(tuple(passes), neurons, slopes)
 
     def lines(self, lines: Mapping[int, Lines], relus: list[int], slopes: Slopes, count: int) -> dict[int, Lines]:
         """Return lines whose lower slopes are these, for each of `count` functionals, where a sign is open."""
@@ -86,28 +151,22 @@ class Hints:
         return own
 
 
-def _enter(
-    passes: list[Pass],
-    neurons: dict[int, Array],
-    slopes: dict[int, Array],
-    kind: str,
-    places: tuple[int, ...],
-    array: Array,
-) -> None:
-    """Put one array of a file where its name says."""
-    match kind, places:
-        case "neurons", (place,):
-            neurons[place] = array
-        case "slopes", (place,):
-            slopes[place] = array
-        case "rows", (k, place):
-            passes[k] = replace(passes[k], rows={**(passes[k].rows or {}), place: array})
-        case "slopes", (k, place, before):
-            own = dict(passes[k].slopes)
-            own[place] = {**own.get(place, {}), before: array}
-            passes[k] = replace(passes[k], slopes=own)
-        case _:
-            raise ValueError(f"{kind!r:.40} of {places}")
+def _read(arrays: Mapping[str, Array], bounded: bool) -> Hints:
+    """Return the hints of arrays, each where its name says."""
+    kinds: dict[str, dict[int, Array]] = {"rows": {}, "neurons": {}, "slopes": {}, "tree": {}}
+    bent, leaves = dict[int, dict[int, Array]](), dict[str, Array]()
+    for name, array in arrays.items():
+        match name.split("/"):
+            case "leaves", part:
+                leaves[part] = array
+            case "bent", place, before:
+                bent.setdefault(int(place), {})[int(before)] = array
+            case kind, place:
+                kinds[kind][int(place)] = array
+            case _:
+                raise ValueError(f"{name!r:.40}")
+    trees = kinds.pop("tree")
+    return Hints(bounded, bent=bent, branches=Branches(trees, **leaves) if leaves or trees else None, **kinds)
 
 
 @dataclass(frozen=True)
@@ -156,13 +215,59 @@ def margin_of(network: Network, region: Region, label: int, hints: Hints, unit: 
     last = len(network.operations) - 1
     rows = differences(label, network.operations[last].size)
     enclosure = _enclosed(network, region, unit, hints)
-    lines = enclosure.lines()
-    bounds = [enclosure.least(last, rows, enclosure.lines(constant=True)), enclosure.least(last, rows, lines)]
-    if hints.slopes:
-        own = hints.lines(lines, network.relus, hints.slopes, len(rows))
-        bounds.append(enclosure.least(last, rows, own))
-    least = np.nan_to_num(np.array(bounds), nan=-np.inf, posinf=-np.inf).max(0)
+    lines, least = enclosure.lines(), np.full(len(rows), -np.inf)
+    own = hints.lines(lines, network.relus, hints.slopes, len(rows)) if hints.slopes else lines
+    for way in (enclosure.lines(constant=True), lines, own):
+        bound = enclosure.least(last, rows, way)
+        least = np.maximum(least, np.nan_to_num(bound, nan=-np.inf, posinf=-np.inf))
+    if hints.branches is not None and not (least > 0).all():
+        least = np.maximum(least, _split(enclosure, rows, hints, least > 0))
     return float(least.min(initial=np.inf))
+
+
+def _split(enclosure: Enclosure, rows: Values, hints: Hints, done: Array) -> Values:
+    """Return the bounds of margins by the parts that the set is split into; −∞ of those that are done with."""
+    branches, relus, lines = hints.branches, enclosure.network.relus, enclosure.lines()
+    assert branches is not None  # noqa: S101 - asked for where there are some
+    places = [(relus[k], _places(own, lines[relus[k]].size)) for k, own in sorted(hints.neurons.items())]
+    branches.checked(sum(len(own) for _, own in places), len(rows))
+    bounds = np.full(len(branches.margins), -np.inf)
+    asked = np.flatnonzero(~done[branches.margins])
+    for begin in range(0, len(asked), TOGETHER):
+        part = asked[begin : begin + TOGETHER]
+        own = _on_leaves(branches, part, places, lines)
+        bound = enclosure.least(len(enclosure.network.operations) - 1, rows[branches.margins[part]], own)
+        bounds[part] = np.nan_to_num(bound, nan=-np.inf, posinf=-np.inf)
+    return np.array([-np.inf if done[m] else branches.least(m, bounds) for m in range(len(rows))])
+
+
+def _on_leaves(
+    branches: Branches, leaves: Array, places: list[tuple[int, Array]], lines: Mapping[int, Lines]
+) -> dict[int, Lines]:
+    """Return the lines of some leaves: exact where a literal gives the sign, with the multipliers of literals."""
+    count = sum(len(own) for _, own in places)
+    signs, multipliers = np.zeros((len(leaves), count)), np.zeros((len(leaves), count))
+    for row, leaf in enumerate(leaves.tolist()):
+        literals = branches.of(leaf)
+        signs[row, np.abs(literals) - 1] = np.sign(literals)
+        multipliers[row, np.abs(literals) - 1] = branches.multipliers[branches.ends[leaf] : branches.ends[leaf + 1]]
+    slopes, begin, made = branches.slopes[leaves] / STEPS, 0, dict(lines)
+    for i, own in places:
+        columns = slice(begin, begin + len(own))
+        begin += len(own)
+        sign, given = signs[:, columns], signs[:, columns] != 0
+        base = lines[i]
+        alpha, slope, above, pushed = (
+            np.broadcast_to(0.0 if part is None else part, (len(leaves), base.size)).copy()
+            for part in (base.alpha, base.slope, base.above, None)
+        )
+        open_ = base.above[own] > 0
+        alpha[:, own] = np.where(given, sign > 0, np.where(open_, slopes[:, columns], alpha[:, own]))
+        slope[:, own] = np.where(given, sign > 0, slope[:, own])
+        above[:, own] = np.where(given, 0.0, above[:, own])
+        pushed[:, own] = multipliers[:, columns] * sign
+        made[i] = Lines(alpha, slope, above, pushed)
+    return made
 
 
 def differences(label: int, classes: int) -> Values:
@@ -175,44 +280,43 @@ def differences(label: int, classes: int) -> Values:
 
 
 def _enclosed(network: Network, region: Region, unit: float, hints: Hints) -> Enclosure:
-    """Return the bounds of all operations: by intervals, and what each pass tightens."""
+    """Return the bounds of all operations."""
     readers = {network.operations[i].parents[0]: k for k, i in reversed([*enumerate(network.relus)])}
-    before: Enclosure | None = None
-    for own in hints.passes or (None,):
-        enclosure = Enclosure(network, region, unit)
-        for i in range(1, len(network.operations)):
-            enclosure.step()
-            if before is not None:
-                enclosure.meet(i, before.lower[i], before.upper[i])
-            if own is not None and i in readers:
-                _bound(enclosure, i, readers[i], own, hints)
-        before = enclosure
-    assert before is not None  # noqa: S101 - there is one pass at least
-    return before
+    enclosure = Enclosure(network, region, unit)
+    for i in range(1, len(network.operations)):
+        enclosure.step()
+        if hints.bounded and i in readers:
+            _bound(enclosure, i, readers[i], hints)
+    return enclosure
 
 
-def _bound(enclosure: Enclosure, i: int, place: int, own: Pass, hints: Hints) -> None:
-    """Tighten the bounds of operation i, what ReLU `place` reads, of some neurons by functionals of their own."""
+def _bound(enclosure: Enclosure, i: int, place: int, hints: Hints) -> None:
+    """Tighten the bounds of operation i, what ReLU `place` reads, where a sign is open, by functionals of their own."""
     low, high = enclosure.lower[i].copy(), enclosure.upper[i].copy()
-    if own.rows is None:
-        chosen = np.flatnonzero((low < 0) & (high > 0))
-    else:
-        chosen = _places(own.rows.get(place, np.zeros(0, np.int32)), len(low))
-    lines, count = enclosure.lines(), len(chosen)
-    for begin in range(0, count, TOGETHER):
-        part = np.arange(begin, min(begin + TOGETHER, count))
-        unit = np.zeros((len(part), len(low)))
-        unit[np.arange(len(part)), chosen[part]] = 1.0
-        slopes = {j: steps[np.r_[part, part + count]] for j, steps in own.slopes.get(place, {}).items()}
-        bent = hints.lines(lines, enclosure.network.relus, slopes, 2 * len(part))
-        least = enclosure.least(i, np.concatenate([unit, -unit]), bent)
-        low[chosen[part]], high[chosen[part]] = least[: len(part)], -least[len(part) :]
+    open_ = (low < 0) & (high > 0)
+    own = _places(hints.rows.get(place, np.zeros(0, np.int32)), len(low))
+    rest = open_.copy()
+    rest[own] = False
+    lines, count = enclosure.lines(), len(own)
+    for chosen, bent in ((own, hints.bent.get(place, {})), (np.flatnonzero(rest), {})):
+        for begin in range(0, len(chosen), TOGETHER):
+            part = np.arange(begin, min(begin + TOGETHER, len(chosen)))
+            slopes = {j: steps[np.r_[part, part + count]] for j, steps in bent.items()}
+            unit = np.zeros((len(part), len(low)))
+            unit[np.arange(len(part)), chosen[part]] = 1.0
+            both = hints.lines(lines, enclosure.network.relus, slopes, 2 * len(part))
+            least = enclosure.least(i, np.concatenate([unit, -unit]), both)
+            low[chosen[part]], high[chosen[part]] = least[: len(part)], -least[len(part) :]
     enclosure.meet(i, np.nan_to_num(low, nan=-np.inf), np.nan_to_num(high, nan=np.inf))
 
 
 def _places(rows: Array, size: int) -> Array:
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
         raise Refused("a hint of neurons is no list of their places")
-    if len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= size):
-        raise Refused("a hint is of a neuron that there is not")
+    if not _within(rows, 0, size) or len(np.unique(rows)) < len(rows):
+        raise Refused("a hint is of a neuron that there is not, or twice of one")
     return rows
+
+
+def _within(numbers: Array, least: int, beyond: int) -> bool:
+    return not len(numbers) or (int(numbers.min()) >= least and int(numbers.max()) < beyond)

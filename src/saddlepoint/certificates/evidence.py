@@ -5,7 +5,6 @@ of 1/128 (`saddlepoint_audit.proofs`). What they prove is what an audit computes
 for rounding; a certificate has evidence only where that was tried and came to a proof.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +12,25 @@ import torch
 from torch import Tensor
 
 from saddlepoint.certificates.bounds import Bounds
+from saddlepoint.certificates.branching.splitting import Refuted
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.intermediate import Neurons
 from saddlepoint.certificates.slopes import Slopes
 from saddlepoint.results.folder.documents import write_bytes
-from saddlepoint_audit.proofs import STEPS, VERSION, Hints, Pass
+from saddlepoint_audit.proofs import LEAVES, STEPS, VERSION, Branches, Hints
 
 
-def hints_of(graph: Graph, known: Bounds, passes: Sequence[Neurons], slopes: Slopes) -> Hints:
+def hints_of(
+    graph: Graph, known: Bounds, neurons: Neurons | None, slopes: Slopes, refuted: Refuted | None = None
+) -> Hints:
     """Return the hints of one example.
 
     Args:
         graph: of the network.
-        known: the bounds of every node that the last pass came to.
-        passes: neurons with slopes of their own; none in a pass at default slopes over all neurons that are open.
+        known: the bounds of every node that the search came to.
+        neurons: those with slopes of their own; None where bounds are intervals.
         slopes: for margins, by the activation's position, (K − 1, *shape).
+        refuted: domains that cover the set, if it was split.
     """
     place = {i: k for k, i in enumerate(graph.activations)}
     reader = {graph.nodes[i].parents[0]: k for i, k in reversed(place.items())}
@@ -40,15 +43,51 @@ def hints_of(graph: Graph, known: Bounds, passes: Sequence[Neurons], slopes: Slo
     def kept(own: Slopes) -> dict[int, np.ndarray]:
         return {place[i]: _steps(slope.flatten(1)[:, open_[i]]) for i, slope in own.items()}
 
-    made = tuple(
-        Pass(
-            {reader[i]: _numpy(rows) for i, (rows, _) in neurons.items()} if neurons else None,
-            {reader[i]: kept(own) for i, (_, own) in neurons.items()},
-        )
-        for neurons in passes
+    own = neurons or {}
+    needed = bool(slopes or own)
+    return Hints(
+        bounded=neurons is not None,
+        rows={reader[i]: _numpy(rows) for i, (rows, _) in own.items()},
+        bent={reader[i]: kept(bent) for i, (_, bent) in own.items()},
+        neurons={place[i]: _numpy(rows) for i, rows in open_.items()} if needed else {},
+        slopes=kept(slopes),
+        branches=None if refuted is None else _branches(refuted),
     )
-    needed = bool(slopes) or any(neurons for neurons in passes)
-    return Hints(made, {place[i]: _numpy(rows) for i, rows in open_.items()} if needed else {}, kept(slopes))
+
+
+def _branches(refuted: Refuted) -> Branches:
+    """Return what proves a margin on each domain, and for each margin the tree whose leaves they are."""
+    signs, target = refuted.signs.numpy(), refuted.target.numpy()
+    which, neuron = np.nonzero(signs)
+    literals = (neuron + 1) * signs[which, neuron]
+    ends = np.searchsorted(which, np.arange(len(signs) + 1))
+    return Branches(
+        trees={int(m): _tree(signs, np.flatnonzero(target == m)) for m in np.unique(target)},
+        margins=target.astype(np.int32),
+        ends=ends.astype(np.int32),
+        literals=literals.astype(np.int32),
+        multipliers=refuted.multipliers.numpy()[which, neuron].astype(np.float32),
+        slopes=_steps(refuted.slopes),
+    )
+
+
+def _tree(signs: np.ndarray, leaves: np.ndarray) -> np.ndarray:
+    """Return the tree of some domains that cover a set, in preorder: a neuron, its active part, its inactive part.
+
+    A neuron whose sign every one of them has is where they were split first, or may have been.
+    """
+    preorder, todo = list[int](), [(leaves, np.zeros(signs.shape[1], bool))]
+    while todo:
+        own, path = todo.pop()
+        if len(own) == 1:
+            preorder.append(-1 - int(own[0]))
+            continue
+        neuron = int(np.flatnonzero((signs[own] != 0).all(0) & ~path)[0])
+        below = path.copy()
+        below[neuron] = True
+        preorder.append(neuron)
+        todo += [(own[signs[own, neuron] == sign], below) for sign in (-1, 1)]
+    return np.array(preorder, np.int32)
 
 
 def _steps(slope: Tensor) -> np.ndarray:
@@ -65,12 +104,10 @@ def save_hints(path: Path, hints: Hints) -> None:
 
     arrays = {f"neurons/{place}": rows for place, rows in hints.neurons.items()}
     arrays |= {f"slopes/{place}": steps for place, steps in hints.slopes.items()}
-    for k, own in enumerate(hints.passes):
-        arrays |= {f"rows/{k}/{place}": rows for place, rows in (own.rows or {}).items()}
-        arrays |= {
-            f"slopes/{k}/{place}/{before}": steps
-            for place, slopes in own.slopes.items()
-            for before, steps in slopes.items()
-        }
-    about = {"saddlepoint-proof": VERSION, "passes": str(len(hints.passes))}
+    arrays |= {f"rows/{place}": rows for place, rows in hints.rows.items()}
+    arrays |= {f"bent/{place}/{j}": steps for place, slopes in hints.bent.items() for j, steps in slopes.items()}
+    if (branches := hints.branches) is not None:
+        arrays |= {f"tree/{margin}": tree for margin, tree in branches.trees.items()}
+        arrays |= {f"leaves/{name}": getattr(branches, name) for name in LEAVES}
+    about = {"saddlepoint-proof": VERSION, "bounded": str(int(hints.bounded))}
     write_bytes(path.absolute(), save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, about))

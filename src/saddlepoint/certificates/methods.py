@@ -18,7 +18,7 @@ from saddlepoint.certificates import bounds, crown, intermediate
 from saddlepoint.certificates.bounds import Bounds
 from saddlepoint.certificates.branching.neurons import Neurons
 from saddlepoint.certificates.branching.rounds import branch
-from saddlepoint.certificates.branching.splitting import Targets
+from saddlepoint.certificates.branching.splitting import Refuted, Targets
 from saddlepoint.certificates.crown import Functional, Relaxation, Sizes
 from saddlepoint.certificates.effort import WHOLE, Effort
 from saddlepoint.certificates.evidence import hints_of
@@ -74,6 +74,7 @@ class Problem:
         lost: sizes of every node, from which the allowance for rounding follows.
         effort: memory, time and domains that are left.
         double: the graph in float64, for what its own type leaves to rounding.
+        keep: whether evidence is asked for.
     """
 
     graph: Graph
@@ -83,6 +84,7 @@ class Problem:
     lost: Sizes
     effort: Effort
     double: Graph
+    keep: bool = False
 
     @cached_property
     def ranges(self) -> Mapping[int, tuple[Tensor, Tensor]]:
@@ -110,12 +112,14 @@ class Margins:
         slope: the functionals of the input, (B, S, *shape); shared memory where all are 0.
         slopes: of the relaxations that a search has chosen, for evidence.
         domains: parts that branch and bound has bounded.
+        refuted: those that cover the set, for evidence; targets are margins.
     """
 
     least: Tensor
     plain: Tensor
     slope: Tensor
     slopes: Mapping[int, Tensor] = field(default_factory=dict)
+    refuted: Refuted | None = None
     domains: int = 0
 
     def raised(self, others: Iterable[Others]) -> "Margins":
@@ -141,8 +145,7 @@ def _down(bound: Tensor, like: Tensor) -> Tensor:
     return torch.where(near.double() > bound.double(), below, near)
 
 
-Passes = tuple[intermediate.Neurons, ...]
-Ranges = Callable[..., tuple[Bounds, Passes]]
+Ranges = Callable[..., tuple[Bounds, intermediate.Neurons | None]]
 Raise = Callable[[Problem, Margins], Margins]
 
 
@@ -153,7 +156,7 @@ class Method:
 
     Attributes:
         source: who described it.
-        ranges: bounds of every node, and the passes that found them if they are to be kept.
+        ranges: bounds of every node, and the neurons with slopes of their own, None of intervals, for evidence.
         raises: what raises the bounds of constant lines, in turn.
         norms: of the balls that it takes.
         together: whether many examples are bounded in one call; others start from the neurons that one leaves open.
@@ -197,44 +200,44 @@ def worst_margins(
         evidence: whether what proves the bounds is kept.
         double: the graph in float64, which "complete" needs; the graph itself when not given.
     """
-    known, passes = METHODS[method].ranges(graph, region, effort, keep=evidence)
+    known, neurons = METHODS[method].ranges(graph, region, effort, keep=evidence)
     rows = differences(labels, graph, known[0][0])
-    problem = Problem(graph, region, known, rows, bounds.sizes(graph, known), effort, double or graph)
+    problem = Problem(graph, region, known, rows, bounds.sizes(graph, known), effort, double or graph, evidence)
     margins = _by_constants(problem)
     for raise_ in METHODS[method].raises:
         margins = raise_(problem, margins)
     least = margins.least.amin(1).double().nan_to_num(nan=-math.inf, posinf=-math.inf, neginf=-math.inf)
     tolerance = torch.where(least.isfinite(), margins.plain.amin(1).double() - least, 0.0)
     slope = margins.slope[torch.arange(len(rows), device=rows.device), margins.least.argmin(1)]
-    kept = hints_of(graph, known, passes, margins.slopes) if evidence else None
+    kept = hints_of(graph, known, neurons, margins.slopes, margins.refuted) if evidence else None
     return Worst(least, tolerance, slope, kept, margins.domains)
 
 
 @torch.no_grad()
 def _by_intervals(
     graph: Graph, region: InputSet, effort: Effort, *, keep: bool
-) -> tuple[Bounds, tuple[intermediate.Neurons, ...]]:
+) -> tuple[Bounds, intermediate.Neurons | None]:
     """Return the ranges that interval arithmetic finds; evidence need not repeat them."""
-    return bounds.interval(graph, region, graph.dtype), ()
+    return bounds.interval(graph, region, graph.dtype), None
 
 
 @torch.no_grad()
 def _by_crown(
     graph: Graph, region: InputSet, effort: Effort, *, keep: bool
-) -> tuple[Bounds, tuple[intermediate.Neurons, ...]]:
+) -> tuple[Bounds, intermediate.Neurons | None]:
     """Return the ranges of CROWN, where intervals leave a sign open."""
     known = bounds.interval(graph, region, graph.dtype)
     known = bounds.crown(graph, region, graph.dtype, known=known, effort=effort)
-    return known, ({},)
+    return known, {}
 
 
 def _by_alpha(
     graph: Graph, region: InputSet, effort: Effort, *, keep: bool
-) -> tuple[Bounds, tuple[intermediate.Neurons, ...]]:
+) -> tuple[Bounds, intermediate.Neurons | None]:
     """Return the ranges of CROWN, tightened by slopes of their own (Xu et al. 2021)."""
-    known, passes = _by_crown(graph, region, effort, keep=keep)
+    known, _ = _by_crown(graph, region, effort, keep=keep)
     known, neurons = intermediate.tightened(graph, region, known, _NEURON_STEPS, effort, keep=keep)
-    return known, (*passes, neurons)
+    return known, neurons
 
 
 def differences(labels: Tensor, graph: Graph, like: Tensor) -> Tensor:
@@ -332,12 +335,12 @@ def _by_branching(problem: Problem, margins: Margins) -> Margins:
     targets = Targets(rows, torch.zeros(len(rows), dtype=torch.float64, device=rows.device))
     slopes = {i: slope[open_] for i, slope in margins.slopes.items()}
     graphs, least = (problem.graph, problem.double), margins.least[0][open_].double()
-    ended = branch(
-        graphs, problem.region, problem.known, targets, least, slopes, problem.effort, look=lambda points, of: False
-    )
+    look, keep = (lambda points, of: False), problem.keep
+    ended = branch(graphs, problem.region, problem.known, targets, least, slopes, problem.effort, look, keep=keep)
     bound = torch.full((1, len(rows)), ended.least, dtype=torch.float64, device=rows.device)
     raised = margins.raised([(open_, bound, torch.zeros_like(bound), None)])
-    return replace(raised, domains=ended.domains)
+    refuted = None if ended.refuted is None else replace(ended.refuted, target=open_.cpu()[ended.refuted.target])
+    return replace(raised, domains=ended.domains, refuted=refuted)
 
 
 @torch.no_grad()

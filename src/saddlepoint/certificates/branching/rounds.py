@@ -30,6 +30,8 @@ def branch(
     slopes: Mapping[int, Tensor],
     effort: Effort,
     look: Look,
+    *,
+    keep: bool = False,
 ) -> Searched:
     """Split one set until every target is positive on every part, or the effort is spent.
 
@@ -42,6 +44,7 @@ def branch(
         slopes: that they rest on, by the activation's position, (T, *shape); default ones where there are none.
         effort: memory, time and domains.
         look: for counterexamples.
+        keep: whether to return what was refuted; not where neurons' bounds were tightened on the way.
     """
     spent, depth, share = 0, 0, FIRST
     while True:
@@ -54,7 +57,7 @@ def branch(
         deeper = min(max(depth + 1, _depth(count, share)), _depth(count, own.domains / 2))
         trial = own.domains / 4 if deeper > depth else 0
         begun = time.monotonic()
-        ended = search(neurons, double, targets, begin, own, look, trial=trial)
+        ended = search(neurons, double, targets, begin, own, look, trial=trial, keep=keep and depth == 0)
         spent += ended.domains
         # A batch of neurons' bounds takes about as long as a search that was given up, and is not interrupted.
         late = effort.left < 2 * (time.monotonic() - begun)

@@ -9,7 +9,7 @@ import bisect
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import torch
@@ -123,6 +123,35 @@ class Pool:
 
 
 @final
+@dataclass(frozen=True, eq=False)
+class Refuted:
+    """Domains that were refuted, M of them, as an audit is told of them.
+
+    Attributes:
+        target: which functional is positive on each, (M,).
+        signs: (M, P), int8.
+        slopes: α, (M, P).
+        multipliers: β, (M, P).
+    """
+
+    target: Tensor
+    signs: Tensor
+    slopes: Tensor
+    multipliers: Tensor
+
+    @staticmethod
+    def of(rows: Rows) -> "Refuted":
+        """Return what of these domains is kept."""
+        return Refuted(rows.target, rows.signs, rows.slopes, rows.multipliers)
+
+    @staticmethod
+    def joined(parts: Sequence["Refuted"]) -> "Refuted":
+        """Return the domains of all parts."""
+        names = ("target", "signs", "slopes", "multipliers")
+        return Refuted(*(torch.cat([getattr(part, name).cpu() for part in parts]) for name in names))
+
+
+@final
 @dataclass(frozen=True, slots=True)
 class Searched:
     """How a search ended.
@@ -134,6 +163,7 @@ class Searched:
         expired: whether time ended it.
         stuck: whether it met a domain in which every sign is given, and which is not refuted.
         growing: whether it was given up because what is open grew.
+        refuted: the domains that cover the set, if all are refuted and they were to be kept.
     """
 
     least: float
@@ -142,6 +172,7 @@ class Searched:
     expired: bool = False
     stuck: bool = False
     growing: bool = False
+    refuted: Refuted | None = None
 
 
 def search(
@@ -153,6 +184,7 @@ def search(
     look: Look,
     *,
     trial: float = 0,
+    keep: bool = False,
 ) -> Searched:
     """Split until every domain is refuted, a counterexample is found, or the effort is spent.
 
@@ -164,12 +196,14 @@ def search(
         effort: whose deadline and number of domains end the search.
         look: for counterexamples.
         trial: domains within which it is given up where, after `_EARLY` of them, more than a fifth of all is open.
+        keep: whether to return what was refuted.
     """
     pool, domains, round_, took = Pool(), 0, 0, 0.0
     # Written so that NaN is open.
     open_ = ~(begin.least > 0)
     least = min([math.inf, *begin.least[~open_].tolist()])
     pool.add(begin.take(open_))
+    refuted = [Refuted.of(begin.take(~open_))]
     while len(pool):
         began = time.monotonic()
         # A round is not begun that would end too late: a late answer is none.
@@ -179,7 +213,8 @@ def search(
         drawn = pool.draw(BATCH)
         whole = (drawn.signs != 0).all(1)
         if bool(whole.any()):
-            ends, points = _leaves(double(), targets, drawn.take(whole))
+            ends, points, leaves = _leaves(double(), targets, drawn.take(whole))
+            refuted += [Refuted.of(leaves)] if keep else []
             stuck = ~(ends > 0)  # NaN proves nothing
             if bool(stuck.any()):
                 falsified = look(points[stuck], drawn.target[whole][stuck])
@@ -190,23 +225,25 @@ def search(
             domains, open_ = domains + len(made), ~(made.least > 0)
             least = min([least, *made.least[~open_].tolist()])
             pool.add(made.take(open_))
+            refuted += [Refuted.of(made.take(~open_))] if keep else []
             # After 1, 3, 7, … rounds: descents cost as much as a round, and early points are as good as late ones.
             if (round_ & (round_ + 1)) == 0 and bool(open_.any()) and look(points[open_], made.target[open_]):
                 return Searched(pool.least, domains, falsified=True)
         round_, took = round_ + 1, time.monotonic() - began
-    return Searched(least, domains)
+    return Searched(least, domains, refuted=Refuted.joined(refuted) if keep else None)
 
 
 @torch.no_grad()
-def _leaves(neurons: Neurons, targets: Targets, rows: Rows) -> tuple[Tensor, Tensor]:
-    """Return proven bounds of domains in which every sign is given, in float64, and a point of each."""
+def _leaves(neurons: Neurons, targets: Targets, rows: Rows) -> tuple[Tensor, Tensor, Rows]:
+    """Return proven bounds of domains in which every sign is given, in float64, a point of each, and their proofs."""
     leaves = [
         solved(neurons, targets.rows[row].double(), signs) for row, signs in zip(rows.target, rows.signs, strict=True)
     ]
     multipliers = torch.stack([leaf.multipliers for leaf in leaves])
     middle = (neurons.region.lower[0] + neurons.region.upper[0]) / 2
     points = torch.stack([middle if leaf.point is None else leaf.point for leaf in leaves])
-    return _confirmed(neurons, targets, rows, rows.slopes, multipliers), points
+    proofs = replace(rows, multipliers=multipliers)
+    return _confirmed(neurons, targets, rows, rows.slopes, multipliers), points, proofs
 
 
 @torch.no_grad()
