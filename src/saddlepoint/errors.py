@@ -6,7 +6,7 @@
     │   └── RunError      a run folder is torn, foreign, newer, held by another writer, or asked for something else
     ├── ModelError        the model breaks the contract of a classifier: shape, NaN, probabilities, randomness
     ├── AttackError       an attack broke a law of the loop, such as leaving Δ
-    ├── CertificateError  evidence does not prove what it claims
+    ├── CertificateError  what was proven does not hold at a point
     └── LawViolation      a conformance law does not hold; also an AssertionError
 
 and two warnings: MaskingWarning, when an attack saw a sign of masked gradients, and InputWarning, when labels or
@@ -47,7 +47,7 @@ class ModelError(SaddlepointError):
 
 
 class CertificateError(SaddlepointError):
-    """Raised when evidence does not prove what it claims."""
+    """Raised when a point of the set contradicts what was proven of all of it."""
 
 
 class AttackError(SaddlepointError):

@@ -63,6 +63,7 @@ class Region:
             raise Refused(f"{norm!r:.20} eps {eps!r:.20} around such an x is no set that this audit knows")
         low, high = (centre - eps, centre + eps) if eps else (centre, centre)
         if eps:
+            # x − ε and x + ε are rounded once each.
             low, high = np.nextafter(low, -np.inf), np.nextafter(high, np.inf)
         if box is not None:
             if not ((box[0] <= centre) & (centre <= box[1])).all():
@@ -109,6 +110,7 @@ class Lines:
             chord = np.clip(upper / (upper - lower), 0, 1)
         slope = np.where(lower >= 0, 1.0, np.where(upper <= 0, 0.0, chord))
         open_ = (lower < 0) & (upper > 0)
+        # Any slope in [0, 1] will do: t makes up for how the chord was rounded, and is itself rounded up.
         ends = np.maximum(-slope * lower, (1 - slope) * upper) * (1 + 8 * UNIT) + TINY
         return cls(np.where(open_, upper > -lower, slope).astype(float), slope, np.where(open_, ends, 0.0))
 
@@ -161,6 +163,7 @@ class Enclosure:
             return
         parts = 0.0 if operation.parts is None else operation.parts
         shift = 0.0 if operation.offset is None else operation.offset
+        # An offset may be a sum that cancels, as a batch norm's is: what it rounds is measured by its terms.
         parts = np.maximum(parts, np.abs(shift))
         added = operation.linear([size[None] for size in sizes], True)[0] + parts
         executed, folded = self._executed(operation, sizes, parts)

@@ -249,6 +249,7 @@ def _on_leaves(
     signs, multipliers = np.zeros((len(leaves), count)), np.zeros((len(leaves), count))
     for row, leaf in enumerate(leaves.tolist()):
         literals = branches.of(leaf)
+        # Of a neuron that stands twice the last literal counts, sign and multiplier: each holds on the leaf.
         signs[row, np.abs(literals) - 1] = np.sign(literals)
         multipliers[row, np.abs(literals) - 1] = branches.multipliers[branches.ends[leaf] : branches.ends[leaf + 1]]
     slopes, begin, made = branches.slopes[leaves] / STEPS, 0, dict(lines)
@@ -297,6 +298,7 @@ def _bound(enclosure: Enclosure, i: int, place: int, hints: Hints) -> None:
     own = _places(hints.rows.get(place, np.zeros(0, np.int32)), len(low))
     rest = open_.copy()
     rest[own] = False
+    # All that this layer reads is final, so that its neurons do not wait for one another.
     lines, count = enclosure.lines(), len(own)
     for chosen, bent in ((own, hints.bent.get(place, {})), (np.flatnonzero(rest), {})):
         for begin in range(0, len(chosen), TOGETHER):

@@ -1,13 +1,24 @@
 """`saddlepoint certify`: the evaluation with certificates alone."""
 
 import json
+import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import saddlepoint as sp
 from saddlepoint.cli.main import main
 
 WHERE = ["--model", "fashion-mnist-pgd", "--limit", "6", "--eps", "0.02"]
+
+
+@pytest.fixture(scope="module")
+def certified_run(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("certified") / "run"
+    assert main(["certify", *WHERE, "--evidence", "--out", str(out)]) == 0
+    return out
 
 
 def test_certificates_alone_bracket_from_below(tmp_path, capsys):
@@ -66,10 +77,33 @@ def test_a_run_keeps_what_proves_its_certificates(tmp_path, capsys):
     assert len(files) == len(certified) > 1
     assert main(["verify", str(out), "--certificates", "1", "--json"]) == 0
     counts = json.loads(capsys.readouterr().out.splitlines()[-1])["counts"]
-    assert counts["certificate"] == {"checked": len(certified), "failed": 0, "exact": len(certified)}
+    assert counts["evidence"] == {"checked": len(certified), "failed": 0, "exact": len(certified)}
+    assert counts["certificate"]["checked"] == 0  # none is without hints
     files[0].write_bytes(b"{}")
-    assert main(["verify", str(out), "--certificates", "1"]) == 1
+    assert main(["verify", str(out)]) == 1
     assert "it proves nothing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("network.json", "other operations"),
+        ("network.safetensors", "other numbers"),
+        ("images.safetensors", "other images"),
+        ("claims.json", "something else than the records"),
+    ],
+)
+def test_evidence_of_something_else_is_found(certified_run, tmp_path, capsys, name, line):
+    out = Path(shutil.copytree(certified_run, tmp_path / "run"))
+    file = out / "evidence" / name
+    if name.endswith("json"):
+        told = json.loads(file.read_bytes())
+        told = [*told, told[-1]] if isinstance(told, list) else told | {"labels": told["labels"][::-1]}
+        file.write_text(json.dumps(told))
+    else:
+        save_file({key: np.asarray(array + array.dtype.type(1)) for key, array in load_file(file).items()}, file)
+    assert main(["verify", str(out), "--standing", "0"]) == 1
+    assert line in capsys.readouterr().out
 
 
 def test_evidence_is_of_certificates(tmp_path, capsys):

@@ -147,6 +147,7 @@ def certify(
     certificates = Certificates(verdicts, bound, tolerance, method, tuple(seconds), tuple(domains_))
     if not evidence:
         return certificates
+    # What is kept was proven by the audit itself: nobody finds evidence that does not hold.
     tried = [hints if verdict is Verdict.CERTIFIED else None for hints, verdict in zip(proofs, verdicts, strict=True)]
     margins = check_evidence(classifier, images, labels, ball, tried, box=box)
     kept = tuple(hints if proves(float(margin)) else None for hints, margin in zip(tried, margins, strict=True))

@@ -45,7 +45,7 @@ def kept(classifier: Classifier, shape: tuple[int, ...], make: Callable[[], Grap
     Raises:
         ModelError: module and graph are not one function.
     """
-    key = (shape, classifier.device, _state(classifier))
+    key = (shape, classifier.device, state_of(classifier))
     for entry in _last[:]:
         if entry.classifier() is classifier and entry.key == key and _does(entry.graphs, classifier) == entry.did:
             return entry.graphs
@@ -65,7 +65,7 @@ def _does(graphs: Graphs, classifier: Classifier) -> str | None:
         return None
 
 
-def _state(classifier: Classifier) -> str:
+def state_of(classifier: Classifier) -> str:
     """Return a hash of all that a forward may read of its modules: tensors, modes, settings, hooks, code."""
     total = hashlib.sha256(classifier.digest().encode())
     for name, module in classifier.named_modules():

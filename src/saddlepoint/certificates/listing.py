@@ -4,6 +4,7 @@ What only moves numbers becomes the places that they come from, and other sums w
 entries of their matrix: both are found by asking the operation itself.
 """
 
+import copy
 import json
 import weakref
 from collections.abc import Mapping
@@ -17,11 +18,13 @@ from torch import Tensor
 
 from saddlepoint.certificates.affine import Affine, Form, unrepeated
 from saddlepoint.certificates.graph import Graph, Input, Node
+from saddlepoint.certificates.kept import state_of
 from saddlepoint.certificates.lowering import export
 from saddlepoint.certificates.relu import ReLU
 from saddlepoint.classifier import Classifier
 from saddlepoint.errors import ModelError
 from saddlepoint.results.folder.documents import make_folder, write_bytes
+from saddlepoint_audit.enclosures import FLOAT32, Enclosure, Region
 from saddlepoint_audit.operations import Network
 
 Listed = tuple[list[dict[str, Any]], dict[str, Tensor]]
@@ -31,6 +34,8 @@ _ENTRIES = 2**28
 """Coefficients of a matrix that are looked at, at most."""
 _ROWS = 2**22
 """Numbers that are pushed through an operation at once."""
+_POINTS = 3
+"""At which a list is held against the module."""
 
 
 @torch.no_grad()
@@ -126,12 +131,34 @@ def listing_of(classifier: Classifier, shape: tuple[int, ...]) -> Listing:
     """Return the list of a classifier for images of this shape; that of the last call, while it is of the same weights.
 
     Raises:
-        ModelError: an operation is not known to the audit.
+        ModelError: an operation is not known to the audit, or the list is not the module.
     """
-    key = (shape, classifier.digest())
+    key = (shape, state_of(classifier))
     for of, known, listing in _last:
         if of() is classifier and known == key:
             return listing
-    listing = Listing(*listed(export(classifier, shape, classifier.device).graph(torch.float64, fold=False)))
+    host = classifier if classifier.device.type == "cpu" else copy.deepcopy(classifier).cpu()
+    listing = Listing(*listed(export(host, shape).graph(torch.float64, fold=False)))
+    _compare(listing.network, host, shape)
     _last[:] = [(weakref.ref(classifier, lambda _: _last.clear()), key, listing)]
     return listing
+
+
+def _compare(network: Network, classifier: Classifier, shape: tuple[int, ...]) -> None:
+    """Raise ModelError unless the module's logits at random pixels lie where every float32 execution of the list does.
+
+    Differences of logits are compared: a module may return their logarithms as probabilities.
+    """
+    x = torch.rand(_POINTS, *shape, generator=torch.Generator().manual_seed(0))
+    logits = classifier.predict(x).logits.double().numpy()
+    for one, reached in zip(x.numpy(), logits, strict=True):
+        enclosure = Enclosure(network, Region.around(one, 0.0, "linf", None), FLOAT32)
+        for _ in network.operations[1:]:
+            enclosure.step()
+        low, high = enclosure.lower[-1], enclosure.upper[-1]
+        apart = (reached - reached[0]) - ((low + high) - (low + high)[0]) / 2
+        if not (abs(apart) <= (high - low).max() + 1e-5 * (1 + abs(reached).max())).all():
+            raise ModelError(
+                f"the list of operations for an audit is not the module: logits differ by {abs(apart).max():.3g}; "
+                "this is a defect of saddlepoint: please report it"
+            )

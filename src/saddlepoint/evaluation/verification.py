@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -20,9 +21,9 @@ from saddlepoint.certificates.effort import DOMAINS
 from saddlepoint.certificates.smoothing import SmoothedClassifier
 from saddlepoint.classifier import Classifier
 from saddlepoint.data.datasets import Dataset, Sample
-from saddlepoint.errors import CertificateError, InputError, SaddlepointError
+from saddlepoint.errors import CertificateError, InputError, ModelError, SaddlepointError
 from saddlepoint.evaluation.cascade import evaluate_shard
-from saddlepoint.evaluation.claims import EVIDENCE, evidence_path
+from saddlepoint.evaluation.claims import CLAIMS, EVIDENCE, evidence_differs, evidence_path
 from saddlepoint.evaluation.earlier_run import PROBE
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.records import (
@@ -39,11 +40,12 @@ from saddlepoint_audit.files import Refused
 R = TypeVar("R", bound=Attacked | Certified | Voted | Failed)
 Threats = Mapping[tuple[str, float], ThreatModel]
 """By norm and radius."""
-Subject = Literal["record", "prediction", "point", "certificate", "search", "error"]
+Subject = Literal["record", "prediction", "point", "evidence", "certificate", "search", "error"]
 SUBJECTS: dict[Subject, str] = {
     "record": "records are of an example of the data, with its digest and label, and of this specification",
     "prediction": "clean predictions are the model's",
     "point": "points lie in the set and are misclassified",
+    "evidence": "evidence is of the model, the data and the records, and proves what it is of",
     "certificate": "certificates hold when computed again",
     "search": "searches come to the same when done again",
     "error": "errors recur",
@@ -158,6 +160,7 @@ class Audit:
         proofs = [record for record in sound if isinstance(record, Certified | Voted)]
         yield from self._predictions([record for record in sound if isinstance(record, Attacked | Certified)])
         yield from self._points(attacks, threats)
+        yield from self._evidence(records, [proof for proof in proofs if isinstance(proof, Certified)], threats)
         yield from self._certificates(proofs, threats)
         yield from self._searches(attacks, proofs)
         yield from self._errors([record for record in records if isinstance(record, Failed)])
@@ -278,9 +281,10 @@ class Audit:
             return f"its point cannot be read: {error}"
 
     def _certificates(self, proofs: Sequence[Proof], threats: Threats) -> Iterator[Checked]:
-        """Follow the evidence of some certificates, or compute them again where none was kept."""
+        """Compute some of the certificates again that no evidence proves."""
         graphs: tuple[Graph, Graph] | None = None
-        for proof in self._drawn("certificate", [proof for proof in proofs if proof.proven], self.certificates):
+        bare = [proof for proof in proofs if proof.proven and not self._hints(proof, threats).exists()]
+        for proof in self._drawn("certificate", bare, self.certificates):
             sample, threat = self.data.read(proof.index), threats[proof.norm, proof.eps]
             if isinstance(proof, Voted):
                 yield self._votes(proof, sample)
@@ -288,17 +292,37 @@ class Audit:
             graphs = graphs or graphs_of(self.classifier, tuple(sample.x.shape))
             yield self._bound(proof, sample, threat, graphs)
 
+    def _hints(self, proof: Proof, threats: Threats) -> Path:
+        return evidence_path(self.run.path / EVIDENCE, threats[proof.norm, proof.eps], proof.id)
+
+    def _evidence(self, records: Sequence[Record], proofs: Sequence[Certified], threats: Threats) -> Iterator[Checked]:
+        """Hold what an audit reads against model, data and records, and prove every certificate that has hints."""
+        if not (self.run.path / EVIDENCE / CLAIMS).exists():
+            return
+        try:
+            for name, why in evidence_differs(self.job, self.run.path, records):
+                yield Checked("evidence", name, why)
+        except (Refused, ModelError) as error:
+            yield Checked("evidence", EVIDENCE, str(error))
+        for proof in proofs if self.certificates else ():
+            if proof.proven and self._hints(proof, threats).exists():
+                yield Checked("evidence", proof.key, self._unproven(proof, threats))
+
+    def _unproven(self, proof: Certified, threats: Threats) -> str | None:
+        """Return why hints prove nothing; None where they do."""
+        sample, threat = self.data.read(proof.index), threats[proof.norm, proof.eps]
+        x, y = sample.x[None], torch.tensor([sample.y])
+        try:
+            kept = [Hints.read(self._hints(proof, threats))]
+            margin = float(check_evidence(self.classifier, x, y, threat.ball, kept, box=threat.box))
+        except (InputError, ModelError, Refused) as error:
+            return f"it proves nothing: {error}"
+        return None if proves(margin) else f"its hints prove a margin of {margin:.6g}, which is no proof"
+
     def _bound(self, proof: Certified, sample: Sample, threat: ThreatModel, graphs: tuple[Graph, Graph]) -> Checked:
         x, y = sample.x[None], torch.tensor([sample.y])
-        evidence = evidence_path(self.run.path / EVIDENCE, threat, proof.id)
-        tolerance = 0.0
+        patience = None if self.spec.timeout is None else _PATIENCE * self.spec.timeout
         try:
-            if evidence.exists():
-                kept = [Hints.read(evidence)]
-                bound = float(check_evidence(self.classifier, x, y, threat.ball, kept, box=threat.box))
-                why = None if proves(bound) else f"its hints prove a margin of {bound:.6g}, which is no proof"
-                return Checked("certificate", proof.key, why)
-            patience = None if self.spec.timeout is None else _PATIENCE * self.spec.timeout
             again = certify(
                 self.classifier,
                 x,
@@ -310,9 +334,9 @@ class Audit:
                 domains=DOMAINS if self.spec.domains is None else self.spec.domains,
                 graphs=graphs,
             )
-            bound, tolerance = float(again.lower_bound), float(again.tolerance)
-        except (CertificateError, InputError, Refused) as error:
+        except (CertificateError, InputError) as error:
             return Checked("certificate", proof.key, f"it proves nothing: {error}")
+        bound, tolerance = float(again.lower_bound), float(again.tolerance)
         if not proves(bound):
             return _proves_nothing(proof, "bound", bound)
         return _compared(proof, "bound", bound, proof.lower_bound, tolerance)
