@@ -52,6 +52,7 @@ class Operation:
         scales: of a sum.
         exact: whether it rounds nothing in any execution: it only moves numbers.
         fused: whether it may be taken into its neighbours, as factors of channels are.
+        plane: how many numbers each channel of a grid has; all of another value.
     """
 
     kind: str
@@ -66,6 +67,7 @@ class Operation:
     scales: tuple[float, ...] = ()
     exact: bool = False
     fused: bool = False
+    plane: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,16 +139,17 @@ def _operation(place: int, entry: dict[str, Any], arrays: dict[str, Array], befo
     if not all(np.isfinite(array).all() and (np.abs(array) < MOST).all() for array in arrays.values()):
         raise Refused(f"an array of operation {place} holds what is no number, or too large a one")
     sizes = [before[parent].size for parent in parents]
+    plane = math.prod(entry["shape"][1:]) if len(entry["shape"]) == 3 else max(1, size)
     if kind in ("input", "relu"):
         if (kind == "input") != (place == 0) or sizes != [size] * (kind == "relu"):
             raise Refused(f"operation {place}, {kind}, does not fit what it reads")
-        return Operation(kind, parents, size)
+        return Operation(kind, parents, size, plane=plane)
     if kind not in KINDS:
         raise Refused(f"operation {place} is {kind!r}, which this audit does not know")
     offset = arrays.get("offset")
     wide = None if offset is None else np.broadcast_to(offset.astype(float), entry["shape"]).ravel()
     made = KINDS[kind](entry, {name: array for name, array in arrays.items() if name != "offset"}, sizes)
-    operation = Operation(kind, parents, size, **{"offset": wide, **made})
+    operation = Operation(kind, parents, size, plane=plane, **{"offset": wide, **made})
     _fits(operation, sizes)
     return operation
 
@@ -210,7 +213,7 @@ Grids = tuple[tuple[int, ...], tuple[int, ...]]
 
 def _correlate(x: Values, weight: Array, steps: Steps, grids: Grids, groups: int) -> Values:
     large, small = grids
-    padded = _padded(x.reshape(-1, *large), steps, weight, small)
+    padded = np.pad(x.reshape(-1, *large), _ends(large[1:], steps, weight, small))
     total = np.zeros((len(x), groups, small[0] // groups, math.prod(small[1:])))
     for place, window in _windows(padded, steps, weight, small):
         total += _by_groups(weight[:, :, *place], groups) @ window.reshape(len(x), groups, large[0] // groups, -1)
@@ -219,26 +222,36 @@ def _correlate(x: Values, weight: Array, steps: Steps, grids: Grids, groups: int
 
 def _spread(a: Values, weight: Array, steps: Steps, grids: Grids, groups: int) -> Values:
     large, small = grids
-    padded = _padded(np.zeros((len(a), *large)), steps, weight, small)
+    values = a.reshape(len(a), *small)
+    # Functionals of a few neurons are 0 but in a window: what is outside of it need not be multiplied.
+    there = np.asarray(values.any((0, 1)))
+    window = [_extent(np.asarray(there.any(axis=1 - k))) for k in (0, 1)] if there.ndim == 2 else [slice(None)]
+    values = values[:, :, *window]
+    ends = _ends(large[1:], steps, weight, small)[2:]
+    padded = np.zeros((len(a), large[0], *(n + sum(end) for n, end in zip(large[1:], ends, strict=True))))
     by_group = weight.reshape(groups, small[0] // groups, -1).swapaxes(1, 2)
-    products = by_group @ a.reshape(len(a), groups, small[0] // groups, -1)
-    placed = products.reshape(len(a), large[0], *weight.shape[2:], *small[1:])
-    for place, window in _windows(padded, steps, weight, small):
-        window += placed[:, :, *place]
+    products = by_group @ values.reshape(len(a), groups, small[0] // groups, -1)
+    placed = products.reshape(len(a), large[0], *weight.shape[2:], *values.shape[2:])
+    for place, read in _windows(padded, steps, weight, small):
+        read[:, :, *window] += placed[:, :, *place]
     inside = tuple(slice(p, p + n) for p, n in zip(steps[1], large[1:], strict=True))
     return np.ascontiguousarray(padded[:, :, *inside]).reshape(len(a), -1)
+
+
+def _extent(there: Array) -> slice:
+    """Return from the first to the last place that is there."""
+    places = np.flatnonzero(there)
+    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 1)
 
 
 def _by_groups(matrix: Array, groups: int) -> Array:
     return matrix.reshape(groups, -1, matrix.shape[1])
 
 
-def _padded(x: Array, steps: Steps, weight: Array, small: tuple[int, ...]) -> Array:
-    """Return x with zeros around it, as far as any window reaches."""
-    ends = [(0, 0), (0, 0)]
-    for n, m, k, s, p, d in zip(x.shape[2:], small[1:], weight.shape[2:], *steps, strict=True):
-        ends.append((p, max(0, (m - 1) * s + d * (k - 1) + 1 - n - p)))
-    return np.pad(x, ends)
+def _ends(shape: tuple[int, ...], steps: Steps, weight: Array, small: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return how many zeros stand before and behind each axis of a grid, as far as any window reaches."""
+    along = zip(shape, small[1:], weight.shape[2:], *steps, strict=True)
+    return [(0, 0), (0, 0), *((p, max(0, (m - 1) * s + d * (k - 1) + 1 - n - p)) for n, m, k, s, p, d in along)]
 
 
 def _windows(padded: Array, steps: Steps, weight: Array, small: tuple[int, ...]) -> Any:  # noqa: ANN401 - pairs

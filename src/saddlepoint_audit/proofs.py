@@ -301,8 +301,10 @@ def _bound(enclosure: Enclosure, i: int, place: int, hints: Hints) -> None:
     # All that this layer reads is final, so that its neurons do not wait for one another.
     lines, count = enclosure.lines(), len(own)
     for chosen, bent in ((own, hints.bent.get(place, {})), (np.flatnonzero(rest), {})):
+        # Neurons at one place of a grid read the same window.
+        order = np.argsort(chosen % enclosure.network.operations[i].plane, kind="stable")
         for begin in range(0, len(chosen), TOGETHER):
-            part = np.arange(begin, min(begin + TOGETHER, len(chosen)))
+            part = order[begin : begin + TOGETHER]
             slopes = {j: steps[np.r_[part, part + count]] for j, steps in bent.items()}
             unit = np.zeros((len(part), len(low)))
             unit[np.arange(len(part)), chosen[part]] = 1.0
