@@ -5,6 +5,8 @@
     enclosures     what every real number and every float32 execution lies in: intervals, and linear bounds
     proofs         hints of one example, and the margin that follows from them
     runs           every claim of a folder, looked at again
+    weights        the network's arrays, compared with the model's own file
+    manifest       a digest of every file
 
 Read them in this order; `docs/audit.md` says what is claimed, what is checked and what is trusted.
 """

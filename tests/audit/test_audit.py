@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from saddlepoint.cli.main import main
 from saddlepoint_audit.__main__ import main as audit
+from saddlepoint_audit.manifest import digests
 from saddlepoint_audit.runs import inside
 
 SHIPPED = Path(__file__).parents[2] / "src/saddlepoint/models/shipped"
@@ -21,7 +22,7 @@ SHIPPED = Path(__file__).parents[2] / "src/saddlepoint/models/shipped"
 def whole(tmp_path_factory) -> Path:
     """A run with every verdict: misclassified, broken, certified and undecided examples."""
     out = tmp_path_factory.mktemp("audit") / "run"
-    flags = ["--limit", "16", "--eps", "0.1", "--certify", "crown", "--evidence", "--no-checks", "--budget", "40"]
+    flags = ["--limit", "12", "--eps", "0.1", "--certify", "crown", "--evidence", "--no-checks", "--budget", "40"]
     assert main(["evaluate", *flags, "--out", str(out)]) == 0
     return out
 
@@ -101,10 +102,30 @@ FORGED = {
 @pytest.mark.parametrize("forged", FORGED)
 def test_a_false_claim_is_named(run, capsys, forged):
     FORGED[forged](run)
-    assert audit([str(run)]) == 1
+    assert audit([str(resigned(run))]) == 1
     told = capsys.readouterr().out
     assert "does not hold" in told
     assert "NOT verified" in told
+
+
+def resigned(run: Path) -> Path:
+    """Make the manifest agree with what was changed: the claims themselves have to be found false."""
+    (run / "evidence/manifest.json").write_text(json.dumps({"files": digests(run)}))
+    return run
+
+
+@pytest.mark.parametrize("name", ["spec.json", "rows/more.parquet", "evidence/claims.json"])
+def test_a_file_that_the_manifest_does_not_tell_of_is_named(run, capsys, name):
+    before = (run / name).read_bytes() if (run / name).exists() else b""
+    (run / name).write_bytes(before + b" ")
+    assert audit([str(run)]) == 1
+    assert f"does not hold: {name} is" in capsys.readouterr().out
+
+
+def test_a_file_that_is_gone_is_named(run, capsys):
+    (run / "summary.json").unlink()
+    assert audit([str(run)]) == 1
+    assert "does not hold: summary.json is gone" in capsys.readouterr().out
 
 
 TORN = {
@@ -117,7 +138,7 @@ TORN = {
 @pytest.mark.parametrize("torn", TORN)
 def test_a_torn_proof_is_named(run, capsys, torn):
     TORN[torn](run)
-    assert audit([str(run)]) == 1
+    assert audit([str(resigned(run))]) == 1
     assert "does not hold: certified" in capsys.readouterr().out
 
 
@@ -131,6 +152,8 @@ UNREADABLE = {
     "no JSON": lambda run: (run / "evidence/claims.json").write_text("NaN"),
     "a key twice": lambda run: (run / "evidence/claims.json").write_text('{"format": 1, "format": 2}'),
     "no claims": lambda run: (run / "evidence/claims.json").write_text("[]"),
+    "no manifest": lambda run: (run / "evidence/manifest.json").unlink(),
+    "a manifest of nothing": lambda run: (run / "evidence/manifest.json").write_text("[]"),
     "no images": lambda run: (run / "evidence/images.safetensors").write_bytes(b"\xff" * 40),
 }
 

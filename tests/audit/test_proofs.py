@@ -1,6 +1,7 @@
 """What hints prove holds: against attacks, against every order of float32 sums, and whatever is done to the hints."""
 
 import dataclasses
+from functools import cache
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from saddlepoint.certificates.evidence import save_hints
 from saddlepoint.certificates.listing import listing_of
 from saddlepoint_audit.enclosures import FLOAT32, REAL, Region
 from saddlepoint_audit.files import Refused
+from saddlepoint_audit.operations import Network
 from saddlepoint_audit.proofs import Hints, margin_of, prove
 
 BALLS = [sp.Linf(0.1), sp.L2(1.0), sp.L1(5.0)]
@@ -68,6 +70,12 @@ def test_slopes_of_their_own_prove_more():
     assert min(gained) >= -1e-2
 
 
+@cache
+def prepared() -> tuple[sp.Classifier, torch.Tensor, torch.Tensor, Network]:
+    classifier, x, y = case("dense")
+    return classifier, x, y, listing_of(classifier, SHAPE).network
+
+
 HINTS = st.builds(
     lambda neurons, seed: (neurons, seed),
     st.lists(st.integers(0, 11), min_size=1, max_size=6, unique=True),
@@ -81,8 +89,7 @@ def test_any_hints_give_a_bound_that_holds(drawn):
     """Whatever is hinted, margins at points of the set are not below the bound."""
     neurons, seed = drawn
     rng = np.random.default_rng(seed)
-    classifier, x, y = case("dense")
-    network = listing_of(classifier, SHAPE).network
+    classifier, x, y, network = prepared()
     slopes = {0: rng.integers(0, 129, (2, len(neurons))).astype(np.uint8)}
     hints = Hints(True, neurons={0: np.array(neurons, np.int32)}, slopes=slopes)
     region = Region.around(x[0].numpy(), 0.1, "linf", (0.0, 1.0))

@@ -24,12 +24,14 @@ from saddlepoint.results.folder.documents import make_folder, write_bytes
 from saddlepoint.results.folder.points import Pixels, as_pixels, image
 from saddlepoint.results.records.verdicts import standing_of
 from saddlepoint_audit.files import arrays_of, json_of
+from saddlepoint_audit.manifest import NAME as MANIFEST
+from saddlepoint_audit.manifest import digests
 from saddlepoint_audit.runs import FORMAT, VERSION
 
 EVIDENCE = "evidence"
 """The folder, inside a run folder, of what an audit needs."""
 OPERATIONS, ARRAYS, IMAGES, CLAIMS = "network.json", "network.safetensors", "images.safetensors", "claims.json"
-"""Its files, besides the hints."""
+"""Its files, besides the hints and the manifest."""
 
 
 def evidence_path(folder: Path, threat: ThreatModel, identity: str) -> Path:
@@ -72,6 +74,7 @@ def write_claims(job: Job, folder: Path) -> None:
     write_bytes(own / IMAGES, save({"images": images}))
     told = _claims(job.spec, job.data, labels, open_run(folder).records(), own)
     write_bytes(own / CLAIMS, json.dumps(told, ensure_ascii=False, indent=1).encode())
+    write_bytes(own / MANIFEST, json.dumps({"files": digests(folder)}, indent=1).encode())
 
 
 def evidence_differs(job: Job, folder: Path, records: Sequence[Record]) -> Iterator[tuple[str, str]]:
