@@ -6,6 +6,8 @@ claimed but that its image is classified correctly. Counted apart are forward pa
 (marginal), what is broken without a point, and what is certified without hints, as by a solver.
 """
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,8 +106,10 @@ class Run:
         claims = json_of(self._evidence / "claims.json")
         try:
             self.box, self.threats = _claims(claims, len(self.images))
+            _check_asked(json_of(folder / "spec.json")["spec"], claims)
+            _check_counted(json_of(folder / "summary.json"), claims)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Refused(f"claims.json is malformed: {type(error).__name__} {error}") from None
+            raise Refused(f"what is claimed is malformed: {type(error).__name__} {error}") from None
         if self.images[:1].size != self.network.operations[0].size:
             raise Refused(f"images have {self.images[:1].size} numbers, the network takes another number of them")
 
@@ -208,6 +212,23 @@ def _claims(told: Any, images: int) -> tuple[tuple[float, float] | None, list[tu
             raise Refused("claims.json holds a verdict or the name of a proof that there is not")
         threats.append((Report(norm, eps), claims))
     return box, threats
+
+
+def _check_asked(spec: Any, claims: Any) -> None:  # noqa: ANN401 - as files hold them
+    """Raise Refused unless claims are of the examples and the threats that the specification asks for."""
+    ids = json.dumps(claims["ids"], separators=(",", ":"), ensure_ascii=False).encode()
+    if spec["data"]["ids"] != f"sha256:{hashlib.sha256(ids).hexdigest()}":
+        raise Refused("claims are of other examples than the specification's")
+    asked, claimed = ([(t["norm"], float(t["eps"])) for t in told["threats"]] for told in (spec, claims))
+    if asked != claimed or any(threat["box"] != claims["box"] for threat in spec["threats"]):
+        raise Refused("claims are of other threats than the specification's")
+
+
+def _check_counted(summary: Any, claims: Any) -> None:  # noqa: ANN401 - as files hold them
+    """Raise Refused unless the summary counts what is claimed."""
+    counted = {(t["norm"], float(t["eps"])): {k: n for k, n in t["counts"].items() if n} for t in summary["threats"]}
+    if counted != {(t["norm"], float(t["eps"])): dict(Counter(t["verdicts"])) for t in claims["threats"]}:
+        raise Refused("the summary counts something else than the claims")
 
 
 def _plain(name: str | None) -> bool:

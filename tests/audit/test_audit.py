@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from saddlepoint.cli.main import main
+from saddlepoint.results import digest
 from saddlepoint_audit.__main__ import main as audit
 from saddlepoint_audit.manifest import digests
 from saddlepoint_audit.runs import inside
@@ -109,7 +111,15 @@ def test_a_false_claim_is_named(run, capsys, forged):
 
 
 def resigned(run: Path) -> Path:
-    """Make the manifest agree with what was changed: the claims themselves have to be found false."""
+    """Make all documents agree with what was changed: the claims themselves have to be found false."""
+    told = claims_of(run)
+    spec, summary = (json.loads((run / name).read_bytes()) for name in ("spec.json", "summary.json"))
+    spec["spec"]["data"]["ids"] = digest(told["ids"])
+    for asked, counted, threat in zip(spec["spec"]["threats"], summary["threats"], told["threats"], strict=True):
+        asked["eps"] = counted["eps"] = threat["eps"]
+        counted["counts"] = dict(Counter(threat["verdicts"]))
+    for name, document in (("spec.json", spec), ("summary.json", summary)):
+        (run / name).write_text(json.dumps(document))
     (run / "evidence/manifest.json").write_text(json.dumps({"files": digests(run)}))
     return run
 
@@ -123,9 +133,10 @@ def test_a_file_that_the_manifest_does_not_tell_of_is_named(run, capsys, name):
 
 
 def test_a_file_that_is_gone_is_named(run, capsys):
-    (run / "summary.json").unlink()
+    table = next((run / "rows").iterdir())
+    table.unlink()
     assert audit([str(run)]) == 1
-    assert "does not hold: summary.json is gone" in capsys.readouterr().out
+    assert f"does not hold: rows/{table.name} is gone" in capsys.readouterr().out
 
 
 TORN = {
@@ -148,6 +159,11 @@ UNREADABLE = {
     "a verdict less": lambda run: claim(run, lambda told, t: t["verdicts"].pop()),
     "a verdict that there is not": lambda run: claim(run, lambda told, t: t["verdicts"].__setitem__(0, "robust")),
     "a proof elsewhere": lambda run: claim(run, lambda told, t: t["proofs"].__setitem__(0, "../../x")),
+    "other ids": lambda run: claim(run, lambda told, t: told["ids"].__setitem__(0, "another")),
+    "another radius": lambda run: claim(run, lambda told, t: t.update(eps=0.01)),
+    "another box": lambda run: claim(run, lambda told, t: told.update(box=[0.0, 0.5])),
+    "a threat less": lambda run: claim(run, lambda told, t: told.update(threats=[])),
+    "a verdict that is not counted": lambda run: claim(run, lambda told, t: t["verdicts"].__setitem__(0, "error")),
     "no network": lambda run: (run / "evidence/network.json").unlink(),
     "no JSON": lambda run: (run / "evidence/claims.json").write_text("NaN"),
     "a key twice": lambda run: (run / "evidence/claims.json").write_text('{"format": 1, "format": 2}'),
