@@ -24,9 +24,25 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"saddlepoint {saddlepoint.__version__}\n"
 
 
-def test_without_a_command_it_helps(capsys):
+def test_without_a_command_it_shows_a_first_session(capsys):
     assert main([]) == 0
+    told = capsys.readouterr().out
+    commands = [line.split("   ")[0].split() for line in (line.strip() for line in told.splitlines())]
+    shown = [
+        words[1:] for words in commands if words[:1] == ["saddlepoint"] and words[1:2] in (["evaluate"], ["report"])
+    ]
+    assert len(shown) == 2
+    for words in shown:  # they can be typed as they stand
+        assert main([*words, "--help"]) == 0
+    assert main(["--help"]) == 0
     assert "attack photographs, or a data set" in capsys.readouterr().out
+
+
+def test_the_package_is_a_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "saddlepoint", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"saddlepoint {saddlepoint.__version__}\n")
 
 
 @pytest.mark.parametrize(

@@ -324,6 +324,7 @@ def test_the_command_prints_the_bracket_and_gates(tmp_path, capsys, monkeypatch)
     out = capsys.readouterr().out
     assert "1/255" in out
     assert "Of these 20 images, robust accuracy at linf ε 0.1 lies between" in out
+    assert f"next: saddlepoint report {tmp_path / 'run'}\n" in out
     assert main([*command, "--eps", "1/255", "0.1", "--json", "--require", "certified>=1@0.1"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert told["unmet"]

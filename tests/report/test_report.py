@@ -100,6 +100,16 @@ def test_the_command_writes_the_page(run, tmp_path, capsys):
     assert "is no run folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_the_page_is_shown_where_there_is_a_browser(run, tmp_path, capsys, monkeypatch, answers):
+    shown = list[str]()
+    monkeypatch.setattr("webbrowser.open", lambda url: bool(shown.append(url)) or answers)
+    page = tmp_path / "page.html"
+    assert main(["report", str(run.path), "--out", str(page), "--open"]) == 0
+    assert shown == [page.as_uri()]
+    assert ("no browser answers" in capsys.readouterr().err) is not answers
+
+
 def test_a_run_without_records_is_one_line(tmp_path):
     with writing(tmp_path, {"seed": 0}, {}):
         pass

@@ -16,6 +16,15 @@ from saddlepoint.cli.printable import Printable
 from saddlepoint.cli.train import flags as train
 from saddlepoint.errors import SaddlepointError
 
+WELCOME = """How robust is an image classifier, really? Attacks bound it from above, certificates from below.
+
+A first session, without a download:
+
+    saddlepoint evaluate --limit 200 --out run    bracket a classifier that ships with this
+    saddlepoint report run                        the same as one page
+    saddlepoint verify run                        check every claim of it again
+
+saddlepoint --help lists all commands, saddlepoint COMMAND --help tells what one takes."""
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -76,15 +85,15 @@ def _parser() -> Parser:
         epilog="exit code: 0 on success, 2 on bad input; saddlepoint COMMAND --help tells more",
     )
     parser.add_argument("--version", action="version", version=f"saddlepoint {__version__}")
-    parser.set_defaults(run=lambda _: _help(parser))
+    parser.set_defaults(run=lambda _: _welcome())
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in (evaluate, attack, certify, compare, report, verify, train, models, attacks):
         command.register(commands)
     return parser
 
 
-def _help(parser: Parser) -> int:
-    parser.print_help()
+def _welcome() -> int:
+    print(WELCOME)
     return 0
 
 

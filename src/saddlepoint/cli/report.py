@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import sys
+import webbrowser
 
 from saddlepoint.cli.arguments import Parser
 
@@ -17,6 +19,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--out", metavar="FILE", help="the page (default: RUN/report.html)")
     add("--compare", metavar="RUN", help="a baseline on the same data, to compare with")
     add("--no-images", action="store_true", help="show no examples")
+    add("--open", action="store_true", help="show it in the browser")
     add("--json", action="store_true", help="print one JSON object and nothing else")
     parser.set_defaults(run=_run)
 
@@ -31,5 +34,7 @@ def _run(args: argparse.Namespace) -> int:
     baseline = None if args.compare is None else open_run(args.compare)
     out = args.out or Path(args.run_folder) / "report.html"
     path = write_report(run, out, images=not args.no_images, baseline=baseline)
+    if args.open and not webbrowser.open(Path(path).absolute().as_uri()):
+        print(f"saddlepoint: no browser answers; the page is {path}", file=sys.stderr)
     print(json.dumps({"report": str(path)}, ensure_ascii=False) if args.json else path)
     return 0

@@ -1,6 +1,7 @@
 """An evaluation on the command line: progress, the bracket, and whether it is what was required."""
 
 import json
+import shlex
 import sys
 import time
 from argparse import Namespace
@@ -102,7 +103,9 @@ def run(args: Namespace) -> int:
             print(since_line(earlier, evaluation))
         for line in failed:
             print(line)
-        if not evaluation.run.finished:
+        if evaluation.run.finished:
+            print(f"next: saddlepoint report {shlex.quote(str(evaluation.run.path))}")
+        else:
             print(stopped_line(evaluation))
     if args.markdown:
         write_bytes(Path(args.markdown).absolute(), markdown(args, evaluation, gates, spelling).encode())
