@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 
 from saddlepoint import __version__
-from saddlepoint.cli import attacks, compare, models, report, verify
+from saddlepoint.cli import attacks, compare, export, models, report, verify
 from saddlepoint.cli.arguments import Parser
 from saddlepoint.cli.attack import flags as attack
 from saddlepoint.cli.certify import flags as certify
@@ -87,7 +87,7 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"saddlepoint {__version__}")
     parser.set_defaults(run=lambda _: _welcome())
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in (evaluate, attack, certify, compare, report, verify, train, models, attacks):
+    for command in (evaluate, attack, certify, compare, report, verify, export, train, models, attacks):
         command.register(commands)
     return parser
 
