@@ -84,6 +84,15 @@ def test_a_run_keeps_what_proves_its_certificates(tmp_path, capsys):
     assert "it proves nothing" in capsys.readouterr().out
 
 
+def test_hints_that_no_audit_reads_hide_no_certificate(certified_run, tmp_path, capsys):
+    out = Path(shutil.copytree(certified_run, tmp_path / "run"))
+    (out / "evidence/claims.json").unlink()
+    assert main(["verify", str(out), "--certificates", "1", "--standing", "0", "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out.splitlines()[-1])["counts"]
+    assert counts["evidence"]["checked"] == 0
+    assert counts["certificate"]["checked"] > 1
+
+
 @pytest.mark.parametrize(
     ("name", "line"),
     [

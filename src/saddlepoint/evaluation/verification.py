@@ -283,7 +283,7 @@ class Audit:
     def _certificates(self, proofs: Sequence[Proof], threats: Threats) -> Iterator[Checked]:
         """Compute some of the certificates again that no evidence proves."""
         graphs: tuple[Graph, Graph] | None = None
-        bare = [proof for proof in proofs if proof.proven and not self._hints(proof, threats).exists()]
+        bare = [proof for proof in proofs if proof.proven and not self._has_hints(proof, threats)]
         for proof in self._drawn("certificate", bare, self.certificates):
             sample, threat = self.data.read(proof.index), threats[proof.norm, proof.eps]
             if isinstance(proof, Voted):
@@ -291,6 +291,10 @@ class Audit:
                 continue
             graphs = graphs or graphs_of(self.classifier, tuple(sample.x.shape))
             yield self._bound(proof, sample, threat, graphs)
+
+    def _has_hints(self, proof: Proof, threats: Threats) -> bool:
+        """Whether a certificate is proven by hints: only where the folder is one that an audit reads."""
+        return (self.run.path / EVIDENCE / CLAIMS).exists() and self._hints(proof, threats).exists()
 
     def _hints(self, proof: Proof, threats: Threats) -> Path:
         return evidence_path(self.run.path / EVIDENCE, threats[proof.norm, proof.eps], proof.id)
@@ -305,7 +309,7 @@ class Audit:
         except (Refused, ModelError) as error:
             yield Checked("evidence", EVIDENCE, str(error))
         for proof in proofs if self.certificates else ():
-            if proof.proven and self._hints(proof, threats).exists():
+            if proof.proven and self._has_hints(proof, threats):
                 yield Checked("evidence", proof.key, self._unproven(proof, threats))
 
     def _unproven(self, proof: Certified, threats: Threats) -> str | None:
