@@ -33,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     _keep_memory()
     began, reports, foreign = time.monotonic(), dict[int, Report](), list[str]()
     try:
+        if not (told.run / "evidence").is_dir():
+            raise Refused(f"{told.run} holds no evidence; expected a run of saddlepoint evaluate or certify --evidence")
         if told.weights is not None:
             foreign = _weights(told.run / "evidence", told.weights)
         foreign += sorted(differing(told.run))

@@ -211,7 +211,17 @@ def margin_of(network: Network, region: Region, label: int, hints: Hints, unit: 
         label: y.
         hints: what finds the proof.
         unit: u of the arithmetic.
+
+    Raises:
+        Refused: the hints do not fit the network.
     """
+    try:
+        return _margin(network, region, label, hints, unit)
+    except (IndexError, KeyError, ValueError, TypeError, OverflowError) as error:
+        raise Refused(f"the hints do not fit the network: {type(error).__name__} {error}") from None
+
+
+def _margin(network: Network, region: Region, label: int, hints: Hints, unit: float) -> float:
     last = len(network.operations) - 1
     rows = differences(label, network.operations[last].size)
     enclosure = _enclosed(network, region, unit, hints)

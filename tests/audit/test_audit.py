@@ -174,6 +174,11 @@ UNREADABLE = {
 }
 
 
+def test_a_folder_without_evidence_is_one_line(tmp_path, capsys):
+    assert audit([str(tmp_path / "none")]) == 2
+    assert "holds no evidence; expected a run of saddlepoint evaluate or certify" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("unreadable", UNREADABLE)
 def test_a_folder_that_cannot_be_read_is_one_line(run, capsys, unreadable):
     UNREADABLE[unreadable](run)

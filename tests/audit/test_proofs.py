@@ -103,6 +103,8 @@ def test_any_hints_give_a_bound_that_holds(drawn):
     "change",
     [
         lambda h: dataclasses.replace(h, neurons={0: np.array([10**6], np.int32)}),
+        lambda h: dataclasses.replace(h, neurons={}),
+        lambda h: dataclasses.replace(h, slopes={7: np.zeros((2, 1), np.uint8)}),
         lambda h: dataclasses.replace(h, neurons={0: np.array([-1], np.int32)}),
         lambda h: dataclasses.replace(h, slopes={0: np.full((2, 1), 129, np.uint8)}),
         lambda h: dataclasses.replace(h, slopes={0: np.full((1, 1), 3, np.uint8)}),
@@ -110,7 +112,7 @@ def test_any_hints_give_a_bound_that_holds(drawn):
         lambda h: dataclasses.replace(h, rows={1: np.array([[1]], np.int32)}),
         lambda h: dataclasses.replace(h, rows={1: np.array([0.5])}),
     ],
-    ids=["beyond", "before", "steep", "few", "float", "shape", "half"],
+    ids=["beyond", "nowhere", "later", "before", "steep", "few", "float", "shape", "half"],
 )
 def test_hints_that_do_not_fit_are_refused(change):
     classifier, x, _ = case("dense")

@@ -59,7 +59,8 @@ def listed(graph: Graph) -> Listed:
         elif isinstance(operation, ReLU):
             entry["kind"] = "relu"
         elif not isinstance(operation, Input):
-            raise ModelError(f"{type(operation).__name__} ({node.name}) is not known to the audit; expected ReLUs")
+            kind = type(operation).__name__
+            raise ModelError(f"{kind} ({node.name}) is not known to the audit; expected ReLUs, or no evidence")
         entries.append(entry)
     return entries, arrays
 
