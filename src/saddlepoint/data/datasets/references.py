@@ -14,6 +14,7 @@ from saddlepoint.data.datasets.huggingface import FORM, load_hub
 from saddlepoint.data.datasets.match import matched
 from saddlepoint.data.image_files import ASSETS
 from saddlepoint.errors import InputError
+from saddlepoint.extras import imported
 from saddlepoint.models.robustbench import CIFAR10
 from saddlepoint.words import meant
 
@@ -112,7 +113,7 @@ def _npz(reference: str, place: str) -> Dataset:
 
 
 def _digits(reference: str, _: str) -> Dataset:
-    from sklearn.datasets import load_digits
+    load_digits = imported("sklearn.datasets").load_digits
 
     images, labels = load_digits(return_X_y=True)
     return of_arrays(reference, "digits", (images.reshape(-1, 1, 8, 8) / 16).astype(np.float32), labels, DIGITS)

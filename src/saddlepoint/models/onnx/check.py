@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from saddlepoint.errors import InputError, ModelError
+from saddlepoint.extras import imported
 from saddlepoint.models.onnx.file import tensors
 from saddlepoint.models.onnx.modern import modern
 from saddlepoint.models.onnx.translation import Imported
@@ -72,7 +73,7 @@ def _agree(what: str, logits: Tensor, expected: Tensor, slack: float) -> None:
 
 def _session(model: Any, ranks: dict[str, int]) -> _Run:  # noqa: ANN401
     """Return onnxruntime's forward: the graph as it is, without optimisations."""
-    import onnxruntime
+    onnxruntime = imported("onnxruntime")
 
     options = onnxruntime.SessionOptions()
     # The graph as it is written: the oracle's own rewriting could hide a difference, or make one.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from saddlepoint.errors import InputError
+from saddlepoint.extras import imported
 
 LARGEST = 2**31 - 1
 """Bytes that a graph may have, the limit of its format."""
@@ -26,7 +27,7 @@ def read_model(path: Path) -> Any:  # noqa: ANN401 - a ModelProto, which has no 
         InputError: there is no such file, it is damaged or too large, or no graph of plain ONNX that is whole.
     """
     data = contents(path)
-    import onnx
+    onnx = imported("onnx")
 
     try:
         model = onnx.load_model_from_string(data)
@@ -95,10 +96,11 @@ def tensors(graph: Any) -> Iterator[Any]:  # noqa: ANN401 - a GraphProto, and Te
 
 def inexact(path: Path) -> str | None:
     """Return the name of a tensor that float32 does not hold exactly, as the importer reads it; None where all are."""
-    from onnx import TensorProto, numpy_helper
+    onnx = imported("onnx")
+    numpy_helper = imported("onnx.numpy_helper")
 
     for tensor in tensors(read_model(path).graph):
-        if tensor.data_type == TensorProto.DOUBLE:
+        if tensor.data_type == onnx.TensorProto.DOUBLE:
             exact = numpy_helper.to_array(tensor)
             with np.errstate(over="ignore"):
                 same = exact.astype(np.float32).astype(np.float64) == exact

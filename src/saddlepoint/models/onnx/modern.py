@@ -6,6 +6,8 @@ The package onnx converts them, but for three changes that it leaves out or gets
 from collections.abc import Mapping
 from typing import Any
 
+from saddlepoint.extras import imported
+
 _OLDEST, _TARGET = 7, 8
 
 _ALIGNED = ("Add", "Sub", "Mul", "Div", "Pow")
@@ -18,11 +20,13 @@ def modern(model: Any, ranks: Mapping[str, int]) -> Any:  # noqa: ANN401 - a Mod
         model: the model, which is not changed.
         ranks: how many dimensions each value of its graph has.
     """
-    from onnx import ModelProto, helper, version_converter
+    onnx = imported("onnx")
+    helper = imported("onnx.helper")
+    version_converter = imported("onnx.version_converter")
 
     if any(opset.domain in ("", "ai.onnx") and opset.version >= _OLDEST for opset in model.opset_import):
         return model
-    old = ModelProto()
+    old = onnx.ModelProto()
     old.CopyFrom(model)
     old.ir_version = max(old.ir_version, 3)
     if not old.opset_import:
@@ -46,7 +50,7 @@ def _rename_paddings(model: Any) -> None:  # noqa: ANN401
 
 def _spell_axes_out(graph: Any, ranks: Mapping[str, int]) -> None:  # noqa: ANN401
     """Where the second input is aligned with an axis of the first, let an Unsqueeze do it."""
-    from onnx import helper
+    helper = imported("onnx.helper")
 
     nodes = []
     for place, node in enumerate(graph.node):

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saddlepoint.errors import InputError
+from saddlepoint.extras import imported
 from saddlepoint.models.onnx.file import contents
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float64]]
@@ -21,7 +22,7 @@ def replay(path: Path) -> Run:
     Raises:
         InputError: onnxruntime cannot run the file, or it has several inputs.
     """
-    import onnxruntime
+    onnxruntime = imported("onnxruntime")
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = 1, 1, 4

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from saddlepoint.errors import InputError
+from saddlepoint.extras import imported
 from saddlepoint.models.onnx.each_row import EachRow
 from saddlepoint.models.onnx.free_batch import BATCH, batch_axis, depends, show, size_at
 from saddlepoint.models.onnx.network import Network, Step
@@ -236,24 +237,26 @@ def _result(graph: Any, values: dict[str, Tensor], *, logits: bool, batched: boo
 
 
 def _attribute(proto: Any, title: str) -> Any:  # noqa: ANN401
-    from onnx import AttributeProto, helper
+    onnx = imported("onnx")
+    helper = imported("onnx.helper")
 
-    if proto.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS, AttributeProto.SPARSE_TENSOR):
+    if proto.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS, onnx.AttributeProto.SPARSE_TENSOR):
         raise InputError(f"{title} has a subgraph or sparse tensor, {proto.name[:60]!r}; expected a plain operator")
     value = helper.get_attribute_value(proto)
-    if proto.type == AttributeProto.TENSOR:
+    if proto.type == onnx.AttributeProto.TENSOR:
         return _tensor(value)
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _tensor(proto: Any) -> Tensor:  # noqa: ANN401 - a TensorProto
     """Return the tensor: float32, int64 or bool."""
-    from onnx import TensorProto, numpy_helper
+    onnx = imported("onnx")
+    numpy_helper = imported("onnx.numpy_helper")
 
     kinds = {
-        **dict.fromkeys((TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE), "float32"),
-        **dict.fromkeys((TensorProto.INT32, TensorProto.INT64), "int64"),
-        TensorProto.BOOL: "bool",
+        **dict.fromkeys((onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE), "float32"),
+        **dict.fromkeys((onnx.TensorProto.INT32, onnx.TensorProto.INT64), "int64"),
+        onnx.TensorProto.BOOL: "bool",
     }
     if proto.data_type not in kinds:
         raise InputError(
