@@ -3,10 +3,10 @@
 Let x̂_i be what an execution computes at operation i, for any input of a set. If it is affine, in any order of its
 sums, fused or not, flushing what is tiny to 0 or not (Higham 2002, section 3.1; Jeannerod & Rump 2013),
 
-    x̂_i = L x̂ + b + e,     |e| ≤ γ_n (|L| |x̂| + |b|) + n (1 + max |w| + max |x̂|) 2⁻¹²⁶,     γ_n = n u / (1 − n u)
+    x̂_i = L x̂ + b + e,     |e| ≤ γ_n (|L| |x̂| + |b|) + 2 n (1 + max |w| + max |x̂|) 2⁻¹²⁶,     γ_n = n u / (1 − n u)
 
-with u = 2⁻²⁴. u = 0 is real arithmetic. Moving numbers and ReLUs round nothing. What follows is computed in float64,
-whose own rounding, at v = 2⁻⁵³, is allowed for in the same way, and rounded up.
+with u = 2⁻²⁴. u = 0 is real arithmetic. Moving numbers and ReLUs may flush what is tiny, and round nothing. What follows is
+computed in float64, whose own rounding, at v = 2⁻⁵³, is allowed for in the same way, and rounded up.
 
 *Intervals.* [L c + b − |L| r − |e|, L c + b + |L| r + |e|], for c ± r that holds the parents.
 
@@ -159,7 +159,8 @@ class Enclosure:
         if operation.linear is None:
             (parent,) = operation.parents
             low, high = np.maximum(self.lower[parent], 0), np.maximum(self.upper[parent], 0)
-            self._add(low, high, 3 * self.loose * UP * sizes[0] + TINY)
+            flushed = self._flushed
+            self._add(low - flushed, high + flushed, 3 * self.loose * UP * sizes[0] + 2 * flushed + TINY)
             return
         parts = 0.0 if operation.parts is None else operation.parts
         shift = 0.0 if operation.offset is None else operation.offset
@@ -174,8 +175,8 @@ class Enclosure:
         low, high = middle - radius, middle + radius
         if operation.kind == "max":  # max(a, b), which rounds nothing: the bounds of a + relu(b − a) are wider
             a, _, b = operation.parents
-            low = np.maximum(low, np.maximum(self.lower[a], self.lower[b]))
-            high = np.minimum(high, np.maximum(self.upper[a], self.upper[b]))
+            low = np.maximum(low, np.maximum(self.lower[a], self.lower[b]) - 4 * self._flushed)
+            high = np.minimum(high, np.maximum(self.upper[a], self.upper[b]) + 4 * self._flushed)
         self._add(low, high, rounded)
         self._folded[i] = np.maximum(folded, self._size(i))
 
@@ -198,11 +199,15 @@ class Enclosure:
         ]
         terms = operation.linear([size[None] for size in before], True)[0] + parts
         if operation.exact and operation.offset is None:
-            return np.zeros(operation.size), terms
+            return np.full(operation.size, 2 * self._flushed), terms
         products = operation.products + 8
         most = 1 + operation.largest + max(float(size.max(initial=0.0)) for size in before)
-        flushed = products * most * FLUSHED if self.unit else 0.0
-        return gamma(products, self.unit) * terms + flushed, terms
+        return gamma(products, self.unit) * terms + 2 * products * most * self._flushed, terms
+
+    @property
+    def _flushed(self) -> float:
+        """What an execution may flush to 0: nothing in real arithmetic."""
+        return FLUSHED if self.unit else 0.0
 
     def meet(self, i: int, lower: Values, upper: Values) -> None:
         """Take other bounds of operation i where they are tighter."""
