@@ -5,8 +5,8 @@ sums, fused or not, flushing what is tiny to 0 or not (Higham 2002, section 3.1;
 
     x̂_i = L x̂ + b + e,     |e| ≤ γ_n (|L| |x̂| + |b|) + 2 n (1 + max |w| + max |x̂|) 2⁻¹²⁶,     γ_n = n u / (1 − n u)
 
-with u = 2⁻²⁴. u = 0 is real arithmetic. Moving numbers and ReLUs may flush what is tiny, and round nothing. What follows is
-computed in float64, whose own rounding, at v = 2⁻⁵³, is allowed for in the same way, and rounded up.
+with u = 2⁻²⁴. u = 0 is real arithmetic. Moving numbers and ReLUs may flush what is tiny, and round nothing. What
+follows is computed in float64, whose own rounding, at v = 2⁻⁵³, is allowed for in the same way, and rounded up.
 
 *Intervals.* [L c + b − |L| r − |e|, L c + b + |L| r + |e|], for c ± r that holds the parents.
 
