@@ -87,6 +87,7 @@ def test_certificates_stay_on_their_device(method, norm):
     stays_on_its_device(action)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("early", [500, 0])
 def test_branch_and_bound_stays_on_its_device(monkeypatch, early):
     """At a radius where slopes leave margins open, so that domains are split; behind tighter neurons as well."""

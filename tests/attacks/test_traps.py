@@ -81,6 +81,8 @@ SLOW = {
     "k winners take all",
     "clamp of its own",
     "detached branch",
+    "quantised input",
+    "rounded units",
     "clamped input",
 }
 

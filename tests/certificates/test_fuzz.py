@@ -38,10 +38,10 @@ def outcomes(seeds):
         logging.disable(logging.NOTSET)
 
 
-@pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=pytest.mark.slow) for first in range(50, 300, 50))])
+@pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=pytest.mark.slow) for first in range(25, 300, 25))])
 def test_no_unusual_network_is_certified_falsely(first):
-    found = outcomes(range(first, first + 50))
-    assert found.count("certified") >= 10
+    found = outcomes(range(first, first + 25))
+    assert found.count("certified") >= 4
 
 
 @pytest.mark.slow
