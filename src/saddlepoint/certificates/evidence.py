@@ -44,7 +44,7 @@ def hints_of(
         return {place[i]: _steps(slope.flatten(1)[:, open_[i]]) for i, slope in own.items()}
 
     own = neurons or {}
-    needed = bool(slopes or own)
+    needed = bool(slopes or own) or refuted is not None
     return Hints(
         bounded=neurons is not None,
         rows={reader[i]: _numpy(rows) for i, (rows, _) in own.items()},

@@ -190,13 +190,11 @@ class Bound:
     Attributes:
         value: proven.
         lost: what was taken off it for rounding.
-        dual: λ ≤ 0 of the linear program that proves it; None of a tree.
         point: an input where ⟨row, output⟩ is small, if the solver found one.
     """
 
     value: float
     lost: float
-    dual: Matrix | None = None
     point: Matrix | None = None
 
 
@@ -205,7 +203,7 @@ def by_lines(made: Program, row: Matrix, terms: int) -> Bound:
     asked = Question.of(made, row, terms)
     solution = asked.solver().solve({})
     value, lost = asked.bound(solution.dual)
-    return Bound(value, lost, solution.dual, _input(made, solution))
+    return Bound(value, lost, _input(made, solution))
 
 
 def by_integers(
@@ -250,7 +248,7 @@ def by_integers(
             child = node({**worst.held, chosen: side}, worst.value)
             gains.learn(chosen, side, worst, child)
             heapq.heappush(leaves, child)
-    return Bound(leaves[0].value, leaves[0].lost, None, point)
+    return Bound(leaves[0].value, leaves[0].lost, point)
 
 
 @final
