@@ -10,6 +10,7 @@ import torch
 
 from saddlepoint.certificates.agreement import challenge
 from saddlepoint.certificates.effort import DOMAINS, MEMORY, Effort
+from saddlepoint.certificates.evidence import kept_of
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.kept import kept
 from saddlepoint.certificates.listing import listing_of
@@ -149,8 +150,11 @@ def certify(
         return certificates
     # What is kept was proven by the audit itself: nobody finds evidence that does not hold.
     tried = [hints if verdict is Verdict.CERTIFIED else None for hints, verdict in zip(proofs, verdicts, strict=True)]
-    margins = check_evidence(classifier, images, labels, ball, tried, box=box)
-    kept = tuple(hints if proves(float(margin)) else None for hints, margin in zip(tried, margins, strict=True))
+    network = listing_of(classifier, tuple(images.shape[1:])).network
+    kept = tuple(
+        None if hints is None else kept_of(network, Region.around(one.cpu().numpy(), eps, ball.name, box), label, hints)
+        for one, eps, label, hints in zip(images, radius.tolist(), labels.tolist(), tried, strict=True)
+    )
     return replace(certificates, evidence=kept)
 
 

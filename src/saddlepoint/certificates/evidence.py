@@ -5,6 +5,7 @@ of 1/128 (`saddlepoint_audit.proofs`). What they prove is what an audit computes
 for rounding; a certificate has evidence only where that was tried and came to a proof.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,11 @@ from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.intermediate import Neurons
 from saddlepoint.certificates.slopes import Slopes
 from saddlepoint.results.folder.documents import write_bytes
-from saddlepoint_audit.proofs import LEAVES, STEPS, VERSION, Branches, Hints
+from saddlepoint.results.records.record import proves
+from saddlepoint_audit.enclosures import FLOAT32, REAL, Region
+from saddlepoint_audit.files import Refused
+from saddlepoint_audit.operations import Network
+from saddlepoint_audit.proofs import LEAVES, STEPS, VERSION, Branches, Hints, margin_of
 
 
 def hints_of(
@@ -53,6 +58,29 @@ def hints_of(
         slopes=kept(slopes),
         branches=None if refuted is None else _branches(refuted),
     )
+
+
+def kept_of(network: Network, region: Region, label: int, hints: Hints) -> Hints | None:
+    """Return the fewest of the hints from which the audit comes to a proof; None where all do not suffice.
+
+    Slopes of neurons' own bounds are most of what there is, and often not needed. A proof of every float32 execution
+    is worth more than fewer hints.
+
+    Args:
+        network: as the audit has it.
+        region: the set of inputs.
+        label: y.
+        hints: of the search.
+    """
+    fewer = [replace(hints, rows={}, bent={})] if hints.rows else []
+    for unit in (FLOAT32, REAL):
+        for some in (*fewer, hints):
+            try:
+                if proves(margin_of(network, region, label, some, unit)):
+                    return some
+            except Refused:
+                continue
+    return None
 
 
 def _branches(refuted: Refuted) -> Branches:
