@@ -110,6 +110,7 @@ def _tree(signs: np.ndarray, leaves: np.ndarray) -> np.ndarray:
         if len(own) == 1:
             preorder.append(-1 - int(own[0]))
             continue
+        # Restricted to one sign, a decision tree is one: whichever such neuron comes first, the rest still covers.
         neuron = int(np.flatnonzero((signs[own] != 0).all(0) & ~path)[0])
         below = path.copy()
         below[neuron] = True

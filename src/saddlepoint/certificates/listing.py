@@ -84,6 +84,7 @@ def _asked(node: Node, operation: Affine) -> Form:
         torch.arange(begin + 1, begin + 1 + size, dtype=torch.float64).reshape(1, *shape)
         for begin, size, shape in zip(ends[:-1], sizes, operation.shapes, strict=True)
     ]
+    # Numbered from 1, so that 0 is what comes from nowhere.
     if operation.exact or (not operation.weights and operation.terms == 1):
         index = operation.linear(*numbers, *operation.weights).flatten().long() - 1
         return Form("gather", {"index": index.to(torch.int32) if ends[-1] < 2**31 else index})
@@ -138,6 +139,7 @@ def listing_of(classifier: Classifier, shape: tuple[int, ...]) -> Listing:
     for of, known, listing in _last:
         if of() is classifier and known == key:
             return listing
+    # What only moves numbers is asked for on the CPU, whatever the weights lie on.
     host = classifier if classifier.device.type == "cpu" else copy.deepcopy(classifier).cpu()
     listing = Listing(*listed(export(host, shape).graph(torch.float64, fold=False)))
     _compare(listing.network, host, shape)

@@ -72,6 +72,7 @@ def write_claims(job: Job, folder: Path) -> None:
     _listing(job).save(own)
     images, labels = _examples(job.data)
     write_bytes(own / IMAGES, save({"images": images}))
+    # From the folder, not from memory: records of earlier sessions are there as well.
     told = _claims(job.spec, job.data, labels, open_run(folder).records(), own)
     write_bytes(own / CLAIMS, json.dumps(told, ensure_ascii=False, indent=1).encode())
     write_bytes(own / MANIFEST, json.dumps({"files": digests(folder)}, indent=1).encode())

@@ -88,6 +88,7 @@ def _badge(run: RunFolder, model: Sequence[Path]) -> str:
 def _in_toto(run: RunFolder, model: Sequence[Path]) -> str:
     """Return an in-toto Statement v1 with a test-result v0.1 predicate."""
     described, checks = run.spec["model"], run.checks()
+    # Whoever consumes a statement looks for digests of files; that of the weights' content is Saddlepoint's own.
     subjects = [{"name": path.name, "digest": {"sha256": _digest(path)}} for path in model]
     own = {
         "name": f"{described['reference']} (content of its weights)",
