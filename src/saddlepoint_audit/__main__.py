@@ -9,7 +9,7 @@ from pathlib import Path
 
 from saddlepoint_audit.files import Refused
 from saddlepoint_audit.manifest import NAME, differing, digest
-from saddlepoint_audit.runs import Report, audit
+from saddlepoint_audit.runs import audit
 from saddlepoint_audit.weights import compared
 
 SHOWN = 5
@@ -31,20 +31,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, metavar="FILE", help="the model's safetensors or ONNX file")
     told = parser.parse_args(arguments)
     _keep_memory()
-    began, reports, foreign = time.monotonic(), dict[int, Report](), list[str]()
+    began, foreign = time.monotonic(), list[str]()
     try:
         if not (told.run / "evidence").is_dir():
             raise Refused(f"{told.run} holds no evidence; expected a run of saddlepoint evaluate or certify --evidence")
         if told.weights is not None:
             foreign = _weights(told.run / "evidence", told.weights)
         foreign += sorted(differing(told.run))
-        for report, _ in audit(told.run):
-            reports[id(report)] = report
+        reports = audit(told.run)
     except Refused as error:
         print(f"saddlepoint_audit: {error}", file=sys.stderr)
         return 2
-    wrong = foreign + [line for report in reports.values() for line in report.wrong]
-    for report in reports.values():
+    wrong = foreign + [line for report in reports for line in report.wrong]
+    for report in reports:
         print(report.in_words())
     for line in wrong[:SHOWN]:
         print(f"does not hold: {line}")

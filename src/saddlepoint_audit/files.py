@@ -13,6 +13,10 @@ TYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8", "I32": "<i4", "U8": "|u1"}
 """Of safetensors, as NumPy names them."""
 
 
+BROKEN = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError, RecursionError)
+"""What content that is not as it should be leads to, whatever it is."""
+
+
 class Refused(Exception):  # noqa: N818 - what an auditor says
     """What lies in the folder cannot be read, or is no proof; says which and why."""
 
@@ -21,7 +25,7 @@ def json_of(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
     """Return what a JSON file holds; NaN and infinities are no JSON."""
     try:
         return json.loads(path.read_bytes(), parse_constant=_no_number, object_pairs_hook=_once)
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, *BROKEN) as error:
         raise Refused(f"{path.name} cannot be read: {error}") from None
 
 
@@ -37,7 +41,7 @@ def arrays_of(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         raise Refused(f"{path.name} cannot be read: {error}") from None
     try:
         return _decoded(data)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except BROKEN as error:
         raise Refused(f"{path.name} is no safetensors file: {type(error).__name__} {error}") from None
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saddlepoint_audit.files import Array, Refused, arrays_of, json_of
+from saddlepoint_audit.files import BROKEN, Array, Refused, arrays_of, json_of
 
 Values = NDArray[np.float64]
 """(rows, size)."""
@@ -105,7 +105,7 @@ class Network:
             for i, entry in enumerate(listed):
                 own = {name.partition("/")[2]: array for name, array in arrays.items() if name.startswith(f"{i}/")}
                 operations.append(_operation(i, dict(entry), own, operations))
-        except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        except BROKEN as error:
             raise Refused(f"the network's list is malformed: {type(error).__name__} {error}") from None
         if not operations or operations[0].kind != "input":
             raise Refused("the network's first operation is not its input")

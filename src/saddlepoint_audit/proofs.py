@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from saddlepoint_audit.enclosures import FLOAT32, REAL, Enclosure, Lines, Region
-from saddlepoint_audit.files import Array, Refused, arrays_of
+from saddlepoint_audit.files import BROKEN, Array, Refused, arrays_of
 from saddlepoint_audit.operations import MOST, Network, Values
 
 TOGETHER = 32
@@ -19,11 +19,10 @@ TOGETHER = 32
 STEPS = 128
 """Slopes are kept in steps of 1/128: exact numbers, 0 and 1 among them."""
 VERSION = "1"
+LEAVES = ("margins", "ends", "literals", "multipliers", "slopes")
+"""Of `Branches`, as a file names them."""
 Slopes = Mapping[int, Array]
 """By the place of a ReLU among all of them, slopes of lower lines: (functionals, neurons that have some), in steps."""
-
-
-LEAVES = ("margins", "ends", "literals", "multipliers", "slopes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +131,7 @@ class Hints:
             raise Refused(f"{path.name} holds no hints of this version")
         try:
             return _read(arrays, about["bounded"] == "1")
-        except (KeyError, ValueError, IndexError, TypeError) as error:
+        except BROKEN as error:
             raise Refused(f"{path.name} holds what is no hint: {error}") from None
 
     def lines(self, lines: Mapping[int, Lines], relus: list[int], slopes: Slopes, count: int) -> dict[int, Lines]:
@@ -217,7 +216,7 @@ def margin_of(network: Network, region: Region, label: int, hints: Hints, unit: 
     """
     try:
         return _margin(network, region, label, hints, unit)
-    except (IndexError, KeyError, ValueError, TypeError, OverflowError) as error:
+    except BROKEN as error:
         raise Refused(f"the hints do not fit the network: {type(error).__name__} {error}") from None
 
 
@@ -226,8 +225,8 @@ def _margin(network: Network, region: Region, label: int, hints: Hints, unit: fl
     rows = differences(label, network.operations[last].size)
     enclosure = _enclosed(network, region, unit, hints)
     lines, least = enclosure.lines(), np.full(len(rows), -np.inf)
-    own = hints.lines(lines, network.relus, hints.slopes, len(rows)) if hints.slopes else lines
-    for way in (enclosure.lines(constant=True), lines, own):
+    own = [hints.lines(lines, network.relus, hints.slopes, len(rows))] if hints.slopes else []
+    for way in (enclosure.lines(constant=True), lines, *own):
         bound = enclosure.least(last, rows, way)
         least = np.maximum(least, np.nan_to_num(bound, nan=-np.inf, posinf=-np.inf))
     if hints.branches is not None and not (least > 0).all():

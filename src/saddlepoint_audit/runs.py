@@ -9,7 +9,7 @@ claimed but that its image is classified correctly. Counted apart are forward pa
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from saddlepoint_audit.enclosures import FLOAT32, Enclosure, Region
-from saddlepoint_audit.files import Array, Refused, arrays_of, json_of
+from saddlepoint_audit.files import BROKEN, Array, Refused, arrays_of, json_of
 from saddlepoint_audit.operations import Network
 from saddlepoint_audit.proofs import Hints, differences, prove
 
@@ -77,8 +77,8 @@ class Report:
         )
 
 
-def audit(folder: Path) -> Iterator[tuple[Report, Claim]]:
-    """Look at every claim again, one after the other; yield the report so far of the claim's threat.
+def audit(folder: Path) -> list[Report]:
+    """Look at every claim again, one after the other; return what became of them, threat by threat.
 
     Args:
         folder: of the run.
@@ -91,9 +91,9 @@ def audit(folder: Path) -> Iterator[tuple[Report, Claim]]:
         for claim in claims:
             try:
                 report.counts[run.shown(claim)] += 1
-            except Refused as error:
+            except (Refused, *BROKEN) as error:
                 report.wrong.append(f"{claim.verdict} {claim.id!r} {claim.norm} eps {claim.eps:g}: {error}")
-            yield report, claim
+    return [report for report, _ in run.threats]
 
 
 class Run:
@@ -102,13 +102,13 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self._folder, self._evidence = folder, folder / "evidence"
         self.network = Network.read(self._evidence)
-        self.images = arrays_of(self._evidence / "images.safetensors")[0]["images"]
-        claims = json_of(self._evidence / "claims.json")
+        claims, (arrays, _) = json_of(self._evidence / "claims.json"), arrays_of(self._evidence / "images.safetensors")
         try:
+            self.images = arrays["images"]
             self.box, self.threats = _claims(claims, len(self.images))
             _check_asked(json_of(folder / "spec.json")["spec"], claims)
             _check_counted(json_of(folder / "summary.json"), claims)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except BROKEN as error:
             raise Refused(f"what is claimed is malformed: {type(error).__name__} {error}") from None
         if self.images[:1].size != self.network.operations[0].size:
             raise Refused(f"images have {self.images[:1].size} numbers, the network takes another number of them")

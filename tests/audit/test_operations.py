@@ -6,7 +6,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+import saddlepoint as sp
 from audit.nets import NETS, SHAPE, case
 from saddlepoint.certificates.listing import listing_of
 from saddlepoint_audit.enclosures import FLOAT32, REAL, Enclosure, Region
@@ -82,6 +84,47 @@ def test_a_list_that_does_not_fit_is_refused(place, change, line):
     listed = [entry | change if i == place else entry for i, entry in enumerate(LISTED)]
     with pytest.raises(Refused, match=line):
         Network.of(listed, ARRAYS)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"groups": 0}, {"stride": [0, 0]}, {"padding": [-1, -1]}, {"dilation": ["x", 1]}, {"input": [1, 10**9, 10**9]}],
+)
+def test_settings_that_none_has_are_refused(setting):
+    entry = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "transposed": False, "groups": 1}
+    entry |= {"kind": "conv", "parents": [0], "shape": [1, 2, 2], "input": [1, 3, 3], "output": [1, 2, 2]}
+    listed = [{"kind": "input", "parents": [], "shape": [1, 3, 3]}, entry]
+    arrays = {"1/weight": np.ones((1, 1, 2, 2), np.float32)}
+    assert Network.of(listed, arrays).operations[1].size == 4
+    with pytest.raises(Refused):
+        Network.of([listed[0], entry | setting], arrays)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.AvgPool2d(1, divisor_override=2),
+        nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+        nn.AdaptiveAvgPool2d((3, 5)),
+        nn.Upsample(scale_factor=2, mode="bilinear"),
+        nn.Upsample(scale_factor=2),
+        nn.ReflectionPad2d(2),
+        nn.ConstantPad2d(1, 0.5),
+        nn.PixelShuffle(1),
+        nn.BatchNorm2d(3, affine=False),
+        nn.Conv2d(3, 2, (1, 3), (2, 1), (0, 2), (1, 2), bias=False),
+    ],
+    ids=repr,
+)
+def test_a_layer_is_listed_as_it_computes(layer):
+    torch.manual_seed(0)
+    size = layer(torch.zeros(2, *SHAPE)).shape[1:].numel()
+    classifier = sp.Classifier(nn.Sequential(layer, nn.Flatten(), nn.Linear(size, 3)).eval())
+    network, x = listing_of(classifier, SHAPE).network, torch.rand(SHAPE)
+    exact = enclosed(network, x.numpy(), 0.0, REAL)
+    with torch.no_grad():
+        wanted = copy.deepcopy(classifier).double()(x[None].double())[0].numpy()
+    assert np.allclose((exact.lower[-1] + exact.upper[-1]) / 2, wanted, atol=1e-7)
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, 2.0**101])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from saddlepoint.certificates.bounds import Bounds
-from saddlepoint.certificates.branching.splitting import Refuted
+from saddlepoint.certificates.branching.splitting import Rows
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.intermediate import Neurons
 from saddlepoint.certificates.slopes import Slopes
@@ -26,7 +26,7 @@ from saddlepoint_audit.proofs import LEAVES, STEPS, VERSION, Branches, Hints, ma
 
 
 def hints_of(
-    graph: Graph, known: Bounds, neurons: Neurons | None, slopes: Slopes, refuted: Refuted | None = None
+    graph: Graph, known: Bounds, neurons: Neurons | None, slopes: Slopes, refuted: Rows | None = None
 ) -> Hints:
     """Return the hints of one example.
 
@@ -83,9 +83,9 @@ def kept_of(network: Network, region: Region, label: int, hints: Hints) -> Hints
     return None
 
 
-def _branches(refuted: Refuted) -> Branches:
+def _branches(refuted: Rows) -> Branches:
     """Return what proves a margin on each domain, and for each margin the tree whose leaves they are."""
-    signs, target = refuted.signs.numpy(), refuted.target.numpy()
+    signs, target = refuted.signs.cpu().numpy(), refuted.target.cpu().numpy()
     which, neuron = np.nonzero(signs)
     literals = (neuron + 1) * signs[which, neuron]
     ends = np.searchsorted(which, np.arange(len(signs) + 1))
@@ -94,7 +94,7 @@ def _branches(refuted: Refuted) -> Branches:
         margins=target.astype(np.int32),
         ends=ends.astype(np.int32),
         literals=literals.astype(np.int32),
-        multipliers=refuted.multipliers.numpy()[which, neuron].astype(np.float32),
+        multipliers=refuted.multipliers.cpu().numpy()[which, neuron].astype(np.float32),
         slopes=_steps(refuted.slopes),
     )
 

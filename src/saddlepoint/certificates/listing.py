@@ -85,7 +85,7 @@ def _asked(node: Node, operation: Affine) -> Form:
         for begin, size, shape in zip(ends[:-1], sizes, operation.shapes, strict=True)
     ]
     # Numbered from 1, so that 0 is what comes from nowhere.
-    if operation.exact or (not operation.weights and operation.terms == 1):
+    if operation.exact:
         index = operation.linear(*numbers, *operation.weights).flatten().long() - 1
         return Form("gather", {"index": index.to(torch.int32) if ends[-1] < 2**31 else index})
     if sum(sizes) * node.size > _ENTRIES:

@@ -18,7 +18,7 @@ from saddlepoint.certificates import bounds, crown, intermediate
 from saddlepoint.certificates.bounds import Bounds
 from saddlepoint.certificates.branching.neurons import Neurons
 from saddlepoint.certificates.branching.rounds import branch
-from saddlepoint.certificates.branching.splitting import Refuted, Targets
+from saddlepoint.certificates.branching.splitting import Rows, Targets
 from saddlepoint.certificates.crown import Functional, Relaxation, Sizes
 from saddlepoint.certificates.effort import WHOLE, Effort
 from saddlepoint.certificates.evidence import hints_of
@@ -119,7 +119,7 @@ class Margins:
     plain: Tensor
     slope: Tensor
     slopes: Mapping[int, Tensor] = field(default_factory=dict)
-    refuted: Refuted | None = None
+    refuted: Rows | None = None
     domains: int = 0
 
     def raised(self, others: Iterable[Others]) -> "Margins":
@@ -339,7 +339,7 @@ def _by_branching(problem: Problem, margins: Margins) -> Margins:
     ended = branch(graphs, problem.region, problem.known, targets, least, slopes, problem.effort, look, keep=keep)
     bound = torch.full((1, len(rows)), ended.least, dtype=torch.float64, device=rows.device)
     raised = margins.raised([(open_, bound, torch.zeros_like(bound), None)])
-    refuted = None if ended.refuted is None else replace(ended.refuted, target=open_.cpu()[ended.refuted.target])
+    refuted = None if ended.refuted is None else replace(ended.refuted, target=open_[ended.refuted.target])
     return replace(raised, domains=ended.domains, refuted=refuted)
 
 

@@ -308,20 +308,30 @@ class Audit:
                 yield Checked("evidence", name, why)
         except (Refused, ModelError) as error:
             yield Checked("evidence", EVIDENCE, str(error))
-        for proof in proofs if self.certificates else ():
-            if proof.proven and self._has_hints(proof, threats):
-                yield Checked("evidence", proof.key, self._unproven(proof, threats))
+            return
+        proven = [proof for proof in proofs if proof.proven and self._has_hints(proof, threats)]
+        for threat in self.spec.threats if self.certificates else ():
+            own = [proof for proof in proven if (proof.norm, proof.eps) == (threat.norm, threat.eps)]
+            for part in _parts(own, _TOGETHER):
+                yield from self._proven(part, threat, threats)
 
-    def _unproven(self, proof: Certified, threats: Threats) -> str | None:
-        """Return why hints prove nothing; None where they do."""
-        sample, threat = self.data.read(proof.index), threats[proof.norm, proof.eps]
-        x, y = sample.x[None], torch.tensor([sample.y])
+    def _proven(self, proofs: Sequence[Certified], threat: ThreatModel, threats: Threats) -> Iterator[Checked]:
+        """Prove certificates anew from their hints."""
+        hints = [self._read_hints(proof, threats) for proof in proofs]
+        samples = [self.data.read(proof.index) for proof in proofs]
+        x, y = torch.stack([sample.x for sample in samples]), torch.tensor([sample.y for sample in samples])
+        kept = [None if isinstance(read, str) else read for read in hints]
+        margins = check_evidence(self.classifier, x, y, threat.ball, kept, box=threat.box).tolist()
+        for proof, read, margin in zip(proofs, hints, margins, strict=True):
+            why = None if proves(margin) else f"its hints prove a margin of {margin:.6g}, which is no proof"
+            yield Checked("evidence", proof.key, f"it proves nothing: {read}" if isinstance(read, str) else why)
+
+    def _read_hints(self, proof: Certified, threats: Threats) -> Hints | str:
+        """Return the hints of a certificate, or why there are none."""
         try:
-            kept = [Hints.read(self._hints(proof, threats))]
-            margin = float(check_evidence(self.classifier, x, y, threat.ball, kept, box=threat.box))
-        except (InputError, ModelError, Refused) as error:
-            return f"it proves nothing: {error}"
-        return None if proves(margin) else f"its hints prove a margin of {margin:.6g}, which is no proof"
+            return Hints.read(self._hints(proof, threats))
+        except Refused as error:
+            return str(error)
 
     def _bound(self, proof: Certified, sample: Sample, threat: ThreatModel, graphs: tuple[Graph, Graph]) -> Checked:
         x, y = sample.x[None], torch.tensor([sample.y])

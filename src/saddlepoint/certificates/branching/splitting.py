@@ -123,35 +123,6 @@ class Pool:
 
 
 @final
-@dataclass(frozen=True, eq=False)
-class Refuted:
-    """Domains that were refuted, M of them, as an audit is told of them.
-
-    Attributes:
-        target: which functional is positive on each, (M,).
-        signs: (M, P), int8.
-        slopes: α, (M, P).
-        multipliers: β, (M, P).
-    """
-
-    target: Tensor
-    signs: Tensor
-    slopes: Tensor
-    multipliers: Tensor
-
-    @staticmethod
-    def of(rows: Rows) -> "Refuted":
-        """Return what of these domains is kept."""
-        return Refuted(rows.target, rows.signs, rows.slopes, rows.multipliers)
-
-    @staticmethod
-    def joined(parts: Sequence["Refuted"]) -> "Refuted":
-        """Return the domains of all parts."""
-        names = ("target", "signs", "slopes", "multipliers")
-        return Refuted(*(torch.cat([getattr(part, name).cpu() for part in parts]) for name in names))
-
-
-@final
 @dataclass(frozen=True, slots=True)
 class Searched:
     """How a search ended.
@@ -172,7 +143,7 @@ class Searched:
     expired: bool = False
     stuck: bool = False
     growing: bool = False
-    refuted: Refuted | None = None
+    refuted: Rows | None = None
 
 
 def search(
@@ -203,7 +174,7 @@ def search(
     open_ = ~(begin.least > 0)
     least = min([math.inf, *begin.least[~open_].tolist()])
     pool.add(begin.take(open_))
-    refuted = [Refuted.of(begin.take(~open_))]
+    refuted = [begin.take(~open_)]
     while len(pool):
         began = time.monotonic()
         # A round is not begun that would end too late: a late answer is none.
@@ -214,7 +185,7 @@ def search(
         whole = (drawn.signs != 0).all(1)
         if bool(whole.any()):
             ends, points, leaves = _leaves(double(), targets, drawn.take(whole))
-            refuted += [Refuted.of(leaves)] if keep else []
+            refuted += [leaves] if keep else []
             stuck = ~(ends > 0)  # NaN proves nothing
             if bool(stuck.any()):
                 falsified = look(points[stuck], drawn.target[whole][stuck])
@@ -225,12 +196,12 @@ def search(
             domains, open_ = domains + len(made), ~(made.least > 0)
             least = min([least, *made.least[~open_].tolist()])
             pool.add(made.take(open_))
-            refuted += [Refuted.of(made.take(~open_))] if keep else []
+            refuted += [made.take(~open_)] if keep else []
             # After 1, 3, 7, … rounds: descents cost as much as a round, and early points are as good as late ones.
             if (round_ & (round_ + 1)) == 0 and bool(open_.any()) and look(points[open_], made.target[open_]):
                 return Searched(pool.least, domains, falsified=True)
         round_, took = round_ + 1, time.monotonic() - began
-    return Searched(least, domains, refuted=Refuted.joined(refuted) if keep else None)
+    return Searched(least, domains, refuted=Rows.joined(refuted) if keep else None)
 
 
 @torch.no_grad()

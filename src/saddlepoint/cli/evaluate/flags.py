@@ -99,7 +99,7 @@ def examples(parser: Parser) -> None:
     add(
         "--domains", type=natural, metavar="N", help="of complete: parts that may be bounded (default: 2000 an example)"
     )
-    add("--evidence", action="store_true", help="keep what proves each certificate, for saddlepoint verify")
+    add("--evidence", action="store_true", help="keep what proves each certificate, for python -m saddlepoint_audit")
     add("--out", default="run", metavar="DIR", help="the run folder, made when missing (default: run)")
     add("--require", action="append", default=[], metavar="RULE", help='such as "certified>=0.8@0.1"; several may be')
     add("--markdown", metavar="FILE", help="write the summary for a pull request")
