@@ -33,8 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
     _keep_memory()
     began, foreign = time.monotonic(), list[str]()
     try:
-        if not (told.run / "evidence").is_dir():
-            raise Refused(f"{told.run} holds no evidence; expected a run of saddlepoint evaluate or certify --evidence")
+        if not (told.run / "evidence" / NAME).is_file():
+            raise Refused(
+                f"{told.run} has no {NAME}; expected a finished run of saddlepoint evaluate or certify --evidence"
+            )
         if told.weights is not None:
             foreign = _weights(told.run / "evidence", told.weights)
         foreign += sorted(differing(told.run))

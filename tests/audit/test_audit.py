@@ -180,7 +180,10 @@ UNREADABLE = {
 
 def test_a_folder_without_evidence_is_one_line(tmp_path, capsys):
     assert audit([str(tmp_path / "none")]) == 2
-    assert "holds no evidence; expected a run of saddlepoint evaluate or certify" in capsys.readouterr().err
+    assert (
+        "has no manifest.json; expected a finished run of saddlepoint evaluate or certify --evidence"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("unreadable", UNREADABLE)
