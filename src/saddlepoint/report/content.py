@@ -167,7 +167,7 @@ def _shown(attack: Attacked, pictures: Mapping[str, Any], name: Callable[[int | 
 def _described(step: Mapping[str, Any]) -> str:
     """Return an attack with its settings, as one line; a wrapper with what it wraps."""
     settings = [
-        f"{key}={_described(value) if isinstance(value, dict) else value}"
+        f"{key}={_described(value) if isinstance(value, dict) and 'name' in value else value}"
         for key, value in step.items()
         if key != "name"
     ]
