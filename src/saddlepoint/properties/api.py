@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from saddlepoint.certificates.api import graphs_of
-from saddlepoint.certificates.branching.refutation import Disjuncts, Refuted, refute
+from saddlepoint.certificates.branching.refutation import Refuted, refute
 from saddlepoint.certificates.branching.splitting import Targets
 from saddlepoint.certificates.effort import MEMORY, Effort
 from saddlepoint.certificates.graph import Graph
@@ -164,12 +164,12 @@ class _Search:
 
     def box(self, box: Box, clauses: Sequence[Clause], spent: int) -> tuple[Refuted, Witness | None]:
         """Refute the clauses over a box, or return a witness of one; some domains are spent already."""
-        disjuncts = self._disjuncts(clauses)
+        disjuncts = [self._disjunct(clause) for clause in clauses]
         aim, witnesses = self._aim(box, disjuncts) if self.attack else None, list[Witness]()
 
         def look(points: Tensor, targets: Tensor) -> bool:
             if aim is not None:
-                witnesses.extend(self._descended(aim, clauses, points.to(aim.lower), disjuncts.of[targets]))
+                witnesses.extend(self._descended(aim, clauses, points.to(aim.lower), targets))
             return bool(witnesses)
 
         if aim is not None:
@@ -193,29 +193,24 @@ class _Search:
         constrained = torch.tensor([bool(own.constraints) for own in clauses])[clause]
         return points[constrained], clause[constrained]
 
-    def _disjuncts(self, clauses: Sequence[Clause]) -> Disjuncts:
-        """Return what is to be refuted."""
-        rows, thresholds, of = list[Tensor](), list[float](), list[int]()
-        for place, clause in enumerate(clauses):
-            for constraint in clause.constraints:
-                coefficients, bound = constraint.scaled()
-                row = torch.zeros(self.outputs, dtype=torch.float64)
-                row[list(coefficients)] = torch.tensor(list(coefficients.values()), dtype=torch.float64)
-                rows.append(row)
-                thresholds.append(bound)
-                of.append(place)
-        exact = torch.stack(rows) if rows else torch.zeros(0, self.outputs, dtype=torch.float64)
-        targets = Targets(exact, torch.tensor(thresholds, dtype=torch.float64))
-        return Disjuncts(targets, torch.tensor(of, dtype=torch.int64), len(clauses))
+    def _disjunct(self, clause: Clause) -> Targets:
+        """Return the constraints that must not all be met."""
+        rows = torch.zeros(len(clause.constraints), self.outputs, dtype=torch.float64)
+        thresholds = torch.zeros(len(rows), dtype=torch.float64)
+        for place, constraint in enumerate(clause.constraints):
+            coefficients, thresholds[place] = constraint.scaled()
+            rows[place, list(coefficients)] = torch.tensor(list(coefficients.values()), dtype=torch.float64)
+        return Targets(rows, thresholds)
 
-    def _aim(self, box: Box, disjuncts: Disjuncts) -> Aim | None:
+    def _aim(self, box: Box, disjuncts: Sequence[Targets]) -> Aim | None:
         """Return what an attack aims at; None where the box holds no float32 point."""
         low, high = box.inner
         if bool((low > high).any()):
             return None
         lower, upper = (torch.from_numpy(side).reshape(self.shape) for side in (low, high))
-        targets = disjuncts.targets
-        return Aim(lower, upper, targets.rows.float(), targets.thresholds.float(), disjuncts.of)
+        rows, thresholds = (torch.cat([getattr(own, name) for own in disjuncts]) for name in ("rows", "thresholds"))
+        of = torch.arange(len(disjuncts)).repeat_interleave(torch.tensor([len(own.thresholds) for own in disjuncts]))
+        return Aim(lower, upper, rows.float(), thresholds.float(), of)
 
     def _descended(self, aim: Aim, clauses: Sequence[Clause], points: Tensor, clause: Tensor) -> list[Witness]:
         """Return a witness, if descents from these points end in one."""
@@ -247,10 +242,9 @@ class _Search:
             )
 
 
-def _bounded(graphs: tuple[Graph, Graph], disjuncts: Disjuncts) -> tuple[tuple[Graph, Graph], Disjuncts]:
+def _bounded(graphs: tuple[Graph, Graph], disjuncts: Sequence[Targets]) -> tuple[tuple[Graph, Graph], list[Targets]]:
     """Return the graphs whose types hold the constraints exactly, and the constraints in the first one's type."""
-    exact = disjuncts.targets.rows
-    narrow = bool((exact.float().double() == exact).all())
+    narrow = all(bool((own.rows.float().double() == own.rows).all()) for own in disjuncts)
     graphs = graphs if narrow else (graphs[1], graphs[1])
-    rows = exact.to(graphs[0].dtype).reshape(-1, *graphs[0].nodes[-1].shape)
-    return graphs, replace(disjuncts, targets=replace(disjuncts.targets, rows=rows))
+    shape, dtype = graphs[0].nodes[-1].shape, graphs[0].dtype
+    return graphs, [replace(own, rows=own.rows.to(dtype).reshape(-1, *shape)) for own in disjuncts]

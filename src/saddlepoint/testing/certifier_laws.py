@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from saddlepoint.classifier import Classifier
@@ -303,7 +304,7 @@ def _tiny(seed: int) -> tuple[list[nn.Linear], Classifier, Images, Labels]:
 
 
 def least_margin(layers: list[nn.Linear], x: Images, eps: float, label: int, other: int) -> float:
-    """Return min z_label − z_other over cube ∩ [0, 1]; on the polytope of each pattern of active ReLUs it is linear.
+    """Return min z_label − z_other over cube ∩ [0, 1], as `least_largest` does.
 
     Args:
         layers: three, of a ReLU network of four pixels and eight neurons.
@@ -312,24 +313,39 @@ def least_margin(layers: list[nn.Linear], x: Images, eps: float, label: int, oth
         label: whose margin it is.
         other: over which class.
     """
+    unit = np.eye(layers[2].out_features)
+    return least_largest(layers, x, eps, unit[[label]] - unit[[other]])
+
+
+def least_largest(layers: list[nn.Linear], x: Images, eps: float, rows: NDArray[np.float64]) -> float:
+    """Return min over cube ∩ [0, 1] of max_k ⟨r_k, z⟩; on the polytope of each pattern of active ReLUs z is linear.
+
+    Args:
+        layers: three, of a ReLU network of four pixels and eight neurons.
+        x: one image.
+        eps: of the cube.
+        rows: r, (K, classes).
+    """
     from scipy.optimize import linprog
 
     weights = [(part.weight.detach().double().numpy(), part.bias.detach().double().numpy()) for part in layers]
     low, high = ((x.double() + side).clamp(0, 1).flatten().numpy() for side in (-eps, eps))
-    best = np.inf
+    best, ends = np.inf, np.stack([np.append(low, -np.inf), np.append(high, np.inf)], 1)
     for pattern in product([0, 1], repeat=8):
         matrix, offset, left, right = np.eye(4), np.zeros(4), [], []
         for (weight, bias), active in zip(weights[:2], (np.array(pattern[:5]), np.array(pattern[5:])), strict=True):
             matrix, offset = weight @ matrix, weight @ offset + bias
             turn = np.where(active, -1.0, 1.0)  # active: z ≥ 0, else z ≤ 0
-            left.append(turn[:, None] * matrix)
+            left.append(np.pad(turn[:, None] * matrix, ((0, 0), (0, 1))))
             right.append(-turn * offset)
             matrix, offset = active[:, None] * matrix, active * offset
         weight, bias = weights[2]
-        row = weight[label] - weight[other]
-        solution = linprog(row @ matrix, np.concatenate(left), np.concatenate(right), bounds=np.stack([low, high], 1))
+        # The last variable is above every row.
+        left.append(np.pad(rows @ weight @ matrix, ((0, 0), (0, 1)), constant_values=-1.0))
+        right.append(-rows @ (weight @ offset + bias))
+        solution = linprog(np.eye(5)[4], np.concatenate(left), np.concatenate(right), bounds=ends)
         if solution.success:
-            best = min(best, solution.fun + row @ offset + bias[label] - bias[other])
+            best = min(best, solution.fun)
     return float(best)
 
 

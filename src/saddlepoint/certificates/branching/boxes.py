@@ -56,17 +56,13 @@ class Forms:
         return Forms(self.least[rows], self.slope[rows], self.constant[rows])
 
 
-def split_boxes(
-    graph: Graph, region: Box, targets: Targets, of: Tensor, count: int, effort: Effort, look: Look
-) -> Searched:
-    """Halve boxes until each refutes every disjunct, a counterexample is found, or the effort is spent.
+def split_boxes(graph: Graph, region: Box, targets: Targets, effort: Effort, look: Look) -> Searched:
+    """Halve boxes until every target is positive on each, a counterexample is found, or the effort is spent.
 
     Args:
         graph: of the network.
         region: the box, one set.
-        targets: constraints, in the graph's type.
-        of: which disjunct each belongs to, (T,).
-        count: of disjuncts.
+        targets: what has to be positive, in the graph's type.
         effort: whose deadline and number of domains, here boxes, end the search.
         look: for counterexamples.
     """
@@ -79,17 +75,17 @@ def split_boxes(
         # The last are the smallest: depth first keeps few boxes open.
         own, boxes = boxes.take(slice(-BATCH, None)), boxes.take(slice(None, -BATCH))
         own, forms = _bounded(graph, targets, own)
-        worst = _by_disjunct(forms.least, of, count)
-        open_ = ~(worst > 0).all(1)
-        least = min([least, *worst[~open_].amin(1).tolist()])
-        done += len(worst)
+        live = ~(forms.least > 0)  # NaN is open
+        open_ = live.any(1)
+        least = min([least, *forms.least[~open_].amin(1).tolist()])
+        done += len(own)
         if bool(open_.any()):
-            own, forms, live = own.take(open_), forms.take(open_), ~(worst[open_] > 0)[:, of]
-            if _met(graph, targets, of, count, forms, live, own, look, rounds):
+            own, forms, live = own.take(open_), forms.take(open_), live[open_]
+            if _met(graph, targets, forms, live, own, look, rounds):
                 return Searched(-math.inf, done, falsified=True)
             if bool(((own.high - own.low) <= _SMALLEST * widths).all(1).any()):
                 return Searched(-math.inf, done)
-            boxes = boxes.joined(_halved(graph, targets, live, _clipped(forms, live, of, count, own)))
+            boxes = boxes.joined(_halved(graph, targets, live, _clipped(forms, live, own)))
         rounds, took = rounds + 1, time.monotonic() - began
     return Searched(least, done)
 
@@ -248,40 +244,28 @@ def _sure(form: crown.Functional, thresholds: Tensor) -> Tensor:
     return constant - form.lost - thresholds - 4 * torch.finfo(torch.float64).eps * size
 
 
-def _by_disjunct(values: Tensor, of: Tensor, count: int) -> Tensor:
-    """Return the largest value of any constraint of each disjunct, (N, D); NaN counts as −∞."""
-    empty = torch.full((len(values), count), -torch.inf, dtype=values.dtype)
-    return empty.scatter_reduce(1, of.expand(len(values), -1), values.nan_to_num(nan=-torch.inf), "amax")
-
-
-def _clipped(forms: Forms, live: Tensor, of: Tensor, count: int, boxes: Boxes) -> Boxes:
+def _clipped(forms: Forms, live: Tensor, boxes: Boxes) -> Boxes:
     """Return the boxes without what the forms refute, rounded outward.
 
-    A point of a disjunct meets all of its constraints, so each of them narrows the box; the union of what is left for
-    each open disjunct is enclosed.
+    Each open target narrows the box to where it may be 0 or less; the union of what is left for each is enclosed.
     """
-    low, high, n = boxes.low, boxes.high, boxes.low.shape[1]
-    lows, highs = (side.unsqueeze(1).expand(-1, count, -1).clone() for side in (low, high))
+    a, c, n = forms.slope, forms.constant, boxes.low.shape[1]
+    # A form that is no number says nothing: without slopes, it cuts nothing off.
+    a = torch.where((a.isfinite().all(2) & c.isfinite())[:, :, None], a, 0.0)
+    low, high = (side.unsqueeze(1).expand_as(a) for side in (boxes.low, boxes.high))
     for _ in range(_CLIPS):
-        for target in range(forms.slope.shape[1]):
-            disjunct = int(of[target])
-            a, c = forms.slope[:, target], forms.constant[:, target]
-            # A form that is no number says nothing: without slopes, it cuts nothing off.
-            a = torch.where((a.isfinite().all(1) & c.isfinite())[:, None], a, 0.0)
-            below, above = lows[:, disjunct], highs[:, disjunct]
-            least = torch.where(a > 0, a * below, a * above)
-            # ⟨a, x⟩ + c ≤ 0 with every other coordinate at its best; rounding widens what is left.
-            rest = least.sum(1, keepdim=True) - least + c[:, None]
-            size = least.abs().sum(1, keepdim=True) + c.abs()[:, None]
-            limit = (-rest + 4 * (n + 4) * torch.finfo(torch.float64).eps * size) / torch.where(a == 0, 1.0, a)
-            slack = 8 * torch.finfo(torch.float64).eps * limit.abs()
-            highs[:, disjunct] = torch.where(a > 0, torch.minimum(above, limit + slack), above)
-            lows[:, disjunct] = torch.where(a < 0, torch.maximum(below, limit - slack), below)
-    open_ = torch.zeros(len(low), count, dtype=torch.bool).scatter_reduce(1, of.expand(len(low), -1), live, "amax")
-    open_ &= (lows <= highs).all(2)
-    lows = lows.masked_fill(~open_[:, :, None], torch.inf).amin(1)
-    highs = highs.masked_fill(~open_[:, :, None], -torch.inf).amax(1)
-    return replace(boxes, low=torch.maximum(lows, low), high=torch.minimum(highs, high))
+        least = torch.where(a > 0, a * low, a * high)
+        # ⟨a, x⟩ + c ≤ 0 with every other coordinate at its best; rounding widens what is left.
+        rest = least.sum(2, keepdim=True) - least + c[:, :, None]
+        size = least.abs().sum(2, keepdim=True) + c.abs()[:, :, None]
+        limit = (-rest + 4 * (n + 4) * torch.finfo(torch.float64).eps * size) / torch.where(a == 0, 1.0, a)
+        slack = 8 * torch.finfo(torch.float64).eps * limit.abs()
+        high = torch.where(a > 0, torch.minimum(high, limit + slack), high)
+        low = torch.where(a < 0, torch.maximum(low, limit - slack), low)
+    open_ = live & (low <= high).all(2)
+    low = low.masked_fill(~open_[:, :, None], torch.inf).amin(1)
+    high = high.masked_fill(~open_[:, :, None], -torch.inf).amax(1)
+    return replace(boxes, low=torch.maximum(low, boxes.low), high=torch.minimum(high, boxes.high))
 
 
 @torch.no_grad()
@@ -310,8 +294,6 @@ _TINY = 1e-6
 def _met(
     graph: Graph,
     targets: Targets,
-    of: Tensor,
-    count: int,
     forms: Forms,
     live: Tensor,
     boxes: Boxes,
@@ -323,9 +305,7 @@ def _met(
     box_of, target = live.nonzero(as_tuple=True)
     points = where[box_of, target].reshape(-1, *graph.shape)
     values = graph(points.to(graph.dtype)) @ targets.rows.flatten(1).T - targets.thresholds.to(graph.dtype)
-    # A disjunct is met where its largest constraint is.
-    over = _by_disjunct(values.double(), of, count)
-    least, chosen = over.gather(1, of[target][:, None]).squeeze(1).sort()
+    least, chosen = values.gather(1, target[:, None]).squeeze(1).nan_to_num(nan=-torch.inf).sort()
     if bool(least[0] <= 0) or (rounds & (rounds + 1)) == 0:
         some = chosen[:16]
         return look(points[some], target[some])

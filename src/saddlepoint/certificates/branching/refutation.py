@@ -1,11 +1,11 @@
 """From loose and cheap to exact: intervals, CROWN, α-CROWN, branch and bound; what is refuted is dropped on the way.
 
-A disjunct is a conjunction of linear constraints on the output that no input may meet, and is refuted by one of them
-that is violated everywhere.
+A disjunct is a conjunction of linear constraints on the output that no input may meet: its largest violation has to be
+positive everywhere.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from saddlepoint.certificates import bounds, crown, intermediate
 from saddlepoint.certificates.branching.boxes import split_boxes
+from saddlepoint.certificates.branching.conjunctions import violations
 from saddlepoint.certificates.branching.neurons import Neurons
 from saddlepoint.certificates.branching.rounds import branch
 from saddlepoint.certificates.branching.splitting import Look, Searched, Targets, minimiser
@@ -27,22 +28,6 @@ FEW = 20
 """Inputs up to which the box itself is halved: halving all of them then makes small boxes soon."""
 _NEURON_STEPS, _ROOT_STEPS = 5, 20
 """Steps of ascent for the slopes of each neuron's bounds, and of each target's."""
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Disjuncts:
-    """D conjunctions of constraints ⟨r, y⟩ ≤ t on the output, T constraints in all.
-
-    Attributes:
-        targets: r and t: a constraint is violated where ⟨r, y⟩ > t.
-        of: which conjunction each belongs to, (T,).
-        count: D.
-    """
-
-    targets: Targets
-    of: Tensor
-    count: int
 
 
 @final
@@ -70,17 +55,21 @@ class Refuted:
         return all(least > 0 for least in self.least)
 
 
-def refute(graphs: tuple[Graph, Graph], region: Box, disjuncts: Disjuncts, effort: Effort, look: Look) -> Refuted:
+def refute(
+    graphs: tuple[Graph, Graph], region: Box, disjuncts: Sequence[Targets], effort: Effort, look: Look
+) -> Refuted:
     """Refute each disjunct over a box, or find a point that meets one.
 
     Args:
         graphs: of the network, in float32 and in float64.
         region: the box, one set.
-        disjuncts: what must not hold anywhere.
+        disjuncts: the constraints ⟨r, y⟩ ≤ t of each, which must not all hold anywhere.
         effort: memory, domains, and the time after which nothing more is tried.
-        look: for counterexamples; see `Look`.
+        look: for counterexamples: a `Look` whose targets are the disjuncts.
     """
-    state, method = _State(graphs, region, disjuncts, effort), "none"
+    if not all(len(own.thresholds) for own in disjuncts):  # a conjunction of nothing holds everywhere
+        return Refuted((-math.inf,) * len(disjuncts), 0, "none")
+    state, method = _State(*_single(graphs, disjuncts), region, effort), "none"
     few = region.lower.numel() <= FEW
     # Of few inputs, halves of the box cost less than slopes for the whole of it.
     for name, stage in _STAGES[: 2 if few else None]:
@@ -96,13 +85,23 @@ def refute(graphs: tuple[Graph, Graph], region: Box, disjuncts: Disjuncts, effor
     return (_by_boxes if few else _by_signs)(state, look)
 
 
+def _single(graphs: tuple[Graph, Graph], disjuncts: Sequence[Targets]) -> tuple[tuple[Graph, Graph], Targets]:
+    """Return graphs and one target for each disjunct: its constraint, or the largest violation of several."""
+    if all(len(own.thresholds) == 1 for own in disjuncts):
+        rows, thresholds = ([getattr(own, name) for own in disjuncts] for name in ("rows", "thresholds"))
+        return graphs, Targets(torch.cat(rows), torch.cat(thresholds))
+    first, second = (violations(graph, disjuncts, graphs[0].dtype) for graph in graphs)
+    count = len(disjuncts)
+    return (first, second), Targets(torch.eye(count, dtype=first.dtype), torch.zeros(count, dtype=torch.float64))
+
+
 @final
 class _State:
     """What is known of one box so far."""
 
-    def __init__(self, graphs: tuple[Graph, Graph], region: Box, disjuncts: Disjuncts, effort: Effort) -> None:
-        self.graphs, self.region, self.disjuncts, self.effort = graphs, region, disjuncts, effort
-        count = len(disjuncts.of)
+    def __init__(self, graphs: tuple[Graph, Graph], targets: Targets, region: Box, effort: Effort) -> None:
+        self.graphs, self.targets, self.region, self.effort = graphs, targets, region, effort
+        count = len(targets.thresholds)
         self.known: bounds.Bounds = ()
         self.least = torch.full((count,), -math.inf, dtype=torch.float64)
         self.slope = torch.zeros(count, *graphs[0].shape, dtype=graphs[0].dtype)
@@ -114,44 +113,35 @@ class _State:
         return Neurons(self.graphs[0], self.region, self.known)
 
     @property
-    def worst(self) -> Tensor:
-        """The best bound of any constraint of each disjunct, (D,)."""
-        empty = torch.full((self.disjuncts.count,), -math.inf, dtype=torch.float64)
-        return empty.scatter_reduce(0, self.disjuncts.of, self.least, "amax")
-
-    @property
     def rows(self) -> Tensor:
-        """The constraints of the disjuncts that are open."""
-        return (~(self.worst > 0))[self.disjuncts.of].nonzero().squeeze(1)
+        """The disjuncts that are open."""
+        return (~(self.least > 0)).nonzero().squeeze(1)
 
     @property
     def open(self) -> bool:
         """Whether a disjunct is."""
         return bool(len(self.rows))
 
+    def among(self, rows: Tensor) -> Targets:
+        """Return some of the targets."""
+        return Targets(self.targets.rows[rows], self.targets.thresholds[rows])
+
     def raise_(self, rows: Tensor, functional: crown.Functional) -> None:
-        """Take better bounds of some constraints, and the functionals of the input that they rest on."""
-        least = functional.least(self.region).reshape(-1).double() - self.disjuncts.targets.thresholds[rows]
+        """Take better bounds of some disjuncts, and the functionals of the input that they rest on."""
+        least = functional.least(self.region).reshape(-1).double() - self.targets.thresholds[rows]
         slope = functional.slope(self.graphs[0]).reshape(len(rows), *self.graphs[0].shape)
         better = least > self.least[rows]  # NaN is never better
         self.least[rows[better]], self.slope[rows[better]] = least[better], slope[better].to(self.slope)
 
     def refuted(self, method: str, domains: int) -> Refuted:
         """Return what is known."""
-        return Refuted(tuple(self.worst.tolist()), domains, method, expired=self.effort.over)
+        return Refuted(tuple(self.least.tolist()), domains, method, expired=self.effort.over)
 
     def ended(self, method: str, rows: Tensor, search: Searched) -> Refuted:
-        """Return what is known after a search that refuted some constraints, or their disjuncts, together."""
+        """Return what is known after a search that refuted some disjuncts together."""
         self.least[rows] = self.least[rows].clamp(min=search.least)
         known = self.refuted(method, search.domains)
         return replace(known, falsified=search.falsified, expired=search.expired)
-
-    @property
-    def nearest(self) -> Tensor:
-        """The constraint that has the best bound of each open disjunct."""
-        worst, rows = self.worst, self.rows
-        best = {int(self.disjuncts.of[row]): row for row in rows if self.least[row] == worst[self.disjuncts.of[row]]}
-        return torch.stack(list(best.values())) if best else rows
 
 
 @torch.no_grad()
@@ -170,17 +160,17 @@ def _lines(state: _State) -> None:
 
 def _propagate(state: _State, lines: crown.Relaxation) -> None:
     graph, rows = state.graphs[0], state.rows
-    functionals = Dense(state.disjuncts.targets.rows[rows].unsqueeze(0))
+    functionals = Dense(state.targets.rows[rows].unsqueeze(0))
     state.raise_(rows, crown.backward(graph, lines, len(graph.nodes) - 1, functionals, rounding=state.neurons.lost))
 
 
 def _slopes(state: _State) -> None:
-    """Tighten the neurons' bounds by slopes of their own, then those of the constraints."""
+    """Tighten the neurons' bounds by slopes of their own, then those of the disjuncts."""
     graph, effort = state.graphs[0], state.effort
     state.known, _ = intermediate.tightened(graph, state.region, state.known, _NEURON_STEPS, effort)
     rows, neurons = state.rows, state.neurons
-    own = Dense(state.disjuncts.targets.rows[rows].unsqueeze(1))
-    thresholds = state.disjuncts.targets.thresholds[rows]
+    own = Dense(state.targets.rows[rows].unsqueeze(1))
+    thresholds = state.targets.thresholds[rows]
 
     def bounded(slopes: object, rounding: crown.Sizes | None = None) -> crown.Functional:
         lines = crown.relax(graph, neurons.ranges, slopes)  # type: ignore[arg-type]
@@ -197,21 +187,18 @@ def _slopes(state: _State) -> None:
 
 def _by_signs(state: "_State", look: Look) -> Refuted:
     """Split what is open at the signs of neurons."""
-    rows, whole = state.nearest, state.disjuncts.targets
-    targets = Targets(whole.rows[rows], whole.thresholds[rows])
-    slopes = {i: alpha[rows] for i, alpha in state.alphas.items()}
-    least = state.least[rows]
-    ended = branch(state.graphs, state.region, state.known, targets, least, slopes, state.effort, _renamed(look, rows))
+    rows = state.rows
+    slopes, least = {i: alpha[rows] for i, alpha in state.alphas.items()}, state.least[rows]
+    ended = branch(
+        state.graphs, state.region, state.known, state.among(rows), least, slopes, state.effort, _renamed(look, rows)
+    )
     return state.ended("branch-and-bound", rows, ended)
 
 
 def _by_boxes(state: "_State", look: Look) -> Refuted:
     """Halve the box until nothing is open."""
-    rows, whole = state.rows, state.disjuncts
-    _, of = whole.of[rows].unique(return_inverse=True)  # type: ignore[no-untyped-call]
-    targets = Targets(whole.targets.rows[rows], whole.targets.thresholds[rows])
-    count = int(of.max()) + 1
-    ended = split_boxes(state.graphs[0], state.region, targets, of, count, state.effort, _renamed(look, rows))
+    rows = state.rows
+    ended = split_boxes(state.graphs[0], state.region, state.among(rows), state.effort, _renamed(look, rows))
     return state.ended("input-splitting", rows, ended)
 
 
