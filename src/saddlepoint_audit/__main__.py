@@ -1,14 +1,19 @@
-"""`python -m saddlepoint_audit RUN`: exit 0 if every claim holds, 1 if one does not, 2 if a file cannot be read."""
+"""`python -m saddlepoint_audit RUN`: exit 0 if every claim holds, 1 if one does not, 2 if a file cannot be read.
+
+RUN is a run folder, or with --vnnlib the file of a proof.
+"""
 
 import argparse
 import contextlib
 import ctypes
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from saddlepoint_audit.files import Refused
+from saddlepoint_audit.files import Array, Refused, arrays_of
 from saddlepoint_audit.manifest import NAME, differing, digest
+from saddlepoint_audit.properties import Proof, questions
 from saddlepoint_audit.runs import audit
 from saddlepoint_audit.weights import compared
 
@@ -25,43 +30,62 @@ def _keep_memory() -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Audit a run folder and print what came of it."""
+    """Audit a run folder, or the proof of a property, and print what came of it."""
     parser = argparse.ArgumentParser("python -m saddlepoint_audit", description=__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="a folder of saddlepoint evaluate or certify --evidence")
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="a folder of saddlepoint evaluate or certify --evidence, or a proof"
+    )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="the model's safetensors or ONNX file")
+    parser.add_argument("--vnnlib", type=Path, metavar="FILE", help="the property, where RUN is the file of a proof")
     told = parser.parse_args(arguments)
     _keep_memory()
-    began, foreign = time.monotonic(), list[str]()
+    began = time.monotonic()
     try:
-        if not (told.run / "evidence" / NAME).is_file():
-            raise Refused(
-                f"{told.run} has no {NAME}; expected a finished run of saddlepoint evaluate or certify --evidence"
-            )
-        if told.weights is not None:
-            foreign = _weights(told.run / "evidence", told.weights)
-        foreign += sorted(differing(told.run))
-        reports = audit(told.run)
+        wrong = _run(told.run, told.weights) if told.vnnlib is None else _property(told.run, told.vnnlib, told.weights)
     except Refused as error:
         print(f"saddlepoint_audit: {error}", file=sys.stderr)
         return 2
-    wrong = foreign + [line for report in reports for line in report.wrong]
-    for report in reports:
-        print(report.in_words())
     for line in wrong[:SHOWN]:
         print(f"does not hold: {line}")
     if told.weights is None:
-        print("the weights are those that the run came with; --weights FILE compares them with the model's own")
-    print(f"manifest SHA-256 {digest(told.run / 'evidence' / NAME)}: whoever signs it signs this run")
+        print("the weights are those that came with it; --weights FILE compares them with the model's own")
     verdict = "NOT verified" if wrong else "verified"
-    print(
-        f"{verdict} in {time.monotonic() - began:.0f} s. That attacks broke nothing cannot be replayed: it is no claim."
-    )
+    print(f"{verdict} in {time.monotonic() - began:.0f} s")
     return 1 if wrong else 0
 
 
-def _weights(evidence: Path, model: Path) -> list[str]:
+def _run(run: Path, model: Path | None) -> list[str]:
+    """Print what became of the claims of a run, and return what does not hold."""
+    manifest = run / "evidence" / NAME
+    if not manifest.is_file():
+        raise Refused(f"{run} has no {NAME}; expected a finished run of saddlepoint evaluate or certify --evidence")
+    wrong = [] if model is None else _weights(arrays_of(run / "evidence" / "network.safetensors")[0], model)
+    wrong += sorted(differing(run))
+    reports = audit(run)
+    for report in reports:
+        print(report.in_words())
+        wrong += report.wrong
+    print(f"manifest SHA-256 {digest(manifest)}: whoever signs it signs this run")
+    print("that attacks broke nothing cannot be replayed: it is no claim")
+    return wrong
+
+
+def _property(path: Path, prop: Path, model: Path | None) -> list[str]:
+    """Print what a proof comes to, and return what does not hold."""
+    proof, asked = Proof.read(path), questions(prop)
+    wrong = [] if model is None else _weights(proof.arrays, model)
+    least = proof.least(asked)
+    what = "every float32 execution" if proof.arithmetic == "float32" else "real arithmetic"
+    clauses = sum(len(question.clauses) for question in asked)
+    print(f"{prop.name}: {clauses} clauses over {len(asked)} boxes, least violation {least:.6g}, of {what}")
+    if not least > 0:
+        wrong.append(f"{path.name} proves no violation of every clause: that is no proof")
+    return wrong
+
+
+def _weights(arrays: Mapping[str, Array], model: Path) -> list[str]:
     """Print which arrays are the model's, and return what is foreign."""
-    same, told, foreign = compared(evidence, model)
+    same, told, foreign = compared(arrays, model)
     print(f"{same} arrays of the network are those of {model.name}, bit by bit")
     for line in told:
         print(f"not in the file: {line}")

@@ -221,6 +221,11 @@ class Enclosure:
 
     def least(self, start: int, a: Values, lines: Mapping[int, Lines]) -> Values:
         """Return lower bounds of ⟨A, x̂_start⟩, (S,), for A of (S, size), with these lines of ReLUs."""
+        slope, constant = self.form(start, a, lines)
+        return constant + self.region.least(slope, self.loose)
+
+    def form(self, start: int, a: Values, lines: Mapping[int, Lines]) -> tuple[Values, Values]:
+        """Return A' and c with ⟨A, x̂_start⟩ ≥ ⟨A', x⟩ + c for all x of the set, (S, inputs) and (S,)."""
         pending, total, lost = {start: a}, np.zeros(len(a)), np.full(len(a), TINY)
         for i in range(start, 0, -1):
             if (a_i := pending.pop(i, None)) is None:
@@ -241,9 +246,8 @@ class Enclosure:
             for parent, part in zip(operation.parents, parts, strict=True):
                 if part is not None:
                     pending[parent] = pending[parent] + part if parent in pending else part
-        if 0 in pending:
-            total += self.region.least(pending[0], self.loose)
-        return total - UP * lost
+        slope = pending[0] if 0 in pending else np.zeros((len(a), len(self.lower[0])))
+        return slope, total - UP * lost
 
 
 def _ball(lower: Values, upper: Values) -> tuple[Values, Values]:

@@ -130,9 +130,27 @@ class Hints:
         if about.get("saddlepoint-proof") != VERSION:
             raise Refused(f"{path.name} holds no hints of this version")
         try:
-            return _read(arrays, about["bounded"] == "1")
+            return cls.of(arrays, about["bounded"] == "1")
         except BROKEN as error:
             raise Refused(f"{path.name} holds what is no hint: {error}") from None
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array], bounded: bool) -> "Hints":
+        """Return the hints of arrays, each where its name says."""
+        kinds: dict[str, dict[int, Array]] = {"rows": {}, "neurons": {}, "slopes": {}, "tree": {}}
+        bent, leaves = dict[int, dict[int, Array]](), dict[str, Array]()
+        for name, array in arrays.items():
+            match name.split("/"):
+                case "leaves", part:
+                    leaves[part] = array
+                case "bent", place, before:
+                    bent.setdefault(int(place), {})[int(before)] = array
+                case kind, place:
+                    kinds[kind][int(place)] = array
+                case _:
+                    raise ValueError(f"{name!r:.40}")
+        trees = kinds.pop("tree")
+        return cls(bounded, bent=bent, branches=Branches(trees, **leaves) if leaves or trees else None, **kinds)
 
     def lines(self, lines: Mapping[int, Lines], relus: list[int], slopes: Slopes, count: int) -> dict[int, Lines]:
         """Return lines whose lower slopes are these, for each of `count` functionals, where a sign is open."""
@@ -148,24 +166,6 @@ class Hints:
             alpha[:, chosen] = np.where((lines[i].above > 0)[chosen], steps / STEPS, alpha[:, chosen])
             own[i] = replace(lines[i], alpha=alpha)
         return own
-
-
-def _read(arrays: Mapping[str, Array], bounded: bool) -> Hints:
-    """Return the hints of arrays, each where its name says."""
-    kinds: dict[str, dict[int, Array]] = {"rows": {}, "neurons": {}, "slopes": {}, "tree": {}}
-    bent, leaves = dict[int, dict[int, Array]](), dict[str, Array]()
-    for name, array in arrays.items():
-        match name.split("/"):
-            case "leaves", part:
-                leaves[part] = array
-            case "bent", place, before:
-                bent.setdefault(int(place), {})[int(before)] = array
-            case kind, place:
-                kinds[kind][int(place)] = array
-            case _:
-                raise ValueError(f"{name!r:.40}")
-    trees = kinds.pop("tree")
-    return Hints(bounded, bent=bent, branches=Branches(trees, **leaves) if leaves or trees else None, **kinds)
 
 
 @dataclass(frozen=True)
@@ -202,12 +202,19 @@ def prove(network: Network, region: Region, label: int, hints: Hints) -> Proven:
 
 
 def margin_of(network: Network, region: Region, label: int, hints: Hints, unit: float) -> float:
-    """Return the least margin that hints prove in one arithmetic; −∞ where that is no number.
+    """Return the least margin that hints prove in one arithmetic; see `least_of`."""
+    rows = differences(label, network.operations[-1].size)
+    return least_of(network, region, rows, np.zeros(len(rows)), hints, unit)
+
+
+def least_of(network: Network, region: Region, rows: Values, thresholds: Values, hints: Hints, unit: float) -> float:
+    """Return the least ⟨r, h(x)⟩ − t that hints prove of some r and t in one arithmetic; −∞ where that is no number.
 
     Args:
         network: the operations.
         region: the set of inputs.
-        label: y.
+        rows: r, functionals of the output, (T, m).
+        thresholds: t, (T,).
         hints: what finds the proof.
         unit: u of the arithmetic.
 
@@ -215,26 +222,25 @@ def margin_of(network: Network, region: Region, label: int, hints: Hints, unit: 
         Refused: the hints do not fit the network.
     """
     try:
-        return _margin(network, region, label, hints, unit)
+        return _least(network, region, rows, thresholds, hints, unit)
     except BROKEN as error:
         raise Refused(f"the hints do not fit the network: {type(error).__name__} {error}") from None
 
 
-def _margin(network: Network, region: Region, label: int, hints: Hints, unit: float) -> float:
+def _least(network: Network, region: Region, rows: Values, thresholds: Values, hints: Hints, unit: float) -> float:
     last = len(network.operations) - 1
-    rows = differences(label, network.operations[last].size)
-    enclosure = _enclosed(network, region, unit, hints)
+    enclosure = enclosed(network, region, unit, hints)
     lines, least = enclosure.lines(), np.full(len(rows), -np.inf)
     own = [hints.lines(lines, network.relus, hints.slopes, len(rows))] if hints.slopes else []
     for way in (enclosure.lines(constant=True), lines, *own):
-        bound = enclosure.least(last, rows, way)
+        bound = enclosure.least(last, rows, way) - thresholds
         least = np.maximum(least, np.nan_to_num(bound, nan=-np.inf, posinf=-np.inf))
     if hints.branches is not None and not (least > 0).all():
-        least = np.maximum(least, _split(enclosure, rows, hints, least > 0))
+        least = np.maximum(least, _split(enclosure, rows, thresholds, hints, least > 0))
     return float(least.min(initial=np.inf))
 
 
-def _split(enclosure: Enclosure, rows: Values, hints: Hints, done: Array) -> Values:
+def _split(enclosure: Enclosure, rows: Values, thresholds: Values, hints: Hints, done: Array) -> Values:
     """Return the bounds of margins by the parts that the set is split into; −∞ of those that are done with."""
     branches, relus, lines = hints.branches, enclosure.network.relus, enclosure.lines()
     assert branches is not None  # noqa: S101 - asked for where there are some
@@ -244,8 +250,8 @@ def _split(enclosure: Enclosure, rows: Values, hints: Hints, done: Array) -> Val
     asked = np.flatnonzero(~done[branches.margins])
     for begin in range(0, len(asked), TOGETHER):
         part = asked[begin : begin + TOGETHER]
-        own = _on_leaves(branches, part, places, lines)
-        bound = enclosure.least(len(enclosure.network.operations) - 1, rows[branches.margins[part]], own)
+        own, whose = _on_leaves(branches, part, places, lines), branches.margins[part]
+        bound = enclosure.least(len(enclosure.network.operations) - 1, rows[whose], own) - thresholds[whose]
         bounds[part] = np.nan_to_num(bound, nan=-np.inf, posinf=-np.inf)
     return np.array([-np.inf if done[m] else branches.least(m, bounds) for m in range(len(rows))])
 
@@ -289,8 +295,8 @@ def differences(label: int, classes: int) -> Values:
     return rows
 
 
-def _enclosed(network: Network, region: Region, unit: float, hints: Hints) -> Enclosure:
-    """Return the bounds of all operations."""
+def enclosed(network: Network, region: Region, unit: float, hints: Hints) -> Enclosure:
+    """Return the bounds of all operations, as hints say."""
     readers = {network.operations[i].parents[0]: k for k, i in reversed([*enumerate(network.relus)])}
     enclosure = Enclosure(network, region, unit)
     for i in range(1, len(network.operations)):

@@ -15,11 +15,11 @@ FEW = 16
 """Arrays of so many numbers are told, not asked for: means and deviations of pixels stand in code, not in files."""
 
 
-def compared(evidence: Path, model: Path) -> tuple[int, list[str], list[str]]:
+def compared(arrays: Mapping[str, Array], model: Path) -> tuple[int, list[str], list[str]]:
     """Return how many arrays of the list the model's file holds, the few constants it does not, and what is foreign.
 
     Args:
-        evidence: the folder of the list.
+        arrays: of the list.
         model: a safetensors or an ONNX file.
 
     Raises:
@@ -27,7 +27,7 @@ def compared(evidence: Path, model: Path) -> tuple[int, list[str], list[str]]:
     """
     held = {_digest(array) for array in _held(model)}
     same, told, foreign = 0, list[str](), list[str]()
-    for name, array in _weights(arrays_of(evidence / "network.safetensors")[0]).items():
+    for name, array in _weights(arrays).items():
         if _digest(array) in held or (array.ndim > 1 and _digest(array.T) in held):
             same += 1
         elif array.size <= FEW or np.unique(array).size == 1:

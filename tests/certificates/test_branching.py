@@ -136,7 +136,7 @@ def test_boxes_are_bounded_and_clipped_to_what_may_be_left(kind, seed, scale):
         middle = (box.lower + box.upper) / 2
         halves = [Boxes.of(graph, Box(box.lower, middle)), Boxes.of(graph, Box(middle, box.upper))]
         targets = Targets(torch.randn(3, *graph.nodes[-1].shape).to(graph.dtype), torch.randn(3).double() * scale)
-        both, forms = _bounded(graph, targets, halves[0].joined(halves[1]))
+        both, forms, _ = _bounded(graph, targets, halves[0].joined(halves[1]))
         clipped = _clipped(forms, torch.ones(2, 3, dtype=torch.bool), both)
         for place, part in enumerate((Box(box.lower, middle), Box(middle, box.upper))):
             points = inside(part, 200)

@@ -46,7 +46,7 @@ def hints_of(
     }
 
     def kept(own: Slopes) -> dict[int, np.ndarray]:
-        return {place[i]: _steps(slope.flatten(1)[:, open_[i]]) for i, slope in own.items()}
+        return {place[i]: steps_of(slope.flatten(1)[:, open_[i]]) for i, slope in own.items()}
 
     own = neurons or {}
     needed = bool(slopes or own) or refuted is not None
@@ -95,7 +95,7 @@ def _branches(refuted: Rows) -> Branches:
         ends=ends.astype(np.int32),
         literals=literals.astype(np.int32),
         multipliers=refuted.multipliers.cpu().numpy()[which, neuron].astype(np.float32),
-        slopes=_steps(refuted.slopes),
+        slopes=steps_of(refuted.slopes),
     )
 
 
@@ -119,7 +119,8 @@ def _tree(signs: np.ndarray, leaves: np.ndarray) -> np.ndarray:
     return np.array(preorder, np.int32)
 
 
-def _steps(slope: Tensor) -> np.ndarray:
+def steps_of(slope: Tensor) -> np.ndarray:
+    """Return slopes in the steps of the audit."""
     return (slope.detach().cpu().double() * STEPS).round().clamp(0, STEPS).to(torch.uint8).numpy()
 
 
@@ -131,6 +132,12 @@ def save_hints(path: Path, hints: Hints) -> None:
     """Write hints to one safetensors file, for `Hints.read`."""
     from safetensors.numpy import save
 
+    about = {"saddlepoint-proof": VERSION, "bounded": str(int(hints.bounded))}
+    write_bytes(path.absolute(), save(arrays_of_hints(hints), about))
+
+
+def arrays_of_hints(hints: Hints) -> dict[str, np.ndarray]:
+    """Return the arrays of hints by the names that `Hints.of` reads."""
     arrays = {f"neurons/{place}": rows for place, rows in hints.neurons.items()}
     arrays |= {f"slopes/{place}": steps for place, steps in hints.slopes.items()}
     arrays |= {f"rows/{place}": rows for place, rows in hints.rows.items()}
@@ -138,5 +145,4 @@ def save_hints(path: Path, hints: Hints) -> None:
     if (branches := hints.branches) is not None:
         arrays |= {f"tree/{margin}": tree for margin, tree in branches.trees.items()}
         arrays |= {f"leaves/{name}": getattr(branches, name) for name in LEAVES}
-    about = {"saddlepoint-proof": VERSION, "bounded": str(int(hints.bounded))}
-    write_bytes(path.absolute(), save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, about))
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}

@@ -153,7 +153,8 @@ def _compare(network: Network, classifier: Classifier, shape: tuple[int, ...]) -
     Differences of logits are compared: a module may return their logarithms as probabilities.
     """
     x = torch.rand(_POINTS, *shape, generator=torch.Generator().manual_seed(0))
-    logits = classifier.predict(x).logits.double().numpy()
+    with torch.no_grad(), classifier.frozen() as model:
+        logits = model.logits(x).double().numpy()
     for one, reached in zip(x.numpy(), logits, strict=True):
         enclosure = Enclosure(network, Region.around(one, 0.0, "linf", None), FLOAT32)
         for _ in network.operations[1:]:

@@ -16,15 +16,18 @@ from saddlepoint.certificates.branching.refutation import Refuted, refute
 from saddlepoint.certificates.branching.splitting import Targets
 from saddlepoint.certificates.effort import MEMORY, Effort
 from saddlepoint.certificates.graph import Graph
+from saddlepoint.certificates.listing import listing_of
 from saddlepoint.certificates.sets import Box as Region
 from saddlepoint.classifier import Classifier
 from saddlepoint.errors import CertificateError, InputError, ModelError
 from saddlepoint.models import onnx
 from saddlepoint.models.onnx.replay import replay
 from saddlepoint.properties.falsify import Aim, descend, starts
+from saddlepoint.properties.proof import Arithmetic, asked_by, kept
 from saddlepoint.properties.property import Array, Box, Clause, Property
 from saddlepoint.properties.vnnlib import read_property
 from saddlepoint.properties.witness import Network, Witness, confirmed
+from saddlepoint_audit.properties import Question
 
 Outcome = Literal["sat", "unsat", "unknown", "timeout"]
 
@@ -45,6 +48,8 @@ class Answer:
         method: the last that was needed.
         domains: parts that were bounded by branch and bound.
         seconds: from the call to the answer.
+        proof: whether the proof that was written holds of every float32 execution or of real arithmetic; None if none
+            was.
     """
 
     outcome: Outcome
@@ -53,6 +58,7 @@ class Answer:
     method: str
     domains: int
     seconds: float
+    proof: Arithmetic | None = None
 
 
 def prove(
@@ -64,6 +70,7 @@ def prove(
     memory: int = MEMORY,
     seed: int = 0,
     attack: bool = True,
+    proof: str | Path | None = None,
 ) -> Answer:
     """Show that no input meets a property's clauses, or find one that does.
 
@@ -78,6 +85,8 @@ def prove(
         memory: bytes that linear functionals may take.
         seed: of the attacks.
         attack: whether to look for counterexamples; without it the answer is never "sat".
+        proof: where to write the proof of "unsat" for `python -m saddlepoint_audit`, of a file of VNN-LIB 1; that takes
+            longer than `timeout` says, and may fail, for then `Answer.proof` is None.
 
     Raises:
         InputError: a file cannot be read, has weights of float64 that float32 does not hold, does not fit the other, or
@@ -88,17 +97,19 @@ def prove(
     began = time.monotonic()
     effort = Effort.within(memory, timeout, math.inf if domains is None else domains)
     declared = prop if isinstance(prop, Property) else read_property(prop)
+    asked, declared = ([], declared) if proof is None else _asked(prop, declared)
     classifier, shape = _loaded(str(network), declared)
     graphs, refusal = _graphs(classifier, shape)
     outputs = max(2, declared.outputs)  # of one alone, `_Padded` makes two
-    search = _Search(classifier, replay(Path(network)), shape, outputs, graphs, effort, seed, attack)
-    least, method, count = math.inf, "interval", 0
+    search = _Search(classifier, replay(Path(network)), shape, outputs, graphs, effort, seed, attack, proof is not None)
+    least, method, count, parts = math.inf, "interval", 0, list[Refuted]()
     boxes = declared.by_box()
     if not all(bool(np.isfinite(box.outer).all()) for box, _ in boxes):
         raise InputError("a bound of an input is beyond any float; expected numbers below 1e308 in size")
     for box, clauses in boxes:
         refuted, witness = search.box(box, clauses, count)
         least, method, count = min(least, *refuted.least), refuted.method, count + refuted.domains
+        parts.append(refuted)
         if witness is not None:
             return Answer("sat", witness, least, "attack", count, time.monotonic() - began)
         if not refuted.proven and refusal is None:
@@ -106,7 +117,14 @@ def prove(
             return Answer(outcome, None, least, method, count, time.monotonic() - began)
     if refusal is not None:
         raise refusal
-    return Answer("unsat", None, least, method, count, time.monotonic() - began)
+    shown = None if proof is None else kept(Path(proof), listing_of(classifier, shape), asked, parts)
+    return Answer("unsat", None, least, method, count, time.monotonic() - began, shown)
+
+
+def _asked(prop: str | Path | Property, declared: Property) -> tuple[list[Question], Property]:
+    if isinstance(prop, Property):
+        raise InputError("a proof is of a file that others can read; expected the property as a VNN-LIB file")
+    return asked_by(Path(prop), declared)
 
 
 @final
@@ -161,6 +179,7 @@ class _Search:
     effort: Effort
     seed: int
     attack: bool
+    keep: bool
 
     def box(self, box: Box, clauses: Sequence[Clause], spent: int) -> tuple[Refuted, Witness | None]:
         """Refute the clauses over a box, or return a witness of one; some domains are spent already."""
@@ -183,7 +202,7 @@ class _Search:
         graphs, disjuncts = _bounded(self.graphs, disjuncts)
         low, high = (torch.from_numpy(side).reshape(1, *self.shape) for side in box.outer)
         effort = replace(self.effort, domains=self.effort.domains - spent)
-        refuted = refute(graphs, Region(low, high), disjuncts, effort, look)
+        refuted = refute(graphs, Region(low, high), disjuncts, effort, look, keep=self.keep)
         if refuted.proven:
             self._challenge(box, clauses)
         return refuted, witnesses[0] if witnesses else None

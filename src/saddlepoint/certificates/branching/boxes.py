@@ -8,7 +8,7 @@ Each box is bounded by CROWN. What is left of it is cut by the bound's own form:
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import torch
@@ -56,7 +56,37 @@ class Forms:
         return Forms(self.least[rows], self.slope[rows], self.constant[rows])
 
 
-def split_boxes(graph: Graph, region: Box, targets: Targets, effort: Effort, look: Look) -> Searched:
+@final
+@dataclass(eq=False)
+class Halvings:
+    """How a box was split: of each part, its slopes and its halves.
+
+    Attributes:
+        slopes: α of each target, by the activation's position, (T, *shape); of no target that default ones refute.
+        halved: the side, and the numbers of both halves; not of a part of which nothing was left.
+    """
+
+    slopes: dict[int, Slopes] = field(default_factory=dict)
+    halved: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+
+    def among(self, rows: Tensor, count: int) -> "Halvings":
+        """Return the same with slopes of all `count` targets, of which these are `rows`."""
+
+        def wide(slopes: Slopes) -> Slopes:
+            return {i: s.new_zeros(count, *s.shape[1:]).index_copy(0, rows, s) for i, s in slopes.items()}
+
+        return Halvings({number: wide(slopes) for number, slopes in self.slopes.items()}, self.halved)
+
+    def take(self, halves: "Boxes", parents: Tensor, sides: Tensor) -> None:
+        """Note how parts were halved: all lower halves, then all upper ones."""
+        lower, upper = halves.numbers.chunk(2)
+        whole = zip(*(column.tolist() for column in (parents, sides, lower, upper)), strict=True)
+        self.halved |= {parent: (side, low, high) for parent, side, low, high in whole}
+
+
+def split_boxes(
+    graph: Graph, region: Box, targets: Targets, effort: Effort, look: Look, halvings: Halvings | None = None
+) -> Searched:
     """Halve boxes until every target is positive on each, a counterexample is found, or the effort is spent.
 
     Args:
@@ -65,16 +95,19 @@ def split_boxes(graph: Graph, region: Box, targets: Targets, effort: Effort, loo
         targets: what has to be positive, in the graph's type.
         effort: whose deadline and number of domains, here boxes, end the search.
         look: for counterexamples.
+        halvings: where to note how the box was split.
     """
     boxes, widths = Boxes.of(graph, region), (region.upper - region.lower).flatten(1)
-    done, rounds, took, least = 0, 0, 0.0, math.inf
+    done, rounds, took, least, made = 0, 0, 0.0, math.inf, 1
     while len(boxes):
         began = time.monotonic()
         if effort.left <= took or done >= effort.domains:
             return Searched(-math.inf, done, expired=effort.left <= took)
         # The last are the smallest: depth first keeps few boxes open.
         own, boxes = boxes.take(slice(-BATCH, None)), boxes.take(slice(None, -BATCH))
-        own, forms = _bounded(graph, targets, own)
+        own, forms, slopes = _bounded(graph, targets, own)
+        if halvings is not None:
+            halvings.slopes |= slopes.by_box(own.numbers, len(targets.thresholds))
         live = ~(forms.least > 0)  # NaN is open
         open_ = live.any(1)
         least = min([least, *forms.least[~open_].amin(1).tolist()])
@@ -85,7 +118,12 @@ def split_boxes(graph: Graph, region: Box, targets: Targets, effort: Effort, loo
                 return Searched(-math.inf, done, falsified=True)
             if bool(((own.high - own.low) <= _SMALLEST * widths).all(1).any()):
                 return Searched(-math.inf, done)
-            boxes = boxes.joined(_halved(graph, targets, live, _clipped(forms, live, own)))
+            halves, sides = _halved(graph, targets, live, _clipped(forms, live, own))
+            parents = halves.numbers[: len(sides)]
+            halves = replace(halves, numbers=made + torch.arange(len(halves)))
+            if halvings is not None:
+                halvings.take(halves, parents, sides)
+            made, boxes = made + len(halves), boxes.joined(halves)
         rounds, took = rounds + 1, time.monotonic() - began
     return Searched(least, done)
 
@@ -100,11 +138,13 @@ class Boxes:
         high: likewise.
         known: by the position of each node that an activation reads, its bounds, (N, *shape): of a box that held this
             one, so that a neuron whose sign is given there needs no new bound.
+        numbers: what they are called, (N,).
     """
 
     low: Tensor
     high: Tensor
     known: Mapping[int, tuple[Tensor, Tensor]]
+    numbers: Tensor
 
     @staticmethod
     def of(graph: Graph, region: Box) -> "Boxes":
@@ -114,19 +154,22 @@ class Boxes:
             i: some.reshape(1, *(1 for _ in graph.nodes[i].shape)).expand(1, *graph.nodes[i].shape)
             for i in graph.inputs
         }
-        return Boxes(region.lower.flatten(1), region.upper.flatten(1), {i: (-end, end) for i, end in ends.items()})
+        known = {i: (-end, end) for i, end in ends.items()}
+        return Boxes(region.lower.flatten(1), region.upper.flatten(1), known, torch.zeros(1, dtype=torch.int64))
 
     def __len__(self) -> int:
         return len(self.low)
 
     def take(self, rows: Tensor | slice) -> "Boxes":
         """Return some of them."""
-        return Boxes(self.low[rows], self.high[rows], {i: (a[rows], b[rows]) for i, (a, b) in self.known.items()})
+        known = {i: (a[rows], b[rows]) for i, (a, b) in self.known.items()}
+        return Boxes(self.low[rows], self.high[rows], known, self.numbers[rows])
 
     def joined(self, other: "Boxes") -> "Boxes":
         """Return these and others."""
         known = {i: tuple(map(torch.cat, zip(both, other.known[i], strict=True))) for i, both in self.known.items()}
-        return Boxes(torch.cat([self.low, other.low]), torch.cat([self.high, other.high]), known)  # type: ignore[arg-type]
+        low, high = torch.cat([self.low, other.low]), torch.cat([self.high, other.high])
+        return Boxes(low, high, known, torch.cat([self.numbers, other.numbers]))  # type: ignore[arg-type]
 
     def region(self, graph: Graph) -> Box:
         """Return them as sets of inputs."""
@@ -134,7 +177,7 @@ class Boxes:
 
 
 @torch.no_grad()
-def _bounded(graph: Graph, targets: Targets, boxes: Boxes) -> tuple[Boxes, Forms]:
+def _bounded(graph: Graph, targets: Targets, boxes: Boxes) -> tuple[Boxes, Forms, "_Ascended"]:
     """Bound every neuron and every target on every box by CROWN."""
     region = boxes.region(graph)
     known, lines = _ranges(graph, region, boxes.known)
@@ -143,16 +186,37 @@ def _bounded(graph: Graph, targets: Targets, boxes: Boxes) -> tuple[Boxes, Forms
     constant = _sure(form, targets.thresholds)
     forms = Forms(form.least(region).double() - targets.thresholds, form.slope(graph).flatten(2).double(), constant)
     with torch.enable_grad():
-        _ascended(graph, targets, region, known, forms)
-    return Boxes(boxes.low, boxes.high, {i: known[i] for i in graph.inputs}), forms
+        slopes = _ascended(graph, targets, region, known, forms)
+    return replace(boxes, known={i: known[i] for i in graph.inputs}), forms, slopes
 
 
-def _ascended(graph: Graph, targets: Targets, region: Box, known: bounds.Bounds, forms: Forms) -> None:
+@final
+@dataclass(frozen=True, eq=False)
+class _Ascended:
+    """Slopes of P pairs of a box and a target, by the activation's position, (P, *shape)."""
+
+    box: Tensor
+    target: Tensor
+    slopes: Slopes
+
+    def by_box(self, numbers: Tensor, count: int) -> dict[int, Slopes]:
+        """Return the slopes of all targets of each box that has some; 0 of those that need none."""
+        made: dict[int, Slopes] = {}
+        for box in self.box.unique().tolist():  # type: ignore[no-untyped-call]
+            own = self.box == box
+            whole = {i: slope.new_zeros(count, *slope.shape[1:]) for i, slope in self.slopes.items()}
+            made[int(numbers[box])] = {
+                i: zeros.index_copy(0, self.target[own], self.slopes[i][own]) for i, zeros in whole.items()
+            }
+        return made
+
+
+def _ascended(graph: Graph, targets: Targets, region: Box, known: bounds.Bounds, forms: Forms) -> _Ascended:
     """Raise the open bounds by slopes of their own: few functionals, beside those of the neurons."""
     pairs = (~(forms.least > 0)).nonzero()
-    if not len(pairs):
-        return
     box, target = pairs.unbind(1)
+    if not len(pairs):
+        return _Ascended(box, target, {})
     there = Box(region.lower[box], region.upper[box])
     ranges = {i: (low[box], high[box]) for i, (low, high) in crown.ranges(graph, known).items()}
     rows, thresholds = Dense(targets.rows[target].unsqueeze(1)), targets.thresholds[target]
@@ -168,10 +232,11 @@ def _ascended(graph: Graph, targets: Targets, region: Box, known: bounds.Bounds,
         form = bounded(best, lost)
         least = form.least(there).squeeze(1).double() - thresholds
         better = least > forms.least[box, target]
-        box, target = box[better], target[better]
-        forms.least[box, target] = least[better]
-        forms.slope[box, target] = form.slope(graph).flatten(1)[better].double()
-        forms.constant[box, target] = _sure(form, thresholds[:, None]).squeeze(1)[better]
+        at = box[better], target[better]
+        forms.least[at] = least[better]
+        forms.slope[at] = form.slope(graph).flatten(1)[better].double()
+        forms.constant[at] = _sure(form, thresholds[:, None]).squeeze(1)[better]
+    return _Ascended(box, target, best)
 
 
 def _ranges(
@@ -269,8 +334,8 @@ def _clipped(forms: Forms, live: Tensor, boxes: Boxes) -> Boxes:
 
 
 @torch.no_grad()
-def _halved(graph: Graph, targets: Targets, live: Tensor, boxes: Boxes) -> Boxes:
-    """Return both halves of the boxes that are not empty, cut where the targets can change most."""
+def _halved(graph: Graph, targets: Targets, live: Tensor, boxes: Boxes) -> tuple[Boxes, Tensor]:
+    """Return both halves of the boxes that are not empty, cut where the targets can change most, and at which side."""
     there = (boxes.low <= boxes.high).all(1)
     own, live = boxes.take(there), live[there]
     box, target = live.nonzero(as_tuple=True)
@@ -283,7 +348,7 @@ def _halved(graph: Graph, targets: Targets, live: Tensor, boxes: Boxes) -> Boxes
         replace(own, high=own.high.scatter(1, axis, middle)),
         replace(own, low=own.low.scatter(1, axis, middle)),
     )
-    return below.joined(above)
+    return below.joined(above), axis.squeeze(1)
 
 
 _TINY = 1e-6

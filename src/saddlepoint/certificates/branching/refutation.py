@@ -13,16 +13,18 @@ import torch
 from torch import Tensor
 
 from saddlepoint.certificates import bounds, crown, intermediate
-from saddlepoint.certificates.branching.boxes import split_boxes
+from saddlepoint.certificates.branching.boxes import Halvings, split_boxes
 from saddlepoint.certificates.branching.conjunctions import violations
 from saddlepoint.certificates.branching.neurons import Neurons
 from saddlepoint.certificates.branching.rounds import branch
-from saddlepoint.certificates.branching.splitting import Look, Searched, Targets, minimiser
+from saddlepoint.certificates.branching.splitting import Look, Rows, Searched, Targets, minimiser
 from saddlepoint.certificates.effort import Effort
+from saddlepoint.certificates.evidence import hints_of
 from saddlepoint.certificates.functionals import Dense
 from saddlepoint.certificates.graph import Graph
 from saddlepoint.certificates.sets import Box
 from saddlepoint.certificates.slopes import ascend, start
+from saddlepoint_audit.proofs import Hints
 
 FEW = 20
 """Inputs up to which the box itself is halved: halving all of them then makes small boxes soon."""
@@ -41,6 +43,9 @@ class Refuted:
         method: the last that was needed.
         falsified: whether a counterexample was found.
         expired: whether time ended it.
+        hints: from which an audit finds the bounds again, if they were to be kept; None where the box was halved, or
+            neurons were bounded by a search of their own.
+        halvings: how the box was halved, of the disjuncts that were open then.
     """
 
     least: tuple[float, ...]
@@ -48,6 +53,8 @@ class Refuted:
     method: str
     falsified: bool = False
     expired: bool = False
+    hints: Hints | None = None
+    halvings: Halvings | None = None
 
     @property
     def proven(self) -> bool:
@@ -56,7 +63,13 @@ class Refuted:
 
 
 def refute(
-    graphs: tuple[Graph, Graph], region: Box, disjuncts: Sequence[Targets], effort: Effort, look: Look
+    graphs: tuple[Graph, Graph],
+    region: Box,
+    disjuncts: Sequence[Targets],
+    effort: Effort,
+    look: Look,
+    *,
+    keep: bool = False,
 ) -> Refuted:
     """Refute each disjunct over a box, or find a point that meets one.
 
@@ -66,10 +79,11 @@ def refute(
         disjuncts: the constraints ⟨r, y⟩ ≤ t of each, which must not all hold anywhere.
         effort: memory, domains, and the time after which nothing more is tried.
         look: for counterexamples: a `Look` whose targets are the disjuncts.
+        keep: whether to return hints.
     """
     if not all(len(own.thresholds) for own in disjuncts):  # a conjunction of nothing holds everywhere
         return Refuted((-math.inf,) * len(disjuncts), 0, "none")
-    state, method = _State(*_single(graphs, disjuncts), region, effort), "none"
+    state, method = _State(*_single(graphs, disjuncts), region, effort, keep), "none"
     few = region.lower.numel() <= FEW
     # Of few inputs, halves of the box cost less than slopes for the whole of it.
     for name, stage in _STAGES[: 2 if few else None]:
@@ -99,13 +113,15 @@ def _single(graphs: tuple[Graph, Graph], disjuncts: Sequence[Targets]) -> tuple[
 class _State:
     """What is known of one box so far."""
 
-    def __init__(self, graphs: tuple[Graph, Graph], targets: Targets, region: Box, effort: Effort) -> None:
+    def __init__(self, graphs: tuple[Graph, Graph], targets: Targets, region: Box, effort: Effort, keep: bool) -> None:
         self.graphs, self.targets, self.region, self.effort = graphs, targets, region, effort
         count = len(targets.thresholds)
         self.known: bounds.Bounds = ()
         self.least = torch.full((count,), -math.inf, dtype=torch.float64)
         self.slope = torch.zeros(count, *graphs[0].shape, dtype=graphs[0].dtype)
         self.alphas: dict[int, Tensor] = {}
+        self.keep = keep
+        self.own: intermediate.Neurons | None = None
 
     @property
     def neurons(self) -> Neurons:
@@ -135,13 +151,19 @@ class _State:
 
     def refuted(self, method: str, domains: int) -> Refuted:
         """Return what is known."""
-        return Refuted(tuple(self.least.tolist()), domains, method, expired=self.effort.over)
+        return Refuted(tuple(self.least.tolist()), domains, method, expired=self.effort.over, hints=self.hints(None))
+
+    def hints(self, refuted: Rows | None) -> Hints | None:
+        """Return what the bounds rest on."""
+        return hints_of(self.graphs[0], self.known, self.own, self.alphas, refuted) if self.keep else None
 
     def ended(self, method: str, rows: Tensor, search: Searched) -> Refuted:
         """Return what is known after a search that refuted some disjuncts together."""
         self.least[rows] = self.least[rows].clamp(min=search.least)
         known = self.refuted(method, search.domains)
-        return replace(known, falsified=search.falsified, expired=search.expired)
+        parts = search.refuted
+        hints = None if parts is None else self.hints(replace(parts, target=rows[parts.target]))
+        return replace(known, falsified=search.falsified, expired=search.expired, hints=hints)
 
 
 @torch.no_grad()
@@ -155,6 +177,7 @@ def _intervals(state: _State) -> None:
 def _lines(state: _State) -> None:
     graph = state.graphs[0]
     state.known = bounds.crown(graph, state.region, graph.dtype, known=state.known, effort=state.effort)
+    state.own = {}
     _propagate(state, crown.relax(graph, state.neurons.ranges))
 
 
@@ -167,7 +190,9 @@ def _propagate(state: _State, lines: crown.Relaxation) -> None:
 def _slopes(state: _State) -> None:
     """Tighten the neurons' bounds by slopes of their own, then those of the disjuncts."""
     graph, effort = state.graphs[0], state.effort
-    state.known, _ = intermediate.tightened(graph, state.region, state.known, _NEURON_STEPS, effort)
+    state.known, state.own = intermediate.tightened(
+        graph, state.region, state.known, _NEURON_STEPS, effort, keep=state.keep
+    )
     rows, neurons = state.rows, state.neurons
     own = Dense(state.targets.rows[rows].unsqueeze(1))
     thresholds = state.targets.thresholds[rows]
@@ -189,17 +214,19 @@ def _by_signs(state: "_State", look: Look) -> Refuted:
     """Split what is open at the signs of neurons."""
     rows = state.rows
     slopes, least = {i: alpha[rows] for i, alpha in state.alphas.items()}, state.least[rows]
-    ended = branch(
-        state.graphs, state.region, state.known, state.among(rows), least, slopes, state.effort, _renamed(look, rows)
-    )
+    targets, own = state.among(rows), _renamed(look, rows)
+    ended = branch(state.graphs, state.region, state.known, targets, least, slopes, state.effort, own, keep=state.keep)
     return state.ended("branch-and-bound", rows, ended)
 
 
 def _by_boxes(state: "_State", look: Look) -> Refuted:
     """Halve the box until nothing is open."""
     rows = state.rows
-    ended = split_boxes(state.graphs[0], state.region, state.among(rows), state.effort, _renamed(look, rows))
-    return state.ended("input-splitting", rows, ended)
+    halvings = Halvings() if state.keep else None
+    own = _renamed(look, rows)
+    ended = split_boxes(state.graphs[0], state.region, state.among(rows), state.effort, own, halvings)
+    kept = None if halvings is None else halvings.among(rows, len(state.least))
+    return replace(state.ended("input-splitting", rows, ended), halvings=kept)
 
 
 def _renamed(look: Look, rows: Tensor) -> Look:

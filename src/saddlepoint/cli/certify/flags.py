@@ -21,10 +21,11 @@ auto is intervals, then CROWN on what they leave open; alpha-crown is tighter an
 leaves open; lp and milp (exact) are for small networks. smoothing certifies, in l2, the classifier that votes under
 Gaussian noise, whatever the network; each of its certificates is wrong with probability --alpha at most.
 A property is decided by attacks, bounds, and branch and bound; the answer is sat, unsat, timeout or unknown.
-exit code: 0; 1 when a requirement is not met; 2 on bad input; 3 when a property is not decided"""
+exit code: 0; 1 when a requirement is not met; 2 on bad input; 3 when a property is not decided,
+or a proof was asked for and none was kept"""
 
 
-_OF_PROPERTIES = ("onnx", "vnnlib", "witness")
+_OF_PROPERTIES = ("onnx", "vnnlib", "witness", "proof")
 _SHARED = ("timeout", "domains", "seed", "json", "run")
 
 
@@ -50,6 +51,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--onnx", metavar="FILE", help="a network, for --vnnlib")
     add("--vnnlib", metavar="FILE", help="a property of it, VNN-LIB 1 or 2; takes --timeout, --seed and --json, too")
     add("--witness", metavar="FILE", help="where to write a counterexample, as the verification competition does")
+    add("--proof", metavar="FILE", help="where to write a proof, for python -m saddlepoint_audit FILE")
     examples(parser)
     parser.set_defaults(run=lambda args: _run(parser, args))
 

@@ -16,12 +16,13 @@ def run(args: Namespace) -> int:
     """Prove the property or find a counterexample; return the exit code."""
     if args.onnx is None or args.vnnlib is None:
         raise InputError("--onnx names a network and --vnnlib a property of it; expected both, or neither")
-    declared = read_property(args.vnnlib)
-    answer = prove(args.onnx, declared, timeout=args.timeout, domains=args.domains, seed=args.seed)
+    limits = {"timeout": args.timeout, "domains": args.domains, "seed": args.seed}
+    answer = prove(args.onnx, args.vnnlib, **limits, proof=args.proof)
     print(json.dumps(_fields(args, answer), ensure_ascii=False) if args.json else _text(args, answer), flush=True)
     if args.witness is not None and answer.witness is not None:
-        answer.witness.write(Path(args.witness), declared)
-    return 0 if answer.outcome in ("sat", "unsat") else UNDECIDED
+        answer.witness.write(Path(args.witness), read_property(args.vnnlib))
+    missing = args.proof is not None and answer.outcome == "unsat" and answer.proof is None
+    return 0 if answer.outcome in ("sat", "unsat") and not missing else UNDECIDED
 
 
 def _fields(args: Namespace, answer: Answer) -> dict[str, object]:
@@ -34,6 +35,7 @@ def _fields(args: Namespace, answer: Answer) -> dict[str, object]:
         "method": answer.method,
         "domains": answer.domains,
         "seconds": round(answer.seconds, 3),
+        "proof": answer.proof,
         "witness": None if witness is None else {"x": witness.x.tolist(), "y": witness.y.tolist()},
     }
 
@@ -45,6 +47,16 @@ def _text(args: Namespace, answer: Answer) -> str:
         where = f"; written to {args.witness}" if args.witness is not None else "; --witness FILE keeps it"
         return f"sat\nonnxruntime confirms the counterexample, without any tolerance{where} ({after})"
     if answer.outcome == "unsat":
-        return f"unsat\nproven in real arithmetic by {answer.method}, least violation {answer.least:.3g} ({after})"
+        shown = f"unsat\nproven in real arithmetic by {answer.method}, least violation {answer.least:.3g} ({after})"
+        return shown if args.proof is None else f"{shown}\n{_kept(args, answer)}"
     bound = f"; proven so far: at least {answer.least:.3g}" if math.isfinite(answer.least) else ""
     return f"{answer.outcome}\nneither a proof nor a counterexample was found{bound} ({after}); try a longer --timeout"
+
+
+def _kept(args: Namespace, answer: Answer) -> str:
+    """Return what became of the proof."""
+    if answer.proof is None:
+        return "no proof was kept: an audit does not come to one from what the search has found"
+    holds = "every float32 execution" if answer.proof == "float32" else "real arithmetic"
+    command = f"python -m saddlepoint_audit {args.proof} --vnnlib {args.vnnlib} --weights {args.onnx}"
+    return f"{args.proof} has the proof, which holds of {holds}: {command}"
