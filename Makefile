@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= out/demo
 
-.PHONY: demo test test-all check format bench clean
+.PHONY: demo test test-all check format docs bench clean
 
 demo: .venv/run
 	$(BIN)/saddlepoint attack --out $(OUT)
@@ -25,6 +25,10 @@ check: .venv/dev
 format: .venv/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: .venv/dev
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs out/docs
+	@echo "file://$(CURDIR)/out/docs/index.html"
 
 bench: .venv/bench
 	$(BIN)/python benchmarks/attack_speed.py --allocator keep

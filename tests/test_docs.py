@@ -24,9 +24,10 @@ class Roughly(doctest.OutputChecker):
         return alike and NUMBER.sub("#", want) == NUMBER.sub("#", got)
 
 
-@pytest.mark.parametrize("page", [pytest.param("docs/lesson.md", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["lesson.md", "chapter-2.md", "chapter-3.md", "chapter-4.md"])
 def test_page(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     test = doctest.DocTestParser().get_doctest(text, {}, page, page, 0)
     report = []
     doctest.DocTestRunner(checker=Roughly(), verbose=False).run(test, out=report.append)

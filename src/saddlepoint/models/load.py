@@ -146,8 +146,8 @@ def save_classifier(
         card: what else a reader should know, in JSON's types: how it was trained, what it reaches, licence.
 
     Returns:
-        The folder. One whose architecture is code opens with `load_classifier("FILE.py:FACTORY", weights=FOLDER)` only,
-        for opening a folder never executes code.
+        The folder. Opening one never executes code: where the architecture is code, name it,
+        `load_classifier("FILE.py:FACTORY", weights=FOLDER)`.
 
     Raises:
         InputError: no reference builds this module, or the card is no JSON; what was at the path stays as it is.
