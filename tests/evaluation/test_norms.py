@@ -192,3 +192,30 @@ def test_each_norm_must_have_an_attack_that_runs_without_conditions(case, tmp_pa
     with pytest.raises(InputError, match="the suite begins with IfDoubted"):
         evaluated(case, [sp.L1(2.0), sp.Linf(0.1)], suite=suite, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()  # it is told before anything is computed
+
+
+def test_a_run_is_repeated_on_another_model(tmp_path, capsys):
+    """Everything but the model is the specification's; what would say it twice is refused."""
+    before, after = (str(tmp_path / name) for name in ("before", "after"))
+    flags = ["--limit", "6", "--norm", "linf", "l2", "--eps", "0.1", "1/2", "--budget", "20", "--seed", "5"]
+    command = ["evaluate", *flags, "--suite", "none", "--certify", "interval", "--no-checks", "--out", before]
+    assert main(command) == 0
+    again = ["evaluate", "--spec", f"{before}/spec.json", "--model", "fashion-mnist-ibp", "--no-checks", "--out", after]
+    assert main(again) == 0
+    one, other = (sp.open_run(folder).spec for folder in (before, after))
+    assert one.pop("model") != other.pop("model")
+    assert one == other
+    capsys.readouterr()
+    for wrong, said in (
+        (["--eps", "0.2"], "--eps does not go with --spec"),
+        (["--suite", "none"], "--suite does not go with --spec"),
+        (["--spec", f"{before}/summary.json"], "expected the spec.json"),
+        (["--spec", str(tmp_path / "none")], "expected the spec.json"),
+    ):
+        assert main([*again, *wrong]) == 2
+        assert said in capsys.readouterr().err
+    told = json.loads((tmp_path / "before/spec.json").read_text())
+    told["spec"]["data"]["limit"] = 7
+    (tmp_path / "changed.json").write_text(json.dumps(told))
+    assert main([*again, "--spec", str(tmp_path / "changed.json")]) == 2
+    assert "has other examples" in capsys.readouterr().err

@@ -14,6 +14,7 @@ examples:
   saddlepoint evaluate
   saddlepoint evaluate --model models/mine --data cifar10:DIR --eps 2/255 4/255 8/255 --limit 1000 --out runs/mine
   saddlepoint evaluate --model models/next --data cifar10:DIR --eps 8/255 --from runs/mine --out runs/next
+  saddlepoint evaluate --model models/other --spec runs/mine/spec.json --out runs/other
   saddlepoint evaluate --norm linf l2 --eps 0.1 0.5
   saddlepoint evaluate --model onnx:net.onnx --data npz:test.npz --eps 2/255 --require "attacked>=0.5@2/255"
 
@@ -51,9 +52,10 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
         metavar="SHARE",
         help="of what stood there, search the nearest SHARE anew, the rest for a few steps (default: all)",
     )
+    add("--spec", metavar="FILE", help="spec.json of a run: evaluate --model as that one was, data and balls included")
     add("--no-checks", action="store_true", help="do not check on a few examples that attacks can be believed")
     add("--strict", action="store_true", help="exit 1 if gradients seem to be masked")
-    parser.set_defaults(run=_run, sigma=None)
+    parser.set_defaults(run=lambda args: _run(parser, args), sigma=None)
 
 
 def examples(parser: Parser) -> None:
@@ -106,7 +108,30 @@ def examples(parser: Parser) -> None:
     add("--json", action="store_true", help="print one JSON object and nothing else")
 
 
-def _run(args: argparse.Namespace) -> int:
-    from saddlepoint.cli.evaluate.run import run
+_SPECIFIED = (
+    *(
+        "data",
+        "norm",
+        "eps",
+        "limit",
+        "first",
+        "seed",
+        "batch_size",
+        "budget",
+        "timeout",
+        "domains",
+        "suite",
+        "certify",
+    ),
+)
+"""What --spec says."""
 
+
+def _run(parser: Parser, args: argparse.Namespace) -> int:
+    from saddlepoint.cli.evaluate.run import run
+    from saddlepoint.errors import InputError
+
+    for name in _SPECIFIED if args.spec is not None else ():
+        if getattr(args, name) != parser.get_default(name):
+            raise InputError(f"--{name.replace('_', '-')} does not go with --spec, which says it; expected one of them")
     return run(args)

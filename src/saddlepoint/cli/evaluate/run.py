@@ -33,10 +33,11 @@ from saddlepoint.data.datasets import Dataset, load_dataset, matched
 from saddlepoint.errors import InputError
 from saddlepoint.evaluation import Evaluation, ThreatModel, evaluate
 from saddlepoint.evaluation.executors import HERE, Executor, Workers
-from saddlepoint.evaluation.reading import readable
+from saddlepoint.evaluation.reading import one_line, readable
+from saddlepoint.evaluation.spec import Spec
 from saddlepoint.evaluation.stopping import Rule, Until
 from saddlepoint.files import write_bytes
-from saddlepoint.results import open_run, percent
+from saddlepoint.results import digest, open_run, percent
 from saddlepoint.results.records.bracket import UNION
 
 BAD_INPUT, UNDECIDED = 2, 3
@@ -46,14 +47,15 @@ PASSES, LONG = 300, 120.0
 
 def run(args: Namespace) -> int:
     """Evaluate, print the bracket, and return 1 if a requirement is not met."""
+    spec = None if args.spec is None else _specified(args)
     rules = [Rule(*requirement(text)) for text in args.require]
     until = _until(args, rules)
-    suite = _suite(args.suite)
+    suite = _suite(args.suite) if spec is None else spec.suite
     classifier, earlier = _model(args), None if args.earlier is None else open_run(args.earlier)
     data = load_dataset(args.data)
     require_photos(args, data)
-    typed = _typed(args, data, classifier)
-    threats = [ThreatModel(norm, float(eps)) for norm, eps in typed]
+    typed = _typed(args, data, classifier) if spec is None else _as_before(args, data, spec)
+    threats = [ThreatModel(norm, float(eps)) for norm, eps in typed] if spec is None else list(spec.threats)
     _tell_cost(args, _plain(classifier), data.select(limit=args.limit, first=args.first, seed=args.seed))
     begin = time.perf_counter()
     with warned(), bounded(), interruptible(), progress(silent=args.json) as observe, _executor(args) as executor:
@@ -110,6 +112,35 @@ def run(args: Namespace) -> int:
     if args.markdown:
         write_bytes(Path(args.markdown).absolute(), markdown(args, evaluation, gates, spelling).encode())
     return _exit_code(args, evaluation, gates)
+
+
+def _specified(args: Namespace) -> Spec:
+    """Return the specification of a run, and set the flags that it says.
+
+    Raises:
+        InputError: it is none of an evaluation of a model itself.
+    """
+    expected = "expected the spec.json of a run of saddlepoint evaluate"
+    try:
+        spec = Spec.of(json.loads(Path(args.spec).read_bytes())["spec"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"--spec {args.spec!r} cannot be read ({one_line(error)}); {expected}") from None
+    if spec.smoothing is not None:
+        raise InputError(f"--spec {args.spec!r} is of votes; {expected}")
+    args.data, args.limit, args.first = spec.data["reference"], spec.data["limit"], spec.data["first"]
+    for name in ("seed", "batch_size", "budget", "timeout", "domains"):
+        setattr(args, name, getattr(spec, name))
+    args.suite = f"attacks of {args.spec}" if spec.suite else "none"
+    args.certify = {(): "none", ("interval", "crown"): "auto"}.get(spec.certify) or spec.certify[-1]
+    return spec
+
+
+def _as_before(args: Namespace, data: Dataset, spec: Spec) -> Sequence[tuple[str, Number]]:
+    """Return norms and radii of a specification, if the data are still those that it is of."""
+    if digest(list(data.select(limit=args.limit, first=args.first, seed=args.seed).ids)) != spec.data["ids"]:
+        raise InputError(f"{args.data!r} has other examples than those of --spec {args.spec!r}; expected the same data")
+    args.norm, args.eps = list(spec.norms), [Number(repr(threat.eps)) for threat in spec.threats]
+    return list(zip((threat.norm for threat in spec.threats), args.eps, strict=True))
 
 
 def _exit_code(args: Namespace, evaluation: Evaluation, gates: Sequence[Gate]) -> int:
