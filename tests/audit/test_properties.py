@@ -246,6 +246,8 @@ def test_the_command_keeps_a_proof_and_says_how_to_check_it(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("sat\nverified") is False
     with pytest.raises(InputError, match="as a VNN-LIB file"):
         sp.prove(network, sp.read_property(tmp_path / "p.vnnlib"), proof=tmp_path / "proof")
+    with pytest.raises(InputError, match="cannot be written"):
+        sp.prove(network, tmp_path / "p.vnnlib", proof=tmp_path / "none" / "proof")
     (tmp_path / "two.vnnlib").write_text("(vnnlib-version <2.0>)")
     assert main([*command, str(tmp_path / "two.vnnlib")]) == 2
 

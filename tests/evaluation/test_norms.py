@@ -215,6 +215,12 @@ def test_a_run_is_repeated_on_another_model(tmp_path, capsys):
         assert main([*again, *wrong]) == 2
         assert said in capsys.readouterr().err
     told = json.loads((tmp_path / "before/spec.json").read_text())
+    for part, name, value in (("data", "limit", "6"), (None, "seed", 1.5), (None, "batch_size", 0), (None, "data", [])):
+        changed = json.loads(json.dumps(told))
+        (changed["spec"] if part is None else changed["spec"][part])[name] = value
+        (tmp_path / "changed.json").write_text(json.dumps(changed))
+        assert main([*again, "--spec", str(tmp_path / "changed.json")]) == 2
+        assert "cannot be read" in capsys.readouterr().err
     told["spec"]["data"]["limit"] = 7
     (tmp_path / "changed.json").write_text(json.dumps(told))
     assert main([*again, "--spec", str(tmp_path / "changed.json")]) == 2

@@ -27,6 +27,7 @@ class ThreatModel:
     def __post_init__(self) -> None:
         if self.norm not in BALLS:
             raise InputError(f"norm is {self.norm!r}; expected one of {', '.join(BALLS)}")
+        _ = self.ball  # which refuses what is no radius
         check_radius(self.norm, self.eps)
 
     @property

@@ -97,7 +97,7 @@ def prove(
     began = time.monotonic()
     effort = Effort.within(memory, timeout, math.inf if domains is None else domains)
     declared = prop if isinstance(prop, Property) else read_property(prop)
-    asked, declared = ([], declared) if proof is None else _asked(prop, declared)
+    asked, declared = ([], declared) if proof is None else _asked(Path(proof), prop, declared)
     classifier, shape = _loaded(str(network), declared)
     graphs, refusal = _graphs(classifier, shape)
     outputs = max(2, declared.outputs)  # of one alone, `_Padded` makes two
@@ -121,7 +121,9 @@ def prove(
     return Answer("unsat", None, least, method, count, time.monotonic() - began, shown)
 
 
-def _asked(prop: str | Path | Property, declared: Property) -> tuple[list[Question], Property]:
+def _asked(proof: Path, prop: str | Path | Property, declared: Property) -> tuple[list[Question], Property]:
+    if proof.is_dir() or not proof.absolute().parent.is_dir():
+        raise InputError(f"the proof cannot be written to {str(proof)!r}; expected a file in a folder that there is")
     if isinstance(prop, Property):
         raise InputError("a proof is of a file that others can read; expected the property as a VNN-LIB file")
     return asked_by(Path(prop), declared)

@@ -123,16 +123,30 @@ def _specified(args: Namespace) -> Spec:
     expected = "expected the spec.json of a run of saddlepoint evaluate"
     try:
         spec = Spec.of(json.loads(Path(args.spec).read_bytes())["spec"])
+        args.data, args.limit, args.first = spec.data["reference"], spec.data["limit"], spec.data["first"]
+        for name in ("seed", "batch_size", "budget", "timeout", "domains"):
+            setattr(args, name, getattr(spec, name))
+        _check_types(args)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"--spec {args.spec!r} cannot be read ({one_line(error)}); {expected}") from None
     if spec.smoothing is not None:
         raise InputError(f"--spec {args.spec!r} is of votes; {expected}")
-    args.data, args.limit, args.first = spec.data["reference"], spec.data["limit"], spec.data["first"]
-    for name in ("seed", "batch_size", "budget", "timeout", "domains"):
-        setattr(args, name, getattr(spec, name))
     args.suite = f"attacks of {args.spec}" if spec.suite else "none"
     args.certify = {(): "none", ("interval", "crown"): "auto"}.get(spec.certify) or spec.certify[-1]
     return spec
+
+
+def _check_types(args: Namespace) -> None:
+    """Raise TypeError unless the flags that a specification says are of the types that the parser would give."""
+    whole = (args.limit, args.first, args.budget, args.domains)
+    right = (
+        isinstance(args.data, str)
+        and all(type(number) is int and number >= 0 for number in (args.seed, args.batch_size))
+        and all(number is None or (type(number) is int and number >= 0) for number in whole)
+        and (args.timeout is None or type(args.timeout) in (int, float))
+    )
+    if not right or not args.batch_size:
+        raise TypeError("a number or a name in it is of another kind")
 
 
 def _as_before(args: Namespace, data: Dataset, spec: Spec) -> Sequence[tuple[str, Number]]:
