@@ -58,9 +58,8 @@ def _run(run: Path, model: Path | None) -> list[str]:
     """Print what became of the claims of a run, and return what does not hold."""
     manifest = run / "evidence" / NAME
     if not manifest.is_file():
-        raise Refused(
-            f"{run} has no {NAME}; expected a finished run of saddlepoint evaluate or certify --evidence, or with --vnnlib a proof"
-        )
+        expected = "a finished run of saddlepoint evaluate or certify --evidence, or with --vnnlib a proof"
+        raise Refused(f"{run} has no {NAME}; expected {expected}")
     wrong = [] if model is None else _weights(arrays_of(run / "evidence" / "network.safetensors")[0], model)
     wrong += sorted(differing(run))
     reports = audit(run)
