@@ -5,9 +5,11 @@ from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import helper, numpy_helper
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -250,6 +252,19 @@ def test_the_command_keeps_a_proof_and_says_how_to_check_it(tmp_path, capsys):
         sp.prove(network, tmp_path / "p.vnnlib", proof=tmp_path / "none" / "proof")
     (tmp_path / "two.vnnlib").write_text("(vnnlib-version <2.0>)")
     assert main([*command, str(tmp_path / "two.vnnlib")]) == 2
+
+
+def test_an_answer_is_not_lost_with_a_network_that_the_audit_does_not_know(tmp_path):
+    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["z"], transB=1), helper.make_node("Tanh", ["z"], ["y"])]
+    arrays = [numpy_helper.from_array(a.astype(np.float32), n) for n, a in (("w", np.eye(2)), ("b", np.zeros(2)))]
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2]) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], arrays)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "net.onnx")
+    (tmp_path / "p.vnnlib").write_text(declared(2, 2) + box(2, -1, 1) + "(assert (>= Y_0 2))")
+    answer = sp.prove(tmp_path / "net.onnx", tmp_path / "p.vnnlib", proof=tmp_path / "proof")
+    assert (answer.outcome, answer.proof) == ("unsat", None)
+    assert not (tmp_path / "proof").exists()
 
 
 def test_a_bound_is_rounded_up_and_no_number_is_lost(tmp_path):

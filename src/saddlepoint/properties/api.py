@@ -27,6 +27,7 @@ from saddlepoint.properties.proof import Arithmetic, asked_by, kept
 from saddlepoint.properties.property import Array, Box, Clause, Property
 from saddlepoint.properties.vnnlib import read_property
 from saddlepoint.properties.witness import Network, Witness, confirmed
+from saddlepoint_audit.files import Refused
 from saddlepoint_audit.properties import Question
 
 Outcome = Literal["sat", "unsat", "unknown", "timeout"]
@@ -117,8 +118,18 @@ def prove(
             return Answer(outcome, None, least, method, count, time.monotonic() - began)
     if refusal is not None:
         raise refusal
-    shown = None if proof is None else kept(Path(proof), listing_of(classifier, shape), asked, parts)
+    shown = None if proof is None else _kept(Path(proof), classifier, shape, asked, parts)
     return Answer("unsat", None, least, method, count, time.monotonic() - began, shown)
+
+
+def _kept(
+    proof: Path, classifier: Classifier, shape: tuple[int, ...], asked: list[Question], parts: list[Refuted]
+) -> Arithmetic | None:
+    """Write the proof, if there is one; of networks that the audit does not know there is none."""
+    try:
+        return kept(proof, listing_of(classifier, shape), asked, parts)
+    except (ModelError, Refused):
+        return None
 
 
 def _asked(proof: Path, prop: str | Path | Property, declared: Property) -> tuple[list[Question], Property]:
