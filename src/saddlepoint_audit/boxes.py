@@ -53,7 +53,8 @@ class Halvings:
         slopes = {int(name.removeprefix("slopes/")): a for name, a in arrays.items() if name.startswith("slopes/")}
         made = cls(arrays["sides"], arrays["bent"], slopes)
         whole = all(a.dtype.kind == "i" and a.shape == (len(made.sides),) for a in (made.sides, made.bent))
-        if not whole or len(arrays) != 2 + len(slopes):
+        known = min((len(part) for part in slopes.values()), default=0)
+        if not whole or len(arrays) != 2 + len(slopes) or (made.bent >= known).any():
             raise ValueError("halvings are no list of sides and slopes")
         return made
 

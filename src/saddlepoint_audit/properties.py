@@ -299,4 +299,7 @@ class Proof:
             raise Refused(f"the property has {len(question.lower)} inputs, the network has others")
         if isinstance(own, Hints):
             return least_of(network, question.region, rows, thresholds, own, unit)
-        return split(network, question.region, rows, thresholds, own, unit)
+        least = split(network, question.region, rows, thresholds, own, unit)
+        if own.done != len(own.sides):
+            raise Refused("the proof goes on behind its end")
+        return least

@@ -186,6 +186,13 @@ def test_torn_and_foreign_files_are_refused(shown, tmp_path, capsys):
         save_file(arrays, tmp_path / f"broken {key}", about | {key: "[["})
     save_file({k: v for k, v in arrays.items() if k.startswith("network")}, tmp_path / "without hints", about)
     save_file(arrays | {"0/more": np.zeros(1)}, tmp_path / "more", about)
+    if "0/sides" in arrays:
+        more = {
+            "0/sides": np.append(arrays["0/sides"], np.int32(-1)),
+            "0/bent": np.append(arrays["0/bent"], np.int32(-1)),
+        }
+        save_file(arrays | more, tmp_path / "more parts", about)
+        save_file(arrays | {"0/bent": arrays["0/bent"] * 0 + 99}, tmp_path / "no such slopes", about)
     for path in sorted(tmp_path.iterdir()):
         code = audit([str(path), "--vnnlib", str(folder / "p.vnnlib")])
         # Fewer hints may still come to a proof: what they prove is computed, not claimed.

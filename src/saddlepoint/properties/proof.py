@@ -110,7 +110,9 @@ def _of_box(listing: Listing, question: Question, own: Refuted, unit: float) -> 
         if least_of(target[0], question.region, *target[1:], one, unit) > 0:
             return one
     if own.halvings is not None:
-        for bent, most in ((False, _FEWEST + own.domains), (True, _FEWEST + _MORE * own.domains)):
+        # Without slopes a file is small; of many parts that is not even tried, for each takes milliseconds.
+        tries = ((False, _FEWEST + own.domains), (True, _FEWEST + _MORE * own.domains))
+        for bent, most in tries[own.domains > _FEWEST :]:
             steps = _Followed(own.halvings, bent=bent, most=most)
             try:
                 if split(target[0], question.region, *target[1:], steps, unit) > 0:
