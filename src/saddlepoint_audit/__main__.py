@@ -8,14 +8,15 @@ import contextlib
 import ctypes
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from saddlepoint_audit.files import Array, Refused, arrays_of
 from saddlepoint_audit.manifest import NAME, differing, digest
-from saddlepoint_audit.properties import Proof, questions
+from saddlepoint_audit.operations import Network
+from saddlepoint_audit.properties import Proof, Question, questions
 from saddlepoint_audit.runs import audit
-from saddlepoint_audit.weights import compared
+from saddlepoint_audit.weights import CLOSE, POINTS, compared, farthest, is_onnx
 
 SHOWN = 5
 """Claims that do not hold, and are told one by one."""
@@ -75,6 +76,8 @@ def _property(path: Path, prop: Path, model: Path | None) -> list[str]:
     """Print what a proof comes to, and return what does not hold."""
     proof, asked = Proof.read(path), questions(prop)
     wrong = [] if model is None else _weights(proof.arrays, model)
+    if model is not None and is_onnx(model) and not wrong:
+        wrong += _outputs(proof, asked, model)
     least = proof.least(asked)
     what = "every float32 execution" if proof.arithmetic == "float32" else "real arithmetic"
     clauses = sum(len(question.clauses) for question in asked)
@@ -82,6 +85,15 @@ def _property(path: Path, prop: Path, model: Path | None) -> list[str]:
     if not least > 0:
         wrong.append(f"{path.name} proves no violation of every clause: that is no proof")
     return wrong
+
+
+def _outputs(proof: Proof, asked: Sequence[Question], model: Path) -> list[str]:
+    """Print how far the list is from the model's file, and return that if it is too far."""
+    network = Network.of(proof.entries, proof.arrays)
+    apart = farthest(network, model, [question.region for question in asked]) if asked else 0.0
+    told = f"at {POINTS} random points of the boxes the list is {apart:.1g} from {model.name}, of the largest output"
+    print(told)
+    return [] if apart <= CLOSE else [f"{told}: it is another network"]
 
 
 def _weights(arrays: Mapping[str, Array], model: Path) -> list[str]:

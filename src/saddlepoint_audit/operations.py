@@ -87,6 +87,18 @@ class Network:
         sizes = max(operation.size for operation in self.operations)
         return max(operation.products for operation in self.operations) + sizes + 4 * len(self.operations) + 64
 
+    def output(self, x: Values) -> Values:
+        """Return h(x) of each row, in float64."""
+        values = [x]
+        for operation in self.operations[1:]:
+            read = [values[parent] for parent in operation.parents]
+            if operation.linear is None:
+                values.append(np.maximum(read[0], 0))
+            else:
+                offset = 0.0 if operation.offset is None else operation.offset
+                values.append(operation.linear(read, False) + offset)
+        return values[-1]
+
     @classmethod
     def read(cls, folder: Path) -> "Network":
         """Return the network of `network.json` and `network.safetensors`.

@@ -1,6 +1,7 @@
 """Proofs of properties: the audit reads the property by itself, and nothing in a proof makes it say what is not so."""
 
 import gzip
+import json
 from fractions import Fraction
 from itertools import pairwise
 
@@ -132,7 +133,9 @@ def said(folder, *flags):
 def test_a_proof_is_verified_from_three_files(shown, capsys):
     folder, _ = shown
     assert said(folder, "--weights", str(folder / "net.onnx")) == 0
-    assert "of every float32 execution" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "of every float32 execution" in out
+    assert "64 random points" in out
 
 
 def test_another_property_is_not_proven(shown, tmp_path, capsys):
@@ -152,6 +155,29 @@ def test_another_network_is_foreign(shown, tmp_path, capsys):
     other, _ = chain(tmp_path / "other.onnx", 4, seed=99)
     assert said(folder, "--weights", str(other)) == 1
     assert "is none of other.onnx" in capsys.readouterr().out
+
+
+def test_a_list_that_does_something_else_with_the_same_arrays_is_another_network(shown, tmp_path, capsys):
+    """A ReLU left out, and one put in: every array is still the file's own."""
+    folder, _ = shown
+    arrays = load_file(folder / "proof.safetensors")
+    with safe_open(folder / "proof.safetensors", "np") as file:
+        about = file.metadata()
+    listed = json.loads(about["network"])
+    relus = [i for i, entry in enumerate(listed) if entry["kind"] == "relu"]
+    last = len(listed) - 1
+    changes = {
+        "left out": (relus[0], {"kind": "sum"}, {f"network/{relus[0]}/scales": np.ones(1)}),
+        "put in": (last + 1, {"kind": "relu", "parents": [last], "shape": listed[last]["shape"]}, {}),
+    }
+    for place, entry, more in changes.values():
+        changed = [*listed, {}] if place > last else list(listed)
+        changed[place] = changed[place] | entry
+        save_file(arrays | more, tmp_path / "p.safetensors", about | {"network": json.dumps(changed)})
+        told = [str(tmp_path / "p.safetensors"), "--vnnlib", str(folder / "p.vnnlib")]
+        code = audit([*told, "--weights", str(folder / "net.onnx")])
+        said = capsys.readouterr()
+        assert (code, "it is another network" in said.out) == (1, True) or "a hint is of a neuron" in said.err
 
 
 def test_changed_weights_change_what_is_proven(shown, tmp_path):

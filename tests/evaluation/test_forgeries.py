@@ -1,5 +1,6 @@
 """A run folder is somebody's claim: whatever is edited, with digests and summary made to match, `verify` says so."""
 
+import hashlib
 import json
 import shutil
 
@@ -332,13 +333,20 @@ def test_the_command_counts_what_it_checked_and_says_what_it_cannot_know(tmp_pat
     assert "8 examples" in out
     assert "--seed 7" in out
     assert "not checked: that the searches that were not repeated found nothing" in out
-    assert main(["verify", run, "--json"]) == 0
+    assert main(["verify", run, "--json", "--statement", str(tmp_path / "svr.json")]) == 0
     assert json.loads(capsys.readouterr().out)["missing"] == 0
+    stated = json.loads((tmp_path / "svr.json").read_text())
+    assert stated["predicateType"] == "https://in-toto.io/attestation/svr/v0.1"
+    assert "SADDLEPOINT_CERTIFICATES_RECHECKED_5PCT" in stated["predicate"]["properties"]
+    for subject in stated["subject"][:-1]:
+        content = (tmp_path / "run" / subject["name"]).read_bytes()
+        assert subject["digest"]["sha256"] == hashlib.sha256(content).hexdigest()
     assert main(["report", run]) == 0
     assert "verified on 20" in (tmp_path / "run" / "report.html").read_text()
     rows = tmp_path / "run" / "rows"
     for path in rows.iterdir():
         path.unlink()
     (tmp_path / "run" / SUMMARY).unlink()
-    assert main(["verify", run]) == 3
+    assert main(["verify", run, "--statement", str(tmp_path / "none.json")]) == 3
+    assert not (tmp_path / "none.json").exists()
     assert "not finished: 8 of 8 examples lack records" in capsys.readouterr().out

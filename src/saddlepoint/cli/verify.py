@@ -8,7 +8,7 @@ from saddlepoint.cli.arguments import Parser
 from saddlepoint.cli.classifiers import weight_flags
 
 if TYPE_CHECKING:
-    from saddlepoint.evaluation.verification import Audit, Checked
+    from saddlepoint.evaluation.verification import Audit, Checked, Subject
 
 FAILED, UNFINISHED = 1, 3
 
@@ -21,11 +21,21 @@ _EPILOG = """\
 examples:
   saddlepoint verify run
   saddlepoint verify run --model copies/model --data npz:copy.npz --certificates 1 --standing 1
+  saddlepoint verify run --statement verified.json     # to be signed by the usual tools
   saddlepoint verify run --model my_net.py:make        # code runs only if you name it
 
 exit code: 0 when all holds, 1 when a claim does not (the first is named), 2 on bad input, 3 when all holds and records
 are missing: the run is not finished"""
 
+_TOKENS: "dict[Subject, str]" = {
+    "record": "SADDLEPOINT_RECORDS_CHECKED",
+    "prediction": "SADDLEPOINT_PREDICTIONS_REPLAYED",
+    "point": "SADDLEPOINT_WITNESSES_REPLAYED",
+    "evidence": "SADDLEPOINT_EVIDENCE_FOLLOWED",
+    "certificate": "SADDLEPOINT_CERTIFICATES_RECHECKED",
+    "search": "SADDLEPOINT_SEARCHES_REPEATED",
+}
+"""What a statement says that held, of what there was to check; of samples how large they were."""
 UNKNOWN = (
     "that the searches that were not repeated found nothing, and what they cost; that stronger attacks would not; that "
     "the data are a fair sample; the checks in the folder; when, and by whom, the run was made"
@@ -43,6 +53,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--certificates", type=float, default=0.05, metavar="SHARE", help="how many to compute again (default: 0.05)")
     add("--standing", type=float, default=0.05, metavar="SHARE", help="how many searches to repeat (default: 0.05)")
     add("--seed", type=int, metavar="N", help="of the sample (default: a fresh one, which is printed)")
+    add("--statement", metavar="FILE", help="where to write what held, an in-toto statement of type svr")
     add("--json", action="store_true", help="print one JSON object and nothing else")
     parser.set_defaults(run=_run)
 
@@ -75,8 +86,27 @@ def _run(args: argparse.Namespace) -> int:
         return FAILED
     if missing:
         return UNFINISHED
+    if args.statement is not None:
+        _write_statement(args.statement, audit, counts)
     mark_verified(audit.run, __version__, certificates=audit.certificates, standing=audit.standing, seed=audit.seed)
     return 0
+
+
+def _write_statement(file: str, audit: "Audit", counts: "dict[Subject, dict[str, int]]") -> None:
+    from pathlib import Path
+
+    from saddlepoint import __version__
+    from saddlepoint.files import write_bytes
+    from saddlepoint.report.exports import verification_statement
+
+    shares = {"certificate": audit.certificates, "search": audit.standing}
+    held = [
+        token + (f"_{100 * shares[subject]:g}PCT" if subject in shares else "")
+        for subject, token in _TOKENS.items()
+        if counts[subject]["checked"]
+    ]
+    path = Path(file).absolute()
+    write_bytes(path, verification_statement(audit.run, __version__, held).encode())
 
 
 def _audit(args: argparse.Namespace) -> "Audit":

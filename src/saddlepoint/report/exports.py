@@ -3,7 +3,8 @@
 csv       the rows
 junit     one test case for each check: what CI servers show
 badge     shields.io's endpoint schema: always the bracket and the number of images, never one number
-in-toto   a statement with a test-result predicate over the digests of the run, to be signed by the usual tools
+in-toto   a statement with a test-result predicate over the digests of the run, to be signed by the usual tools; what
+          `verify` writes has an svr predicate
 """
 
 import csv
@@ -11,7 +12,9 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from saddlepoint import __version__
@@ -87,32 +90,58 @@ def _badge(run: RunFolder, model: Sequence[Path]) -> str:
 
 def _in_toto(run: RunFolder, model: Sequence[Path]) -> str:
     """Return an in-toto Statement v1 with a test-result v0.1 predicate."""
-    described, checks = run.spec["model"], run.checks()
-    # Whoever consumes a statement looks for digests of files; that of the weights' content is Saddlepoint's own.
-    subjects = [{"name": path.name, "digest": {"sha256": _digest(path)}} for path in model]
-    own = {
-        "name": f"{described['reference']} (content of its weights)",
-        "digest": {"sha256": described["digest"].partition(":")[2]},
-    }
+    checks = run.checks()
     told = {f"robust {bracket.ball}": _shares(bracket) for bracket in brackets(judgements(run.records()))}
-    files = [name for name in _FILES if (run.path / name).is_file()]
-    configuration = [{"name": name, "digest": {"sha256": _digest(run.path / name)}} for name in files]
     by_outcome = {
         kind: [check["name"] for check in checks if check["outcome"] == outcome]
         for kind, outcome in (("passedTests", "pass"), ("warnedTests", "warn"), ("failedTests", "fail"))
     }
     predicate = {
         "result": {"pass": "PASSED", "warn": "WARNED", "fail": "FAILED"}[_worst(run)],
-        "configuration": [*configuration, {"name": f"saddlepoint {__version__}", "annotations": told}],
+        "configuration": [*_files(run), {"name": f"saddlepoint {__version__}", "annotations": told}],
         **by_outcome,
     }
+    return _statement(_subjects(run, model), "test-result/v0.1", predicate)
+
+
+def verification_statement(run: RunFolder, version: str, properties: Sequence[str]) -> str:
+    """Return an in-toto Statement v1 with an svr v0.1 predicate, a summary of what was verified about the run's files.
+
+    Args:
+        run: what was verified, all of whose claims held.
+        version: of saddlepoint, the verifier.
+        properties: what was verified, as tokens.
+    """
+    predicate = {
+        "verifier": {"id": f"https://pypi.org/project/saddlepoint/{version}/"},
+        "timeCreated": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "properties": list(properties),
+    }
+    return _statement([*_files(run), *_subjects(run, ())], "svr/v0.1", predicate)
+
+
+def _statement(subjects: Sequence[object], kind: str, predicate: object) -> str:
     statement = {
         "_type": "https://in-toto.io/Statement/v1",
-        "subject": subjects or [own],
-        "predicateType": "https://in-toto.io/attestation/test-result/v0.1",
+        "subject": list(subjects),
+        "predicateType": f"https://in-toto.io/attestation/{kind}",
         "predicate": predicate,
     }
     return json.dumps(statement, ensure_ascii=False, indent=1) + "\n"
+
+
+def _subjects(run: RunFolder, model: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return the model's files by their digests, which consumers look for; if there are none, its weights' content."""
+    described = run.spec["model"]
+    own = (f"{described['reference']} (content of its weights)", described["digest"].partition(":")[2])
+    named = [(path.name, _digest(path)) for path in model] or [own]
+    return [{"name": name, "digest": {"sha256": digest}} for name, digest in named]
+
+
+def _files(run: RunFolder) -> list[dict[str, Any]]:
+    """Return the files of the run that a statement rests on, by their digests."""
+    files = [name for name in _FILES if (run.path / name).is_file()]
+    return [{"name": name, "digest": {"sha256": _digest(run.path / name)}} for name in files]
 
 
 def _shares(bracket: Bracket) -> str:
