@@ -27,7 +27,7 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 
 docs: .venv/dev
-	$(BIN)/python -m sphinx -q -W --keep-going -b html docs out/docs
+	$(BIN)/python -m sphinx -q -a -E -W --keep-going -b html docs out/docs
 	@echo "file://$(CURDIR)/out/docs/index.html"
 
 bench: .venv/bench

@@ -25,7 +25,7 @@ class Roughly(doctest.OutputChecker):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["lesson.md", "chapter-2.md", "chapter-3.md", "chapter-4.md"])
+@pytest.mark.parametrize("page", ["lesson.md", "chapter-2.md", "chapter-3.md", "chapter-4.md", "own.md", "choosing.md"])
 def test_page(page):
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     test = doctest.DocTestParser().get_doctest(text, {}, page, page, 0)

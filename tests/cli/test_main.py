@@ -78,3 +78,16 @@ def test_an_interruption_leaves_no_traceback(monkeypatch, capsys):
     monkeypatch.setattr("saddlepoint.cli.attack.flags._run", interrupt)
     assert main(["attack"]) == 130
     assert capsys.readouterr().err == "saddlepoint: interrupted\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_a_shell_completes_every_command(shell, capsys):
+    assert main(["completion", shell]) == 0
+    told = capsys.readouterr().out
+    assert all(command in told for command in ("evaluate", "certify", "verify", "completion"))
+
+
+def test_completion_without_its_package_is_one_line(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert main(["completion", "bash"]) == 2
+    assert "pip install 'saddlepoint[all]'" in capsys.readouterr().err

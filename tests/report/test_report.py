@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import saddlepoint as sp
+from saddlepoint.cli.console import told_findings
 from saddlepoint.cli.main import main
 from saddlepoint.data.datasets.dataset import of_arrays
 from saddlepoint.report import report
@@ -67,7 +68,7 @@ def test_its_numbers_are_those_of_the_summary(run):
         certified, attacked, clean = map(percent, told)
         assert f"certified {certified} ≤ robust ≤ attacked {attacked} · clean {clean}" in text
     last = summary["threats"][-1]
-    verdict = re.search(r'id="verdict">(.*?)</p>', text, re.DOTALL)[1]
+    verdict = re.search(r'id="verdict">(.*?)</p>', text, re.DOTALL)[1].replace("\xa0", " ")
     assert f"{percent(last['certified_accuracy'])} (certified)" in verdict
     assert f"{percent(last['attacked_interval'][1])} at 95%" in verdict
     assert summary["rows"] in text
@@ -137,3 +138,12 @@ def test_a_browser_shows_it_without_a_request_or_an_error(run, tmp_path):
     assert 'id="verdict"' in shown.stdout
     assert "CONSOLE" not in shown.stderr
     assert "evil.example" not in re.sub(r"&lt;.*?&gt;", "", shown.stdout)
+
+
+@pytest.mark.parametrize(("shown", "warned"), [(1, False), (2, True)])
+def test_the_page_warns_of_what_the_command_line_warns_of(run, monkeypatch, capsys, shown, warned):
+    """A random search beats gradients now and then on any network: one example of thirty is no finding."""
+    summary = run.summary() | {"doubts": {"black box beats gradients": shown}, "robust": 20}
+    monkeypatch.setattr(type(run), "summary", lambda self: summary)
+    assert told_findings(run) is warned
+    assert ("an attack without gradients got further" in report(run)) is warned

@@ -1,10 +1,13 @@
 """One writer at a time: a live one is never robbed, a dead one never waited for."""
 
+import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,6 +56,29 @@ def test_a_second_writer_in_the_same_process_is_refused(tmp_path):
     with writing(tmp_path, SPEC, {}, "all"), pytest.raises(RunError, match="is being written by process"):
         write(tmp_path)
     write(tmp_path)
+
+
+def test_where_bytes_are_locked_as_on_windows_a_second_writer_is_refused(tmp_path, monkeypatch):
+    """The branch that has no `flock`, with what Windows would answer; the far byte leaves the name readable."""
+    at = []
+
+    def locking(descriptor, mode, count):
+        at.append((os.lseek(descriptor, 0, os.SEEK_CUR), mode, count))
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PermissionError(13, "Permission denied") from None
+
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=2))
+    with (
+        writing(tmp_path, SPEC, {}, "all"),
+        pytest.raises(RunError, match=f"is being written by process {os.getpid()}"),
+    ):
+        write(tmp_path)
+    write(tmp_path)
+    assert set(at) == {(2**30, 2, 1)}
+    assert (tmp_path / "lock").read_bytes() == b""
 
 
 @pytest.mark.parametrize("left", [b"", b"{", b"\xff", b"[1]", b"[" * 5000, b'{"host": 3, "boot": ', b"\0" * 99])

@@ -4,7 +4,6 @@ from saddlepoint.attacks.apgd import APGD
 from saddlepoint.attacks.apgd_l1 import APGDL1
 from saddlepoint.attacks.api import AttackResult, Stop, able, attack
 from saddlepoint.attacks.engine.example import Input, Row
-from saddlepoint.attacks.engine.masking import Finding, findings
 from saddlepoint.attacks.engine.pipeline import run_attack
 from saddlepoint.attacks.engine.setting import Progress, Setting
 from saddlepoint.attacks.fab import FAB
@@ -19,6 +18,7 @@ from saddlepoint.attacks.square import Square
 from saddlepoint.attacks.suites import FAST, PLUS, RAND, STANDARD, Suite
 from saddlepoint.attacks.sweep import Sweep
 from saddlepoint.attacks.wrappers import EOT, IfDoubted, OnSample, Step, escalation
+from saddlepoint.results.records.masking import Finding, findings
 
 __all__ = [
     "APGD",

@@ -12,8 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from saddlepoint.attacks.engine.example import SAMPLE_BROKEN, Id, Input, Row
-from saddlepoint.attacks.engine.masking import Finding, findings, mispredicted
+from saddlepoint.attacks.engine.example import Id, Input, Row
 from saddlepoint.attacks.engine.pipeline import run_attack
 from saddlepoint.attacks.engine.setting import Progress, Setting
 from saddlepoint.attacks.goals import Goal
@@ -25,6 +24,7 @@ from saddlepoint.errors import InputError, MaskingWarning
 from saddlepoint.geometry import Ball
 from saddlepoint.geometry.binding import check_radius
 from saddlepoint.geometry.norms import widest
+from saddlepoint.results.records.masking import SAMPLE_BROKEN, Finding, findings, mispredicted
 from saddlepoint.typing import Images, Labels, Mask, PerExample
 
 Stop = Literal["fooled", "never"] | float

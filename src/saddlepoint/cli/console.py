@@ -12,12 +12,12 @@ from itertools import islice
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from saddlepoint.attacks import findings
 from saddlepoint.cli.printable import console as console_of
 from saddlepoint.errors import InputError, InputWarning
 from saddlepoint.evaluation.escalation import samples_of
 from saddlepoint.evaluation.session import Observe
 from saddlepoint.results import Attacked, Bracket, Failed, RunFolder
+from saddlepoint.results.records.masking import of_summary
 
 
 @contextmanager
@@ -120,9 +120,7 @@ def told_errors(run: RunFolder) -> int:
 
 def told_findings(run: RunFolder) -> bool:
     """Print the signs of a misled search on standard error; return whether there are any."""
-    summary, met = run.summary(), sum(sample.met for sample in samples_of(run).values())
-    examples = max((threat["examples"] for threat in summary["threats"]), default=0)
-    signs = findings(summary["doubts"], examples, summary["robust"], met=met)
+    signs = of_summary(run.summary(), sum(sample.met for sample in samples_of(run).values()))
     for finding in signs:
         print(f"saddlepoint: {finding.text}: {', '.join(_showing(run, finding.name))}", file=sys.stderr)
     return bool(signs)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 
 from saddlepoint import __version__
-from saddlepoint.cli import attacks, compare, export, models, report, verify
+from saddlepoint.cli import attacks, compare, completion, export, models, report, verify
 from saddlepoint.cli.arguments import Parser
 from saddlepoint.cli.attack import flags as attack
 from saddlepoint.cli.certify import flags as certify
@@ -89,6 +89,7 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in (evaluate, attack, certify, compare, report, verify, export, train, models, attacks):
         command.register(commands)
+    completion.register(commands, parser)
     return parser
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from saddlepoint.attacks import OnSample, escalation
-from saddlepoint.attacks.engine.example import SAMPLE_BROKEN
 from saddlepoint.attacks.wrappers import attack_of, in_sample
 from saddlepoint.evaluation.earlier_run import points_of
 from saddlepoint.evaluation.job import Job
 from saddlepoint.evaluation.provenance import provenance
 from saddlepoint.results import Attacked, Certified, Keep, RunFolder, open_run, writing
 from saddlepoint.results.records.bracket import LEVEL, clopper_pearson
+from saddlepoint.results.records.masking import SAMPLE_BROKEN
 
 
 @dataclass(frozen=True, slots=True)

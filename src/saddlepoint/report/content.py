@@ -25,6 +25,7 @@ from saddlepoint.results import (
 )
 from saddlepoint.results.records.bracket import LEVEL, UNION, union
 from saddlepoint.results.records.comparison import shown
+from saddlepoint.results.records.masking import of_summary
 from saddlepoint.results.records.radius import spelled
 
 NORMS = {
@@ -75,7 +76,7 @@ def content(run: RunFolder, *, images: bool, baseline: RunFolder | None = None) 
         "last": _ball(last.norm, last.eps),
         "gallery": [_shown(*pair, name) for pair in gallery(run, attacks)] if images else [],
         "images": images,
-        "doubts": summary["doubts"],
+        "findings": of_summary(summary),
         "checks": run.checks(),
         "errors": summary["errors"],
         "suite": [_described(step) for step in run.spec["suite"]],

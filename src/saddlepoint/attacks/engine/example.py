@@ -9,9 +9,6 @@ from saddlepoint.attacks.protocol import Run
 
 Id = int | str
 
-ZERO_GRADIENT, OVERTAKEN, SAMPLE_BROKEN = "zero gradient", "black box beats gradients", "sample broken"
-"""The doubts that an example can raise: signs that the search was misled."""
-
 
 @dataclass(frozen=True, slots=True)
 class Input:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from saddlepoint.attacks.engine.batch import Slots
-from saddlepoint.attacks.engine.example import OVERTAKEN, ZERO_GRADIENT, Example, Input, Outcome, Passes, Row
+from saddlepoint.attacks.engine.example import Example, Input, Outcome, Passes, Row
 from saddlepoint.attacks.engine.oracle import Oracle, Stage
 from saddlepoint.attacks.engine.plan import Plan, Task
 from saddlepoint.attacks.engine.setting import Setting, average
@@ -25,6 +25,7 @@ from saddlepoint.classifier import Classifier, Frozen, Precision, Randomness, ch
 from saddlepoint.classifier.randomness import random_state
 from saddlepoint.classifier.validation import check_classes
 from saddlepoint.errors import AttackError, ModelError
+from saddlepoint.results.records.masking import OVERTAKEN, ZERO_GRADIENT
 
 Item = TypeVar("Item")
 

@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from saddlepoint.attacks.engine.example import OVERTAKEN, SAMPLE_BROKEN, ZERO_GRADIENT, Example, Outcome, Passes
+from saddlepoint.attacks.engine.example import Example, Outcome, Passes
 from saddlepoint.attacks.engine.oracle import Stage
 from saddlepoint.attacks.engine.setting import Setting
 from saddlepoint.attacks.protocol import Run
 from saddlepoint.errors import AttackError
+from saddlepoint.results.records.masking import OVERTAKEN, SAMPLE_BROKEN, ZERO_GRADIENT
 
 FURTHER = 0.02
 """The share of the clean margin by which a gradient-free probe must beat the gradients' result to cast doubt on it.

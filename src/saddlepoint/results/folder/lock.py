@@ -1,8 +1,9 @@
 """One writer at a time.
 
-The lock is the operating system's (`flock`): it ends with its process, however that ends, so a killed writer never has
-to be waited for and a live one is never robbed. The file's content is for people, and for one case: a folder shared
-between machines, where `flock` may not reach. There, a lock that was not given back belongs to whom it names.
+The lock is the operating system's (`flock`, on Windows that of a byte): it ends with its process, however that ends, so
+a killed writer never has to be waited for and a live one is never robbed. The file's content is for people, and for one
+case: a folder shared between machines, where `flock` may not reach. There, a lock that was not given back belongs to
+whom it names.
 """
 
 import json
@@ -17,6 +18,8 @@ from typing import Any
 
 from saddlepoint.errors import RunError, reason
 
+_FAR = 2**30
+"""Of the byte that Windows locks, which nobody can read then: far behind what the file says."""
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -56,18 +59,27 @@ def _opened(path: Path) -> int:
 
 def _acquire(descriptor: int, path: Path) -> None:
     try:
-        import fcntl
-    except ImportError:
-        raise RunError("a run folder can be written on Linux and macOS only; it can be read anywhere") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        _lock(descriptor)
+    except (BlockingIOError, PermissionError):
         raise RunError(
             f"{str(path.parent)!r} is being written by {_named(_holder(descriptor))}; wait until it ends, or "
             "pass another folder"
         ) from None
     except OSError as error:
         raise RunError(f"{str(path)!r} cannot be locked ({reason(error)}); pass a folder on another disk") from None
+
+
+def _lock(descriptor: int) -> None:
+    """Lock, or raise BlockingIOError (Windows: PermissionError) where another process does."""
+    try:
+        import fcntl
+    except ImportError:
+        import msvcrt
+
+        os.lseek(descriptor, _FAR, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+    else:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _take(descriptor: int, path: Path) -> None:
@@ -78,7 +90,8 @@ def _take(descriptor: int, path: Path) -> None:
             f"{str(path.parent)!r} was being written by {_named(holder)}; if that has ended, remove {str(path)!r}"
         )
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(mine).encode(), 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, json.dumps(mine).encode())
 
 
 def _here() -> dict[str, Any]:
@@ -91,7 +104,8 @@ def _here() -> dict[str, Any]:
 def _holder(descriptor: int) -> dict[str, Any]:
     """Return what the lock says; nothing when it is empty or torn."""
     try:
-        content = json.loads(os.pread(descriptor, 4096, 0))
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        content = json.loads(os.read(descriptor, 4096))
     except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

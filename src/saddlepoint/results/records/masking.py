@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from saddlepoint.attacks.engine.example import OVERTAKEN, SAMPLE_BROKEN, ZERO_GRADIENT
 from saddlepoint.results.records.bracket import LEVEL, clopper_pearson
 
+ZERO_GRADIENT, OVERTAKEN, SAMPLE_BROKEN = "zero gradient", "black box beats gradients", "sample broken"
+"""The doubts that an example can raise: signs that the search was misled."""
 _CHANCE = {ZERO_GRADIENT: (0, 0.002), OVERTAKEN: (1, 0.01)}
 """How many examples, and which share of them, may show a sign without a finding: (number, share).
 
@@ -41,7 +43,7 @@ class Finding:
 
 
 def findings(
-    doubts: Mapping[str, int], examples: int, robust: int, *, met: int = 0, fell: int | None = None
+    doubts: Mapping[str, int], examples: int, robust: int, *, met: int | None = None, fell: int | None = None
 ) -> tuple[Finding, ...]:
     """Return the signs of a misled search that more examples show than chance explains.
 
@@ -51,7 +53,7 @@ def findings(
         doubts: how many examples show each sign.
         examples: how many there are.
         robust: how many of them stand.
-        met: how many were in the sample that met a longer attack (`OnSample`).
+        met: how many were in the sample that met a longer attack (`OnSample`); None if that is not known.
         fell: how many more fell to the attacks that all that stood met, once it was broken; None if they have not.
     """
     signs = []
@@ -62,12 +64,20 @@ def findings(
             text = f"{name}: on {count} of {examples} examples {advice}. Robust accuracy may be overestimated"
             signs.append(Finding(name, count, text))
     if robust and (count := doubts.get(SAMPLE_BROKEN, 0)):
-        signs += [Finding(SAMPLE_BROKEN, count, _missed(count, max(met, count), robust, fell))]
+        signs += [Finding(SAMPLE_BROKEN, count, _missed(count, met and max(met, count), robust, fell))]
     return tuple(signs)
 
 
-def _missed(count: int, met: int, robust: int, fell: int | None) -> str:
+def of_summary(summary: Mapping[str, Any], met: int | None = None) -> tuple[Finding, ...]:
+    """Return the findings that follow from the summary of a run."""
+    examples = max((threat["examples"] for threat in summary["threats"]), default=0)
+    return findings(summary["doubts"], examples, summary["robust"], met=met)
+
+
+def _missed(count: int, met: int | None, robust: int, fell: int | None) -> str:
     """Return what the break of a sample says of the others, and what was done about it."""
+    if met is None:
+        return f"{SAMPLE_BROKEN}: {count} of a sample fell to a longer attack. Robust accuracy is overestimated"
     told = f"{SAMPLE_BROKEN}: of a sample of {met} that stood, {count} fell to a longer attack"
     if fell is not None:
         return f"{told}; so all that stood have met the attacks for examples in doubt, to which {fell} more fell"
