@@ -17,6 +17,7 @@ def test_all_is_what_is_promised():
         "FAB",
         "FAST",
         "FGSM",
+        "FMN",
         "L1",
         "L2",
         "MIFGSM",

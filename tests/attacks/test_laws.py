@@ -31,6 +31,7 @@ ATTACKS = [
     sp.Square(queries=40, rescale=True),
     sp.FAB(steps=5, targets=2, restarts=2),
     sp.FAB(steps=3, targets=0),
+    sp.FMN(steps=8, targets=2),
 ]
 SHORT = (sp.APGD(steps=40), sp.APGDL1(steps=40), sp.FAB(steps=3, targets=2), sp.Square(queries=20))
 SUITES = {

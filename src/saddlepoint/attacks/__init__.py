@@ -8,6 +8,7 @@ from saddlepoint.attacks.engine.pipeline import run_attack
 from saddlepoint.attacks.engine.setting import Progress, Setting
 from saddlepoint.attacks.fab import FAB
 from saddlepoint.attacks.fgsm import FGSM
+from saddlepoint.attacks.fmn import FMN
 from saddlepoint.attacks.goals import Fool, Goal, Last, Nearest
 from saddlepoint.attacks.maximise import maximise
 from saddlepoint.attacks.mifgsm import MIFGSM
@@ -27,6 +28,7 @@ __all__ = [
     "FAB",
     "FAST",
     "FGSM",
+    "FMN",
     "MIFGSM",
     "PGD",
     "PLUS",

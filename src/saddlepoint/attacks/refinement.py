@@ -9,6 +9,7 @@ import torch
 from saddlepoint.attacks.apgd import APGD
 from saddlepoint.attacks.apgd_l1 import APGDL1
 from saddlepoint.attacks.fab import FAB
+from saddlepoint.attacks.fmn import FMN
 from saddlepoint.attacks.mifgsm import MIFGSM
 from saddlepoint.attacks.pgd import PGD
 from saddlepoint.attacks.protocol import Attack
@@ -57,6 +58,12 @@ def _(attack: Sweep) -> PGD:
 def _(attack: FAB) -> FAB:
     """A tenth of the steps."""
     return replace(attack, steps=math.ceil(attack.steps / 10), restarts=1)
+
+
+@refinement.register
+def _(attack: FMN) -> FMN:
+    """One round of a tenth of the steps."""
+    return replace(attack, steps=math.ceil(attack.steps / 10), targets=1, candidates=1)
 
 
 @refinement.register

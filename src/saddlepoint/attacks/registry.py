@@ -11,6 +11,7 @@ from saddlepoint.attacks.apgd import APGD
 from saddlepoint.attacks.apgd_l1 import APGDL1
 from saddlepoint.attacks.fab import FAB
 from saddlepoint.attacks.fgsm import FGSM
+from saddlepoint.attacks.fmn import FMN
 from saddlepoint.attacks.mifgsm import MIFGSM
 from saddlepoint.attacks.pgd import PGD
 from saddlepoint.attacks.protocol import Attack
@@ -34,6 +35,7 @@ ATTACKS: dict[str, Attack] = {
     "square": Square(),
     "fab": FAB(targets=0),
     "fab-t": FAB(),
+    "fmn": FMN(),
 }
 SUITES: dict[str, Suite] = {"fast": FAST, "standard": STANDARD, "plus": PLUS, "rand": RAND}
 

@@ -64,7 +64,8 @@ def never_false(certifier: Certifier, seed: int) -> Outcome:
     if exact is not None:
         points = torch.cat([points, _ascended(exact, ball, points, y)])
     size = 1 + _largest_number(drawn.module, points)
-    seen = [(drawn.module, _ROUNDING * size, points), (drawn.module, _ROUNDING * size, points[-1:])]
+    rounding = max(_ROUNDING * size, 2 * _apart(drawn.module, exact, points, y))
+    seen = [(drawn.module, rounding, points), (drawn.module, rounding, points[-1:])]
     seen += [] if exact is None else [(exact, 1e-12 * size, points.double())]
     for module, rounding, some in seen:
         with torch.no_grad():
@@ -125,6 +126,16 @@ def _ascended(module: nn.Module, ball: Ball, points: Images, y: Tensor) -> Image
         far = region.maximiser(-gradient.nan_to_num().float())
         delta = region.project(delta + (far - delta) / (1 + step / 2))
     return region.x + delta
+
+
+@torch.no_grad()
+def _apart(module: nn.Module, exact: nn.Module | None, points: Tensor, y: Labels) -> float:
+    """Return how far margins in float32 are from those in float64: a function may absorb what layers never show."""
+    if exact is None:
+        return 0.0
+    labels = y.expand(len(points))
+    apart = margin(module(points).double(), labels) - margin(exact(points.double()), labels)
+    return float(apart.abs().amax())
 
 
 @torch.no_grad()
