@@ -37,6 +37,7 @@ BASE = {  # by the operation's name: the shape of x, and the other arguments by 
     "clamp": (GRID, {"min": 0.2, "max": 0.7}),
     "clamp.Tensor": (GRID, {"min": C, "max": C + 0.5}),
     "clamp_max": (GRID, {"max": 0.7}),
+    "matmul": ((2, 3), {"other": W}),
     "clamp_min": (GRID, {"min": 0.2}),
     "constant_pad_nd": (GRID, {"pad": [1, 0, 2, 1]}),
     "convolution": (
@@ -176,7 +177,7 @@ def check(shape, operation, named):
     return True
 
 
-SKIPPED = {"sym_size", "t", "chunk", "detach", "_to_copy"}
+SKIPPED = {"sym_size", "t", "chunk", "detach", "_to_copy", "bmm"}
 """What a program holds that no module calls by this name, with arguments that other tests vary."""
 NAMES = sorted({*BASE, *(name for name in RULES if name not in {base.partition(".")[0] for base in BASE})} - SKIPPED)
 

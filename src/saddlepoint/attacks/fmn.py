@@ -28,7 +28,7 @@ class State:
         delta: the point, (B, C, H, W).
         step: how many points were answered, (B,).
         eps: the radius of the ball at present, 0 before any, (B,).
-        found: whether the round has found an adversarial point, (B,).
+        crossed: whether the round has found an adversarial point, (B,).
         best: the norm of the nearest adversarial point so far, ∞ before any, (B,).
         aims: the candidates, by clean logit, and once all are linearised by distance, (B, M).
         distance: of each candidate's linearised boundary from the first point, (B, M).
@@ -37,7 +37,7 @@ class State:
     delta: Images
     step: Tensor
     eps: PerExample
-    found: Mask
+    crossed: Mask
     best: PerExample
     aims: Tensor
     distance: Tensor
@@ -134,7 +134,7 @@ class FMN(Attack):
         ends = (state.past + 1) % self.steps == 0
         over = replace(state, step=state.step + 1, best=best)
         begun = replace(
-            over, delta=_begin(problem, over, self.steps), eps=torch.zeros_like(best), found=torch.zeros_like(ends)
+            over, delta=_begin(problem, over, self.steps), eps=torch.zeros_like(best), crossed=torch.zeros_like(ends)
         )
         if answer.gradient is None or answer.loss is None:
             return begun
@@ -150,8 +150,8 @@ class FMN(Attack):
         share = (state.past - 1) % self.steps / self.steps  # this point was counted already
         anneal = (1 + torch.cos(torch.pi * share)) / 2
         gamma = (self.gamma * (0.005 + 0.995 * anneal)).to(state.eps)
-        found = state.found | answer.adversarial
-        eps = torch.where(found, (1 + gamma) * state.eps, torch.maximum(linear, _GROWTH * state.eps))
+        crossed = state.crossed | answer.adversarial
+        eps = torch.where(crossed, (1 + gamma) * state.eps, torch.maximum(linear, _GROWTH * state.eps))
         eps = torch.where(
             answer.adversarial,
             torch.minimum(torch.where(state.eps > 0, (1 - gamma) * state.eps, torch.inf), state.best),
@@ -162,7 +162,7 @@ class FMN(Attack):
         low, high = region.box
         step = ball.ascent(answer.gradient, length, low - answer.delta, high - answer.delta)
         delta = ball.nearest(working(answer.delta + step), eps, working(low), working(high)).to(answer.delta.dtype)
-        return replace(state, delta=delta, eps=eps, found=found)
+        return replace(state, delta=delta, eps=eps, crossed=crossed)
 
     def finished(self, state: State) -> Mask:
         """Finish after the last round."""
