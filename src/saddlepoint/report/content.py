@@ -1,8 +1,10 @@
 """What the page says, as plain values: everything follows from the records and the specification."""
 
+import math
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from saddlepoint import __version__
@@ -25,6 +27,7 @@ from saddlepoint.results import (
 )
 from saddlepoint.results.records.bracket import LEVEL, UNION, union
 from saddlepoint.results.records.comparison import shown
+from saddlepoint.results.records.distances import Distances, distances
 from saddlepoint.results.records.masking import of_summary
 from saddlepoint.results.records.radius import spelled
 
@@ -47,6 +50,8 @@ def content(run: RunFolder, *, images: bool, baseline: RunFolder | None = None) 
     whole = union(examples) if len(norms) > 1 else last
     attacks = [record for record in records if isinstance(record, Attacked)]
     summary = run.summary()
+    # A suite that ends at the first success says little of how near it could have been.
+    near = distances(records) if {step["name"] for step in run.spec["suite"]} == {"FMN"} else []
     return {
         "version": __version__,
         "model": run.spec["model"]["reference"],
@@ -60,6 +65,7 @@ def content(run: RunFolder, *, images: bool, baseline: RunFolder | None = None) 
         "curves": [
             _curve(of) for norm in norms if len(of := [bracket for bracket in of_balls if bracket.norm == norm]) > 1
         ],
+        "nearest": [_steps(of) for of in near],
         "level": f"{LEVEL:.0%}",
         "balls": [_ball(bracket.norm, bracket.eps) for bracket in of_balls],
         "attacks": _contributions(of_balls),
@@ -138,6 +144,20 @@ def _curve(of_norm: Sequence[Bracket]) -> dict[str, Any]:
         "attacked": attacked,
         "norm": NORMS[of_norm[0].norm][0],
         "eps": [(100 * bracket.eps / most, spelled(bracket.eps)) for bracket in of_norm],
+    }
+
+
+def _steps(near: Distances) -> dict[str, Any]:
+    """Return the corners of accuracy under attack at every ε, in a square of 100, up to where nothing stands."""
+    reached = [0.0, *(distance for distance in near.nearest if distance < math.inf)]
+    most, count = reached[-1] or 1.0, near.examples
+    at = [(100 * distance / most, 100 - 100 * near.standing(distance) / count) for distance in reached]
+    corners = [corner for (_, before), (x, after) in pairwise(at) for corner in ((x, before), (x, after))]
+    return {
+        "attacked": [at[0], *corners],
+        "norm": NORMS[near.norm][0],
+        "eps": [(place, f"{place / 100 * most:.2g}") for place in (0, 25, 50, 75, 100)],
+        "told": near.in_words(),
     }
 
 

@@ -8,6 +8,7 @@ from saddlepoint.results.folder.retention import Keep
 from saddlepoint.results.folder.writer import Writer, writing
 from saddlepoint.results.records.bracket import Bracket, brackets, clopper_pearson, percent
 from saddlepoint.results.records.comparison import Comparison, Difference, compare
+from saddlepoint.results.records.distances import Distances, distances
 from saddlepoint.results.records.radius import spelled
 from saddlepoint.results.records.record import Attacked, Certified, Failed, Record, Voted
 from saddlepoint.results.records.schema import COLUMNS, SCHEMA_VERSION
@@ -23,6 +24,7 @@ __all__ = [
     "Certified",
     "Comparison",
     "Difference",
+    "Distances",
     "Failed",
     "Judgement",
     "Keep",
@@ -42,6 +44,7 @@ __all__ = [
     "compare",
     "difference",
     "digest",
+    "distances",
     "judgements",
     "mark_verified",
     "namer",

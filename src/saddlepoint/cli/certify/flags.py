@@ -75,5 +75,5 @@ def _run(parser: Parser, args: argparse.Namespace) -> int:
     if (args.method == "smoothing") != (args.sigma is not None):
         raise InputError("--sigma is the noise of --method smoothing; expected both, such as --sigma 0.25, or neither")
     args.suite, args.certify, args.strict = "none", args.method, False
-    args.earlier, args.near, args.no_checks, args.spec = None, None, True, None
+    args.earlier, args.near, args.no_checks, args.spec, args.distance = None, None, True, None, False
     return run(args)

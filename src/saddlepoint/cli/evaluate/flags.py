@@ -16,6 +16,7 @@ examples:
   saddlepoint evaluate --model models/next --data cifar10:DIR --eps 8/255 --from runs/mine --out runs/next
   saddlepoint evaluate --model models/other --spec runs/mine/spec.json --out runs/other
   saddlepoint evaluate --norm linf l2 --eps 0.1 0.5
+  saddlepoint evaluate --distance --eps 0.05 0.1
   saddlepoint evaluate --model onnx:net.onnx --data npz:test.npz --eps 2/255 --require "attacked>=0.5@2/255"
 
 --require takes clean, attacked, certified or robust (the certified side), >= a share, @ an eps or norm:eps; attacked is
@@ -51,6 +52,11 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
         type=float,
         metavar="SHARE",
         help="of what stood there, search the nearest SHARE anew, the rest for a few steps (default: all)",
+    )
+    add(
+        "--distance",
+        action="store_true",
+        help="first look for the nearest adversarial point of each image: accuracy under attack at every eps",
     )
     add("--spec", metavar="FILE", help="spec.json of a run: evaluate --model as that one was, data and balls included")
     add("--no-checks", action="store_true", help="do not check on a few examples that attacks can be believed")

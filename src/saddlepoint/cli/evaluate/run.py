@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from textwrap import fill
 
 import torch
 
@@ -19,6 +20,7 @@ from saddlepoint.cli.arguments import Number, requirement
 from saddlepoint.cli.attack.settings import named_attack
 from saddlepoint.cli.classifiers import classifier_of, require_photos
 from saddlepoint.cli.console import bounded, interruptible, progress, told_errors, told_findings, warned
+from saddlepoint.cli.evaluate.nearest import nearest, nearest_of
 from saddlepoint.cli.evaluate.text import (
     Gate,
     Spelling,
@@ -59,6 +61,8 @@ def run(args: Namespace) -> int:
     _tell_cost(args, _plain(classifier), data.select(limit=args.limit, first=args.first, seed=args.seed))
     begin = time.perf_counter()
     with warned(), bounded(), interruptible(), progress(silent=args.json) as observe, _executor(args) as executor:
+        if args.distance:
+            earlier = nearest(args, classifier, data, executor, observe)
         evaluation = evaluate(
             classifier,
             data,
@@ -86,32 +90,40 @@ def run(args: Namespace) -> int:
     gates = [_gate(evaluation, text, rule) for text, rule in zip(args.require, rules, strict=True)]
     failed = [gate.line for gate in gates if gate.line is not None]
     spelling: Spelling = {(norm, float(eps)): eps.text for norm, eps in typed}
+    near = nearest_of(earlier, evaluation) if args.distance and earlier is not None else []
     if args.json:
-        told = {
-            "out": str(evaluation.run.path),
-            "seconds": seconds,
-            "note": evaluation.note,
-            "unmet": failed,
-            "checks": evaluation.run.checks(),
-            **_early(evaluation),
-            **_union(evaluation),
-        }
+        told = _plainly(evaluation, seconds, failed) | ({"distances": [of.summary() for of in near]} if near else {})
         print(json.dumps({**told, "summary": evaluation.summary}, ensure_ascii=False))
     else:
         print_evaluation(args, _plain(classifier), evaluation, seconds, spelling)
-        for line in check_lines(evaluation.run.checks()):
+        since = [] if earlier is None else [since_line(earlier, evaluation)]
+        for line in (*check_lines(evaluation.run.checks()), *since, *(fill(of.in_words(), 100) for of in near)):
             print(line)
-        if earlier is not None:
-            print(since_line(earlier, evaluation))
-        for line in failed:
+        for line in (*failed, _next(evaluation)):
             print(line)
-        if evaluation.run.finished:
-            print(f"next: saddlepoint report {shlex.quote(str(evaluation.run.path))}")
-        else:
-            print(stopped_line(evaluation))
     if args.markdown:
         write_bytes(Path(args.markdown).absolute(), markdown(args, evaluation, gates, spelling).encode())
     return _exit_code(args, evaluation, gates)
+
+
+def _plainly(evaluation: Evaluation, seconds: float, failed: Sequence[str]) -> dict[str, object]:
+    """Return what --json prints beside the summary."""
+    return {
+        "out": str(evaluation.run.path),
+        "seconds": seconds,
+        "note": evaluation.note,
+        "unmet": failed,
+        "checks": evaluation.run.checks(),
+        **_early(evaluation),
+        **_union(evaluation),
+    }
+
+
+def _next(evaluation: Evaluation) -> str:
+    """Return the next command; of an evaluation that ended early, what is known of all images."""
+    if evaluation.run.finished:
+        return f"next: saddlepoint report {shlex.quote(str(evaluation.run.path))}"
+    return stopped_line(evaluation)
 
 
 def _specified(args: Namespace) -> Spec:
