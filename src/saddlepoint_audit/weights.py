@@ -99,10 +99,10 @@ def farthest(network: Network, model: Path, regions: Sequence[Region]) -> float:
     from onnx.reference import ReferenceEvaluator
 
     proto, points = _onnx(model), _points(regions, np.random.default_rng())
-    held = {tensor.name for tensor in proto.graph.initializer}
-    (asked,) = [value for value in proto.graph.input if value.name not in held]
-    shape = [max(1, axis.dim_value) for axis in asked.type.tensor_type.shape.dim]
     try:
+        held = {tensor.name for tensor in proto.graph.initializer}
+        (asked,) = (value for value in proto.graph.input if value.name not in held)
+        shape = [max(1, axis.dim_value) for axis in asked.type.tensor_type.shape.dim]
         run = ReferenceEvaluator(proto).run
         told = np.stack([_flat(run(None, {asked.name: x.reshape(shape)})) for x in points]).astype(float)
         return float((np.abs(told - network.output(points.astype(float))) / (1 + np.abs(told).max())).max())

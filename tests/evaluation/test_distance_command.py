@@ -10,13 +10,13 @@ from saddlepoint.results import distances
 
 
 def asked(out, *more):
-    base = ["--model", "mnist-standard", "--limit", "8", "--certify", "none", "--no-checks", "--suite", "pgd"]
+    base = ["--model", "fashion-mnist-standard", "--limit", "8", "--certify", "none", "--no-checks", "--suite", "pgd"]
     return main(["evaluate", "--distance", *base, "--out", str(out), *more])
 
 
 def test_points_of_the_first_run_break_the_second_and_both_can_be_verified(tmp_path, capsys):
     out = tmp_path / "run"
-    assert asked(out, "--norm", "linf", "l2", "--eps", "0.15", "1.5", "--json") == 0
+    assert asked(out, "--norm", "linf", "l2", "--eps", "0.05", "0.5", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert {of["norm"] for of in told["distances"]} == {"linf", "l2"}
     runs = sp.open_run(out), sp.open_run(tmp_path / "run-distances")
@@ -26,12 +26,18 @@ def test_points_of_the_first_run_break_the_second_and_both_can_be_verified(tmp_p
         assert left <= round(threat["attacked_accuracy"] * 8)
         assert near[threat["norm"]].standing(0.0) == round(threat["clean_accuracy"] * 8)
     before = sp.open_run(tmp_path / "run-distances").rows()
-    assert asked(out, "--norm", "linf", "l2", "--eps", "0.15", "1.5") == 0
+    assert asked(out, "--norm", "linf", "l2", "--eps", "0.05", "0.5") == 0
     assert "Nearest adversarial points in linf, of 8 images: a quarter within" in capsys.readouterr().out
     assert sp.open_run(tmp_path / "run-distances").rows() == before
     for run in (out, tmp_path / "run-distances"):
         assert main(["verify", str(run), "--standing", "1"]) == 0
         assert main(["report", str(run)]) == 0
+
+
+def test_where_all_is_misclassified_there_is_nothing_to_look_for(tmp_path, capsys):
+    seven = ["--model", "net:small:1x28x28:10", "--norm", "linf"]
+    assert asked(tmp_path / "run", *seven, "--limit", "2") == 0
+    assert "at 0, misclassified" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

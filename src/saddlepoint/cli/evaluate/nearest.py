@@ -12,7 +12,7 @@ from saddlepoint.evaluation import Evaluation, ThreatModel, evaluate
 from saddlepoint.evaluation.executors import Executor
 from saddlepoint.evaluation.reading import readable
 from saddlepoint.evaluation.session import Observe
-from saddlepoint.results import Distances, RunFolder, distances
+from saddlepoint.results import Attacked, Distances, RunFolder, distances
 
 
 def nearest(
@@ -56,6 +56,11 @@ def nearest(
         executor=executor,
         observe=observe,
     ).run
+
+
+def with_points(run: RunFolder) -> RunFolder | None:
+    """Return the run if it has a point to begin from; where all images are misclassified, it has none."""
+    return run if any(isinstance(record, Attacked) and record.kept for record in run.records()) else None
 
 
 def folder(args: Namespace) -> Path:

@@ -20,7 +20,7 @@ from saddlepoint.cli.arguments import Number, requirement
 from saddlepoint.cli.attack.settings import named_attack
 from saddlepoint.cli.classifiers import classifier_of, require_photos
 from saddlepoint.cli.console import bounded, interruptible, progress, told_errors, told_findings, warned
-from saddlepoint.cli.evaluate.nearest import nearest, nearest_of
+from saddlepoint.cli.evaluate.nearest import nearest, nearest_of, with_points
 from saddlepoint.cli.evaluate.text import (
     Gate,
     Spelling,
@@ -61,8 +61,8 @@ def run(args: Namespace) -> int:
     _tell_cost(args, _plain(classifier), data.select(limit=args.limit, first=args.first, seed=args.seed))
     begin = time.perf_counter()
     with warned(), bounded(), interruptible(), progress(silent=args.json) as observe, _executor(args) as executor:
-        if args.distance:
-            earlier = nearest(args, classifier, data, executor, observe)
+        before = nearest(args, classifier, data, executor, observe) if args.distance else None
+        earlier = earlier if before is None else with_points(before)
         evaluation = evaluate(
             classifier,
             data,
@@ -90,7 +90,7 @@ def run(args: Namespace) -> int:
     gates = [_gate(evaluation, text, rule) for text, rule in zip(args.require, rules, strict=True)]
     failed = [gate.line for gate in gates if gate.line is not None]
     spelling: Spelling = {(norm, float(eps)): eps.text for norm, eps in typed}
-    near = nearest_of(earlier, evaluation) if args.distance and earlier is not None else []
+    near = [] if before is None else nearest_of(before, evaluation)
     if args.json:
         told = _plainly(evaluation, seconds, failed) | ({"distances": [of.summary() for of in near]} if near else {})
         print(json.dumps({**told, "summary": evaluation.summary}, ensure_ascii=False))

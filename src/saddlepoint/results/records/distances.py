@@ -79,7 +79,11 @@ class Distances:
         """Return the distances as one sentence."""
         near = {share: self.quantile(share) for share in (0.25, 0.5, 0.75)}
         names = {0.25: "a quarter", 0.5: "half", 0.75: "three quarters"}
-        told = [f"{names[share]} within {value:.3g}" for share, value in near.items() if not math.isinf(value)]
+        told = [
+            f"{names[share]} within {value:.3g}" if value else f"{names[share]} at 0, misclassified"
+            for share, value in near.items()
+            if not math.isinf(value)
+        ]
         some = ", ".join(told) or f"less than a quarter within {self.within:g}"
         rest = f"; none was found within {self.within:g} for {self.censored}" if self.censored else ""
         return (
