@@ -6,7 +6,7 @@ from pathlib import Path
 import saddlepoint
 
 sys.path.insert(0, str(Path(__file__).parent))
-from generated import write
+from generated import notebooks, write
 
 project, author = "Saddlepoint", "The Saddlepoint developers"
 version = release = saddlepoint.__version__
@@ -26,6 +26,7 @@ html_show_search_summary = False  # a page that is opened from a disk cannot fet
 html_theme_options = {"show_prev_next": False, "navigation_with_keys": False, "secondary_sidebar_items": ["page-toc"]}
 
 write(Path(__file__).parent / "reference")
+notebooks(Path(__file__).parent)
 
 
 def escaped(app, what, name, obj, options, lines):  # noqa: ANN001, ANN201 - as Sphinx calls it

@@ -8,6 +8,7 @@ from pathlib import Path
 import saddlepoint
 from saddlepoint.cli.main import _parser
 
+CHAPTERS = ("lesson", "chapter-2", "chapter-3", "chapter-4")
 GROUPS = {
     "attacks": ("Attacks", ("attacks",)),
     "certificates": ("Certificates and properties", ("certificates", "properties")),
@@ -28,6 +29,29 @@ def write(folder: Path) -> None:
         path = folder / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
+
+
+def notebooks(folder: Path) -> None:
+    """Write the pages of the tutorial as notebooks in percent format, which editors and jupytext open."""
+    (folder / "notebooks").mkdir(exist_ok=True)
+    for page in CHAPTERS:
+        text = notebook((folder / f"{page}.md").read_text(encoding="utf-8"))
+        (folder / "notebooks" / f"{page}.py").write_text(text, encoding="utf-8")
+
+
+def notebook(page: str) -> str:
+    """Return a page whose examples are interpreter sessions as cells: prose as comments, code without its output."""
+    cells, code, shown = list[str](), None, False
+    for line in page.splitlines():
+        typed = line.startswith(("    >>> ", "    ... ")) or line == "    ..."
+        shown = typed or (shown and line.startswith("    "))  # what follows code, indented, is its output
+        if shown and not typed:
+            continue
+        if typed != code:
+            cells.append("\n# %%" if typed else "\n# %% [markdown]")
+            code = typed
+        cells.append(line[8:] if typed else f"# {line}".rstrip())
+    return "\n".join(cells).lstrip() + "\n"
 
 
 def api(page: str) -> str:

@@ -45,6 +45,15 @@ def test_every_page_is_reached_from_the_first(generated):
     assert sorted(reached) == sorted(pages - {"index"} | {"reference/commands"})
 
 
+def test_every_example_of_the_tutorial_is_in_its_notebook(generated):
+    for page in generated.CHAPTERS:
+        text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+        made = generated.notebook(text)
+        compile(made, page, "exec")
+        for line in re.findall(r"^    (?:>>>|\.\.\.) (.*)$", text, re.MULTILINE):
+            assert f"\n{line}\n" in made
+
+
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", str(DOCS), str(tmp_path)]
