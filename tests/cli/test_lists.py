@@ -52,6 +52,7 @@ def test_every_attack_is_listed_with_its_source(capsys):
         "square",
         "fab",
         "fab-t",
+        "fmn",
     ]
     assert [row["attack"] for row in rows] == names
     assert all(set(row["norms"].split()) <= {"linf", "l2", "l1"} and row["source"] for row in rows)
