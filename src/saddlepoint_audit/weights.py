@@ -59,9 +59,9 @@ def _digest(array: Array) -> bytes:
 def _held(model: Path) -> Iterable[Array]:
     if not is_onnx(model):
         return arrays_of(model)[0].values()
+    graph = _onnx(model).graph
     from onnx import numpy_helper
 
-    graph = _onnx(model).graph
     constants = [attribute.t for node in graph.node if node.op_type == "Constant" for attribute in node.attribute]
     return [numpy_helper.to_array(tensor) for tensor in [*graph.initializer, *constants] if tensor.dims]
 

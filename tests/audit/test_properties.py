@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 from fractions import Fraction
 from itertools import pairwise
 
@@ -136,6 +137,13 @@ def test_a_proof_is_verified_from_three_files(shown, capsys):
     out = capsys.readouterr().out
     assert "of every float32 execution" in out
     assert "64 random points" in out
+
+
+def test_without_onnx_its_file_is_one_line(shown, monkeypatch, capsys):
+    folder, _ = shown
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert said(folder, "--weights", str(folder / "net.onnx")) == 2
+    assert "an ONNX file needs onnx; pip install onnx" in capsys.readouterr().err
 
 
 def test_another_property_is_not_proven(shown, tmp_path, capsys):

@@ -44,6 +44,7 @@ def test_where_all_is_misclassified_there_is_nothing_to_look_for(tmp_path, capsy
     ("flags", "said"),
     [
         (["--from", "run"], "--from does not go with --distance"),
+        (["--near", "0.5"], "--near does not go with --distance"),
         (["--minutes", "1"], "--minutes does not go with --distance"),
         (["--suite", "none"], "expected a --suite that attacks"),
     ],

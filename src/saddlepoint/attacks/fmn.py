@@ -131,20 +131,28 @@ class FMN(Attack):
         """Note a candidate's distance, or move; after the last point of a round, go back to the first point."""
         norm = problem.region.ball.norm(answer.delta)
         best = torch.where(answer.adversarial, torch.minimum(state.best, norm), state.best)
-        ends = (state.past + 1) % self.steps == 0
-        over = replace(state, step=state.step + 1, best=best)
-        begun = replace(
-            over, delta=_begin(problem, over, self.steps), eps=torch.zeros_like(best), crossed=torch.zeros_like(ends)
-        )
+        over, first = replace(state, step=state.step + 1, best=best), state.past < 0
+        ends = ~first & ((state.past + 1) % self.steps == 0)
+        begun = renew(ends, self._begun, (problem, over), over)
         if answer.gradient is None or answer.loss is None:
             return begun
         steepness = problem.region.ball.dual_norm(answer.gradient)
         distance = (wide(answer.loss).abs() / steepness).nan_to_num(torch.inf, posinf=torch.inf)
-        moved = where(ends, begun, self._moved(problem, over, answer, norm + _BEYOND * distance))
-        return where(state.past < 0, _noted(over, distance), moved) if state.linearised else moved
+        noted = where(first, _noted(over, distance), begun) if state.linearised else begun
+        told = problem, over, answer, norm + _BEYOND * distance
+        return renew(~first & ~ends, self._moved, told, noted)
 
-    def _moved(self, problem: Problem, state: State, answer: Answer, linear: PerExample) -> State:
+    def _begun(self, over: tuple[Problem, State]) -> State:
+        """Begin a round: at the first point, or at any in Δ if from there nothing was found or all was tried."""
+        problem, state = over
+        again = state.best.isinf() | (state.past >= state.aims.shape[1] * self.steps)
+        first = torch.zeros_like(problem.x) if problem.start is None else problem.start
+        delta = renew(again, _anywhere, (problem, state.step), first)
+        return replace(state, delta=delta, eps=0 * state.eps, crossed=torch.zeros_like(again))
+
+    def _moved(self, told: tuple[Problem, State, Answer, PerExample]) -> State:
         """Return the next point of a round, given the linearised distance of the boundary from the clean image."""
+        problem, state, answer, linear = told
         assert answer.gradient is not None  # noqa: S101 - a gradient attack is told one
         region, ball = problem.region, problem.region.ball
         share = (state.past - 1) % self.steps / self.steps  # this point was counted already
@@ -190,13 +198,6 @@ def _noted(state: State, distance: PerExample) -> State:
         aims=where(last, state.aims.gather(1, order), state.aims),
         distance=where(last, known.gather(1, order), known),
     )
-
-
-def _begin(problem: Problem, state: State, steps: int) -> Images:
-    """Return where a round begins: the first point, or any in Δ if from there nothing was found or all was tried."""
-    again = state.past >= state.aims.shape[1] * steps
-    first = torch.zeros_like(problem.x) if problem.start is None else problem.start
-    return renew(state.best.isinf() | again, _anywhere, (problem, state.step), first)
 
 
 def _anywhere(drawn: tuple[Problem, Tensor]) -> Images:

@@ -30,7 +30,7 @@ def nearest(
     Raises:
         InputError: another flag does not go with --distance.
     """
-    for flag in ("earlier", "time", "minutes", "width", "spec"):
+    for flag in ("earlier", "near", "time", "minutes", "width", "spec"):
         if getattr(args, flag) is not None:
             raise InputError(
                 f"--{'from' if flag == 'earlier' else flag} does not go with --distance; expected one of them"

@@ -64,7 +64,7 @@ def findings(
             text = f"{name}: on {count} of {examples} examples {advice}. Robust accuracy may be overestimated"
             signs.append(Finding(name, count, text))
     if robust and (count := doubts.get(SAMPLE_BROKEN, 0)):
-        signs += [Finding(SAMPLE_BROKEN, count, _missed(count, met and max(met, count), robust, fell))]
+        signs += [Finding(SAMPLE_BROKEN, count, _missed(count, None if met is None else max(met, count), robust, fell))]
     return tuple(signs)
 
 
